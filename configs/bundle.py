@@ -1,0 +1,270 @@
+"""The bundle: a folder that describes itself, the only thing that crosses from export to runtime.
+
+``manifest.json`` names every graph with its hash and its inputs and outputs, the model with
+every constant the orchestration needs, the checkpoint's hash, and the proof report. Loading
+checks schema, presence and hashes before any graph is opened; writing is atomic.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, get_args
+
+from .errors import BundleError, InputError
+from .graphs import GraphSpec, TensorSpec, graph_specs
+from .models import ModelConfig
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+Precision = Literal["fp32", "fp16", "bf16"]
+
+
+@dataclass(frozen=True)
+class BundleFile:
+    """A file of the bundle: POSIX path relative to its folder, sha256, size in bytes."""
+
+    path: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class GraphEntry:
+    """One graph: its ONNX file, the external weight files beside it, its contract."""
+
+    spec: GraphSpec
+    file: BundleFile
+    external: tuple[BundleFile, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle; plain data, nothing is open. Make one with :meth:`load`."""
+
+    path: Path
+    model: ModelConfig
+    precision: Precision
+    opset: int
+    checkpoint_sha256: str
+    generator: str
+    graphs: Mapping[str, GraphEntry]
+    proof: Mapping[str, Any]
+    #: files that a later proof needs (inputs' seeds, recorded outputs), by name
+    proof_files: Mapping[str, BundleFile]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, check_hashes: bool = True) -> Bundle:
+        """Read and check the bundle in folder `path`.
+
+        Raises BundleError (one line: expected, found, remedy) when the folder or manifest is
+        missing, edited or of another schema, when a file is absent, truncated or changed, or
+        when a path leaves the folder.
+        """
+        root = Path(path)
+        bundle = _from_manifest(root, _read_manifest(root))
+        for entry in bundle.files():
+            _check_file(root, entry, check_hashes)
+        return bundle
+
+    def graph_path(self, name: str) -> Path:
+        """Path of a graph's ONNX file; BundleError when the bundle has no such graph."""
+        try:
+            return self.path / self.graphs[name].file.path
+        except KeyError:
+            have = ", ".join(self.graphs)
+            raise BundleError(
+                f"bundle {self.path} has no graph '{name}' (it has {have}): {_EXPORT}"
+            ) from None
+
+    def files(self) -> Iterator[BundleFile]:
+        for graph in self.graphs.values():
+            yield graph.file
+            yield from graph.external
+        yield from self.proof_files.values()
+
+
+_EXPORT = "make it again with 'sam2rt export CHECKPOINT -o BUNDLE'"
+
+
+def bundle_file(root: Path, relative: str) -> BundleFile:
+    """Describe an existing file of the bundle folder `root`."""
+    path = root / relative
+    return BundleFile(relative, file_sha256(path), path.stat().st_size)
+
+
+def file_sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def staged_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary folder that becomes `target` when the block ends without an error.
+
+    Files are flushed to disk before the rename, so a killed export leaves the old bundle or
+    none. The temporary folder lies beside the target (a rename cannot cross file systems).
+    Refuses, with BundleError, to replace a non-empty folder that is not a bundle.
+    """
+    final = Path(target)
+    if final.exists() and not final.is_dir():
+        raise BundleError(f"{final} is a file: name a folder for the bundle")
+    if final.is_dir() and any(final.iterdir()) and not (final / MANIFEST).is_file():
+        raise BundleError(
+            f"folder {final} is not empty and holds no {MANIFEST}: name another folder"
+        )
+    final.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
+    try:
+        yield work
+        for path in work.rglob("*"):
+            if path.is_file():
+                _fsync(path)
+        os.chmod(work, 0o755)
+        _swap(work, final)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _swap(work: Path, final: Path) -> None:
+    if final.is_dir():
+        old = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".old", dir=final.parent))
+        os.rename(final, old / "bundle")
+        os.rename(work, final)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.rename(work, final)
+    _fsync(final.parent)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_manifest(bundle: Bundle) -> None:
+    """Write ``manifest.json`` into the bundle's folder."""
+    text = json.dumps(_to_manifest(bundle), indent=1) + "\n"
+    (bundle.path / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def _to_manifest(bundle: Bundle) -> dict[str, Any]:
+    def tensors(specs: tuple[TensorSpec, ...]) -> list[dict[str, Any]]:
+        return [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in specs]
+
+    return {
+        "schema": SCHEMA,
+        "generator": bundle.generator,
+        "model": dataclasses.asdict(bundle.model),
+        "checkpoint_sha256": bundle.checkpoint_sha256,
+        "precision": bundle.precision,
+        "opset": bundle.opset,
+        "graphs": {
+            name: {
+                **dataclasses.asdict(entry.file),
+                "external": [dataclasses.asdict(f) for f in entry.external],
+                "inputs": tensors(entry.spec.inputs),
+                "outputs": tensors(entry.spec.outputs),
+            }
+            for name, entry in bundle.graphs.items()
+        },
+        "proof": dict(bundle.proof),
+        "proof_files": {k: dataclasses.asdict(f) for k, f in bundle.proof_files.items()},
+    }
+
+
+def _read_manifest(root: Path) -> dict[str, Any]:
+    path = root / MANIFEST
+    if not path.is_file():
+        found = "no such folder" if not root.is_dir() else f"a folder without {MANIFEST}"
+        raise BundleError(f"expected a bundle at {root}, found {found}: {_EXPORT}")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"cannot read {path} ({error}): {_EXPORT}") from None
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        raise BundleError(f"{path} has schema {schema!r}, expected {SCHEMA}: {_EXPORT}")
+    return data  # type: ignore[no-any-return]
+
+
+def _from_manifest(root: Path, data: dict[str, Any]) -> Bundle:
+    try:
+        model = _model(data["model"])
+        precision = data["precision"]
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision {precision!r}")
+        graphs = {name: _graph(name, entry) for name, entry in data["graphs"].items()}
+        bundle = Bundle(
+            path=root,
+            model=model,
+            precision=precision,
+            opset=int(data["opset"]),
+            checkpoint_sha256=str(data["checkpoint_sha256"]),
+            generator=str(data["generator"]),
+            graphs=graphs,
+            proof=dict(data["proof"]),
+            proof_files={k: _file(v) for k, v in data["proof_files"].items()},
+        )
+    except InputError as error:
+        raise BundleError(f"{root / MANIFEST} was edited ({error}): {_EXPORT}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise BundleError(f"{root / MANIFEST} is not well formed ({what}): {_EXPORT}") from None
+    missing = [name for name in graph_specs(model) if name not in graphs]
+    if missing:
+        raise BundleError(f"{root / MANIFEST} lacks the graphs {', '.join(missing)}: {_EXPORT}")
+    return bundle
+
+
+def _model(data: dict[str, Any]) -> ModelConfig:
+    return ModelConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
+
+def _file(data: Mapping[str, Any]) -> BundleFile:
+    path, sha256 = data["path"], data["sha256"]
+    if not isinstance(path, str) or not isinstance(sha256, str):
+        raise TypeError("a file's path and sha256 must be text")
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in path or not pure.parts:
+        raise ValueError(f"path {path!r} leaves the bundle folder")
+    return BundleFile(path, sha256, int(data["size"]))
+
+
+def _graph(name: str, data: Mapping[str, Any]) -> GraphEntry:
+    def tensors(items: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(t["name"], t["dtype"], tuple(t["shape"])) for t in items)
+
+    spec = GraphSpec(name, tensors(data["inputs"]), tensors(data["outputs"]))
+    return GraphEntry(spec, _file(data), tuple(_file(f) for f in data["external"]))
+
+
+def _check_file(root: Path, entry: BundleFile, check_hash: bool) -> None:
+    path = root / entry.path
+    if not path.is_file():
+        raise BundleError(f"{path} is missing: {_EXPORT}")
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise BundleError(f"{path} is a link that leaves the bundle folder: {_EXPORT}")
+    size = path.stat().st_size
+    if size != entry.size:
+        raise BundleError(
+            f"{path} has {size} bytes, the manifest says {entry.size} (truncated?): {_EXPORT}"
+        )
+    if check_hash and (found := file_sha256(path)) != entry.sha256:
+        raise BundleError(
+            f"{path} has sha256 {found[:12]}..., the manifest says {entry.sha256[:12]}...: {_EXPORT}"
+        )

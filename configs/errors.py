@@ -1,0 +1,49 @@
+"""The errors sam2rt raises on purpose.
+
+Each is a subclass of the built-in type a caller would expect, so code written for the
+original predictors keeps catching what it caught. Every message is one line: what was
+expected, what was found, what mends it.
+"""
+
+from __future__ import annotations
+
+
+class Sam2rtError(Exception):
+    """Base of every error raised on purpose; the CLI prints its message as one line."""
+
+
+class InputError(Sam2rtError, ValueError):
+    """A prompt, a frame or an argument that cannot be used."""
+
+
+class FrameError(InputError):
+    """A video, folder or frame that cannot be read."""
+
+
+class StateError(Sam2rtError, RuntimeError):
+    """A call that the present state does not allow, such as propagating without prompts."""
+
+
+class BundleError(Sam2rtError, ValueError):
+    """A bundle that is missing, incomplete, edited or of another schema."""
+
+
+class CheckpointError(Sam2rtError, ValueError):
+    """A file that is no SAM 2 checkpoint, or one of another model than asked for."""
+
+
+class ProofError(Sam2rtError, ValueError):
+    """An export or engine whose outputs differ from the reference by more than its bound."""
+
+
+class SessionError(Sam2rtError, RuntimeError):
+    """A backend that cannot be opened or that failed while running a graph."""
+
+
+class MissingExtraError(Sam2rtError, ImportError):
+    """A feature whose optional packages are not installed."""
+
+    def __init__(self, feature: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{feature} needs the package '{package}': pip install 'sam2rt[{extra}]'"
+        )

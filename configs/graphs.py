@@ -1,0 +1,115 @@
+"""The graph contracts: names, dtypes and symbolic shapes at the boundary of each graph.
+
+Symbols: B images, N objects, I and G either 1 or N (shared by all objects, or one each),
+P prompt points, M memories, K object pointers. Everything else is a number fixed by the
+model. The exporter declares exactly these, the runtime checks arrays against the manifest's
+copy of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from .models import ModelConfig
+
+Dim = int | str
+DType = Literal["float32", "float16", "bfloat16", "int32", "int64", "bool"]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    name: str
+    dtype: DType
+    #: a number, or the name of a dynamic dimension
+    shape: tuple[Dim, ...]
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    @property
+    def dynamic(self) -> tuple[str, ...]:
+        """Names of the dynamic dimensions, in order of appearance."""
+        seen: dict[str, None] = {}
+        for tensor in (*self.inputs, *self.outputs):
+            seen.update((d, None) for d in tensor.shape if isinstance(d, str))
+        return tuple(seen)
+
+
+def _f(name: str, *shape: Dim) -> TensorSpec:
+    return TensorSpec(name, "float32", shape)
+
+
+def graph_specs(config: ModelConfig) -> dict[str, GraphSpec]:
+    """The five graphs of a bundle for this model, keyed by name (DESIGN section 4)."""
+    size, h, low = config.image_size, config.embed_size, config.mask_size
+    c, m = config.hidden_dim, config.mem_dim
+    specs = [
+        GraphSpec(
+            "image_encoder",
+            (_f("image", "B", 3, size, size),),
+            (
+                _f("image_embed", "B", c, h, h),
+                _f("prompt_embed", "B", c, h, h),
+                _f("high_res_0", "B", c // 8, 4 * h, 4 * h),
+                _f("high_res_1", "B", c // 4, 2 * h, 2 * h),
+            ),
+        ),
+        GraphSpec(
+            "memory_attention",
+            (
+                _f("image_embed", "I", c, h, h),
+                _f("memory", "N", "M", m, h, h),
+                TensorSpec("memory_tpos", "int64", ("N", "M")),
+                _f("obj_ptrs", "N", "K", c),
+                _f("obj_ptr_pos", "N", "K"),
+            ),
+            (_f("conditioned_embed", "N", c, h, h),),
+        ),
+        GraphSpec(
+            "mask_decoder",
+            (
+                _f("conditioned_embed", "N", c, h, h),
+                _f("high_res_0", "G", c // 8, 4 * h, 4 * h),
+                _f("high_res_1", "G", c // 4, 2 * h, 2 * h),
+                _f("point_coords", "N", "P", 2),
+                TensorSpec("point_labels", "int32", ("N", "P")),
+                _f("mask_input", "N", 1, low, low),
+                _f("has_mask_input", "N"),
+                TensorSpec("multimask_output", "bool", (1,)),
+            ),
+            (
+                _f("all_mask_logits", "N", 4, low, low),
+                _f("all_ious", "N", 4),
+                _f("mask_logits", "N", 1, low, low),
+                _f("iou", "N", 1),
+                _f("obj_ptr", "N", c),
+                _f("object_score", "N", 1),
+            ),
+        ),
+        GraphSpec(
+            "mask_prompt",
+            (_f("mask", "N", 1, size, size),),
+            (
+                _f("mask_input", "N", 1, low, low),
+                _f("mask_logits", "N", 1, low, low),
+                _f("object_score", "N", 1),
+                _f("no_obj_ptr", 1, c),
+            ),
+        ),
+        GraphSpec(
+            "memory_encoder",
+            (
+                _f("image_embed", "I", c, h, h),
+                _f("mask_logits", "N", 1, low, low),
+                _f("object_score", "N", 1),
+                TensorSpec("binarize", "bool", (1,)),
+            ),
+            (_f("memory", "N", m, h, h),),
+        ),
+    ]
+    return {spec.name: spec for spec in specs}
