@@ -232,7 +232,8 @@ def _from_manifest(root: Path, data: dict[str, Any]) -> Bundle:
 
 
 def _model(data: dict[str, Any]) -> ModelConfig:
-    return ModelConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return ModelConfig(**fields)
 
 
 def _file(data: Mapping[str, Any]) -> BundleFile:

@@ -1,0 +1,30 @@
+# make test   lint, types, import contracts and tests, in an environment of its own (.venv)
+# make demo   export a model, track an object through a clip: out/demo.mp4, out/demo.png
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint pytest clean
+.DELETE_ON_ERROR:
+
+test: lint pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
+
+# CI=true adds the slow tier
+pytest: $(VENV)/.installed
+	$(BIN)/python -m pytest $(if $(filter true,$(CI)),,-m "not slow") $(PYTEST_ARGS)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	mkdir -p $(VENV)/src
+	ln -sfn ../.. $(VENV)/src/sam2rt
+	touch $@
+
+clean:
+	rm -rf $(VENV) out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
