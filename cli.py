@@ -1,0 +1,84 @@
+"""The command ``sam2rt``: gathers each layer's commands, prints errors as one line.
+
+Exit codes: 0 done, 1 an error of ours or of the system, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from . import __version__
+from .configs.errors import MissingExtraError, Sam2rtError
+
+if TYPE_CHECKING:
+    import click
+
+INTERRUPTED = 130
+
+
+def command_group() -> click.Group:
+    """The group ``sam2rt`` with every command. Raises MissingExtraError without click."""
+    try:
+        import click
+    except ModuleNotFoundError:
+        raise MissingExtraError("the command line", "click", "media") from None
+    from .export.console import COMMANDS as EXPORT_COMMANDS
+    from .runtime.console import COMMANDS as RUNTIME_COMMANDS
+
+    group = click.Group(
+        "sam2rt",
+        help="SAM 2 in production: export with proof, segment and track without torch.",
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    click.version_option(__version__, prog_name="sam2rt")(group)
+    for command in (*EXPORT_COMMANDS, *RUNTIME_COMMANDS):
+        group.add_command(command)
+    return group
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line `args` (default: the process's own) and exit."""
+    try:
+        code = _run(sys.argv[1:] if args is None else list(args))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = _fail("interrupted", INTERRUPTED)
+    except Sam2rtError as error:
+        code = _fail(str(error), 1)
+    except BrokenPipeError:
+        # the reader of our output has gone, as 'sam2rt inspect BUNDLE | head' does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except OSError as error:
+        code = _fail(str(error), 1)
+    sys.exit(code)
+
+
+def _run(args: list[str]) -> int:
+    group = command_group()
+    import click
+
+    # click's own main() would print a blank line on Ctrl-C and hide which error it was
+    try:
+        with group.make_context("sam2rt", args) as context:
+            group.invoke(context)
+    except click.exceptions.Exit as request:
+        return request.exit_code
+    except click.exceptions.Abort:
+        raise KeyboardInterrupt from None
+    except click.ClickException as error:
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            error.show()
+            return error.exit_code
+        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        hint = f" (see '{where} --help')" if where else ""
+        return _fail(error.format_message().rstrip(".") + hint, error.exit_code)
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    print("sam2rt: " + " ".join(message.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,95 @@
+"""The wheel holds what the checkout holds."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[2]
+#: folders of the checkout that are no part of the package
+OUTSIDE = {"tests", "docs", "build", "dist", "out", "bundles"}
+
+
+def _pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def _modules(root: Path) -> set[str]:
+    """Python files of the package, relative to its root."""
+    return {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*.py")
+        if not OUTSIDE & set(path.relative_to(root).parts[:1])
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    }
+
+
+def test_listed_packages_are_the_folders() -> None:
+    """An unlisted folder works in an editable install and is absent from the wheel."""
+    folders = {str(Path(file).parent).replace("/", ".") for file in _modules(ROOT)}
+    expected = {"sam2rt" if folder == "." else f"sam2rt.{folder}" for folder in folders}
+    assert set(_pyproject()["tool"]["setuptools"]["packages"]) == expected
+    for folder in folders:
+        assert (ROOT / folder.lstrip(".").replace(".", "/") / "__init__.py").is_file(), folder
+
+
+def test_only_the_front_door_and_the_command_lie_in_the_root() -> None:
+    assert {file.name for file in ROOT.glob("*.py")} == {"__init__.py", "cli.py"}
+
+
+def test_versions_agree() -> None:
+    import sam2rt
+
+    assert _pyproject()["project"]["version"] == sam2rt.__version__
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    ignore = shutil.ignore_patterns(".*", *OUTSIDE, "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, folder / "checkout", ignore=ignore)
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", str(folder)]
+    done = subprocess.run(
+        [*command, str(folder / "checkout")], capture_output=True, text=True, cwd=folder
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(folder.glob("*.whl"))
+
+
+def test_wheel_holds_every_module_and_the_type_marker(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    inside = {name.removeprefix("sam2rt/") for name in names if name.startswith("sam2rt/")}
+    assert {name for name in inside if name.endswith(".py")} == _modules(ROOT)
+    assert "py.typed" in inside
+    outside = {name.partition("/")[0] for name in names} - {"sam2rt"}
+    assert {name.rpartition(".")[2] for name in outside} == {"dist-info"}
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_wheel_installs_the_command(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        entry = next(name for name in archive.namelist() if name.endswith("entry_points.txt"))
+        assert "sam2rt = sam2rt.cli:main" in archive.read(entry).decode()
+
+
+def test_wheel_runs_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    code = "import sam2rt; print(sam2rt.__file__); print(sam2rt.Bundle.__module__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    file, module = done.stdout.split()
+    assert Path(file).resolve() == (tmp_path / "sam2rt" / "__init__.py").resolve()
+    assert module == "sam2rt.configs.bundle"
