@@ -1,0 +1,242 @@
+"""The memory bank: what is remembered of each object, and what a frame may attend to.
+
+Plain data, no backend. The selection rules are those of the original's
+``_prepare_memory_conditioned_features`` (SAM 2 paper, section 4, "Memory bank"): all prompted
+frames (or the closest few), the six newest other frames, and up to sixteen object pointers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..configs.errors import StateError
+from ..configs.models import ModelConfig, pointer_distance_scale, pointer_limit
+from .session import Array
+
+
+@dataclass
+class FrameOutput:
+    """What one object got on one frame.
+
+    mask_logits: [1, 4h, 4w] float32, low resolution, holes filled; None once forgotten.
+    obj_ptr: [C] float32. object_score, iou: logits > 0 mean present; IoU in 0..1.
+    memory: [c, h, w] in the bank's storage dtype; None before it is encoded or once forgotten.
+    """
+
+    mask_logits: Array | None
+    obj_ptr: Array
+    object_score: float
+    iou: float
+    memory: Array | None = None
+
+
+@dataclass
+class ObjectHistory:
+    """The outputs of one object, by frame: prompted ones (`cond`) apart from tracked ones."""
+
+    cond: dict[int, FrameOutput] = field(default_factory=dict)
+    non_cond: dict[int, FrameOutput] = field(default_factory=dict)
+
+    def at(self, frame_idx: int) -> FrameOutput | None:
+        return self.cond.get(frame_idx) or self.non_cond.get(frame_idx)
+
+    def forget_unreachable(self, config: ModelConfig, next_frame: int, max_cond: int) -> None:
+        """Drop what forward tracking from `next_frame` on can never attend to again."""
+        spatial = next_frame - (config.num_maskmem - 1)
+        pointers = next_frame - (config.max_obj_ptrs - 1)
+        for idx in [t for t in self.non_cond if t < pointers]:
+            del self.non_cond[idx]
+        for idx, output in self.non_cond.items():
+            if idx < spatial:
+                output.memory = None
+        for output in (*self.non_cond.values(), *self.cond.values()):
+            output.mask_logits = None
+        if max_cond > 0:
+            # frames only move away from prompted ones in the past: the newest stay closest
+            for idx in sorted(self.cond)[:-max_cond]:
+                if idx < pointers:
+                    del self.cond[idx]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """One spatial memory as a frame sees it: `row` of the temporal table, and where it lies."""
+
+    frame_idx: int
+    row: int
+    output: FrameOutput
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What one object attends to on one frame, in the original's order."""
+
+    memories: tuple[Memory, ...]
+    #: (signed frame distance, pointer output)
+    pointers: tuple[tuple[int, FrameOutput], ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(M, K): objects with equal sizes can share one call."""
+        return len(self.memories), len(self.pointers)
+
+
+def closest_cond_frames(
+    cond: dict[int, FrameOutput], frame_idx: int, limit: int
+) -> dict[int, FrameOutput]:
+    """The `limit` prompted frames nearest to `frame_idx` (-1: all), nearest kinds first.
+
+    The nearest one before and the nearest one at or after come first, then the closest others.
+    """
+    if limit == -1 or len(cond) <= limit:
+        return cond
+    chosen: list[int] = []
+    if before := [t for t in cond if t < frame_idx]:
+        chosen.append(max(before))
+    if after := [t for t in cond if t >= frame_idx]:
+        chosen.append(min(after))
+    rest = sorted((t for t in cond if t not in chosen), key=lambda t: abs(t - frame_idx))
+    chosen += rest[: limit - len(chosen)]
+    return {t: cond[t] for t in chosen}
+
+
+def select(
+    history: ObjectHistory,
+    frame_idx: int,
+    config: ModelConfig,
+    *,
+    reverse: bool = False,
+    num_frames: int | None = None,
+    max_cond: int = -1,
+) -> Selection:
+    """Memories and pointers frame `frame_idx` attends to; num_frames None for a live stream.
+
+    Raises StateError when the object has no prompted frame.
+    """
+    if not history.cond:
+        raise StateError("an object without a prompted frame cannot be tracked: prompt it first")
+    step = 1 if reverse else -1
+    chosen = closest_cond_frames(history.cond, frame_idx, max_cond)
+
+    def other(t: int) -> FrameOutput | None:
+        # a frame can be in both; the tracked output wins, as in the original
+        return history.non_cond.get(t) or (None if t in chosen else history.cond.get(t))
+
+    last = config.num_maskmem - 1
+    memories = [Memory(t, last, o) for t, o in chosen.items()]
+    for distance in range(last, 0, -1):
+        t = frame_idx + step * distance
+        if (output := other(t)) is not None and output.memory is not None:
+            memories.append(Memory(t, distance - 1, output))
+
+    forward = -step
+    pointers = [
+        ((frame_idx - t) * forward, o) for t, o in chosen.items() if (frame_idx - t) * forward >= 0
+    ]
+    for distance in range(1, pointer_limit(config, num_frames)):
+        t = frame_idx + step * distance
+        if t < 0 or (num_frames is not None and t >= num_frames):
+            break
+        if (output := other(t)) is not None:
+            pointers.append((distance, output))
+    return Selection(tuple(memories), tuple(pointers))
+
+
+class SlotBuffer:
+    """Memories of a group of objects in one preallocated array [N, M, c, h, w].
+
+    The slot of a memory depends on its frame number alone (prompted frames first, then others
+    by frame number modulo the ring's length), so a new memory overwrites the oldest in place,
+    nothing is ever shifted, and the same frames give the same order of summation whichever
+    way they were reached.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._config = config
+        self._buffer = np.empty(0, np.float32)
+        self._held: list[Array | None] = []
+        self._shape: tuple[int, int] = (0, 0)
+
+    def load(self, selections: Sequence[Selection]) -> tuple[Array, Array]:
+        """The memories [N, M, c, h, w] float32 and their table rows [N, M] int64.
+
+        The array is valid until the next call. Only memories that are not already in their
+        slot are copied.
+        """
+        ordered = [self._slot_order(s.memories) for s in selections]
+        shape = (len(ordered), len(ordered[0]))
+        slots = self._reshape(shape)
+        memories = [memory for row in ordered for memory in row]
+        for i, memory in enumerate(memories):
+            stored = memory.output.memory
+            if stored is None:
+                raise StateError(f"the memory of frame {memory.frame_idx} was not kept")
+            if self._held[i] is not stored:
+                slots[i] = restore_memory(stored)
+                self._held[i] = stored
+        side = self._config.embed_size
+        tpos = np.array([[m.row for m in row] for row in ordered], np.int64).reshape(shape)
+        return slots.reshape(*shape, self._config.mem_dim, side, side), tpos
+
+    def _slot_order(self, memories: Iterable[Memory]) -> list[Memory]:
+        last = self._config.num_maskmem - 1
+        cond = [m for m in memories if m.row == last]
+        rest = [m for m in memories if m.row != last]
+        return cond + sorted(rest, key=lambda m: m.frame_idx % last)
+
+    def _reshape(self, shape: tuple[int, int]) -> Array:
+        count = shape[0] * shape[1]
+        token = self._config.mem_dim * self._config.embed_size**2
+        if self._buffer.size < count * token:
+            self._buffer = np.empty(count * token, np.float32)
+            self._held = []
+        if shape != self._shape or not self._held:
+            self._held = [None] * count
+            self._shape = shape
+        return (
+            self._buffer[: count * token]
+            .reshape(count, -1)
+            .reshape(count, self._config.mem_dim, self._config.embed_size, self._config.embed_size)
+        )
+
+
+def pointer_arrays(
+    selections: Sequence[Selection], config: ModelConfig, num_frames: int | None
+) -> tuple[Array, Array]:
+    """Pointers [N, K, C] float32 and their positions [N, K] float32 (distance / scale)."""
+    n, k = len(selections), len(selections[0].pointers)
+    pointers = np.empty((n, k, config.hidden_dim), np.float32)
+    positions = np.empty((n, k), np.float32)
+    scale = np.float32(pointer_distance_scale(config, num_frames))
+    for i, selection in enumerate(selections):
+        for j, (distance, output) in enumerate(selection.pointers):
+            pointers[i, j] = output.obj_ptr
+            positions[i, j] = np.float32(distance) / scale
+    return pointers, positions
+
+
+MEMORY_DTYPES = (None, "float32", "float16", "bfloat16")
+
+
+def store_memory(memory: Array, dtype: str | None) -> Array:
+    """`memory` (float32) in its storage form: float32, float16, or bfloat16 bits as uint16.
+
+    The original always stores bfloat16, even in float32; rounding is to nearest, ties to even.
+    """
+    if dtype in (None, "float32"):
+        return memory
+    if dtype == "float16":
+        return memory.astype(np.float16)
+    bits = np.ascontiguousarray(memory, np.float32).view(np.uint32)
+    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    return (rounded >> np.uint32(16)).astype(np.uint16)
+
+
+def restore_memory(stored: Array) -> Array:
+    """The float32 form of what :func:`store_memory` gave."""
+    if stored.dtype == np.uint16:
+        return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return stored.astype(np.float32, copy=False)

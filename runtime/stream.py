@@ -1,0 +1,281 @@
+"""Live video: push frames one by one, memory bounded for ever.
+
+The same core as propagation through a file, and the same bits: only what later attention can
+reach is kept, which is constant per object after seven frames (pointers after sixteen).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..configs.bundle import Bundle
+from ..configs.errors import InputError
+from .bank import FrameOutput, ObjectHistory
+from .pixels import check_frame, upsample_bilinear, video_frame_tensor
+from .predictor import Predictor
+from .prompts import joined, mask_from, points_from
+from .session import Array, Session
+from .tracker import Features, Points, TrackedObject, Tracker, TrackerOptions
+from .video import without_overlap
+
+
+@dataclass(frozen=True)
+class StreamResult:
+    """One frame's result for N objects, in the order in which they were added.
+
+    logits: [N, H, W] float32 at frame size. object_scores: [N] float32, > 0 where the object is
+    present. ious: [N] float32, predicted quality 0..1. frame_idx counts pushed frames from 0.
+    """
+
+    frame_idx: int
+    obj_ids: list[int]
+    logits: Array
+    object_scores: Array
+    ious: Array
+
+    @property
+    def masks(self) -> Array:
+        """[N, H, W] bool: logits > 0."""
+        return self.logits > 0
+
+
+@dataclass
+class _StreamObject:
+    key: int
+    history: ObjectHistory = field(default_factory=ObjectHistory)
+    #: prompts for the next frame, as the caller gave them: its size is not known yet
+    points: list[dict[str, Any]] = field(default_factory=list)
+    mask: Any | None = None
+
+    @property
+    def prompted(self) -> bool:
+        return bool(self.points) or self.mask is not None
+
+    def drop_prompts(self) -> None:
+        self.points, self.mask = [], None
+
+
+class StreamTracker(Predictor):
+    """Segments and tracks objects through frames as they come.
+
+    Prompts apply to the next frame pushed; objects may come and go at any time. A prompt makes
+    its frame a prompted frame, kept for ever unless max_cond_frames_in_attn caps how many count:
+    then older ones are dropped. num_frames, if the length is known, makes short clips (under 16
+    frames) equal to :class:`VideoPredictor`, whose pointer distances are scaled by the length.
+    Belongs to one thread; a session may be shared by many trackers.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: str = "onnxruntime",
+        device: str = "cpu",
+        threads: int | None = None,
+        *,
+        non_overlap_masks: bool = False,
+        max_cond_frames_in_attn: int = -1,
+        fill_hole_area: int = 8,
+        memory_dtype: str | None = None,
+        objects_per_call: int = TrackerOptions.objects_per_call,
+        num_frames: int | None = None,
+        session: Session | None = None,
+    ) -> None:
+        super().__init__(bundle, backend, device, threads, session)
+        self.non_overlap_masks = non_overlap_masks
+        self.num_frames = num_frames
+        options = TrackerOptions(
+            max_cond_frames_in_attn, fill_hole_area, memory_dtype, objects_per_call
+        )
+        self._tracker = Tracker(self.session, options)
+        self._objects: dict[int, _StreamObject] = {}
+        self._next_key = 0
+        self._frame_idx = 0
+        self._frame_size: tuple[int, int] | None = None
+
+    @property
+    def obj_ids(self) -> list[int]:
+        """Ids of the objects, in the order in which they were added."""
+        return list(self._objects)
+
+    @property
+    def frame_idx(self) -> int:
+        """Index of the next frame pushed."""
+        return self._frame_idx
+
+    def add_points(
+        self,
+        obj_id: int,
+        points: Any | None = None,
+        labels: Any | None = None,
+        *,
+        box: Any | None = None,
+        clear_old_points: bool = True,
+        normalize_coords: bool = True,
+    ) -> None:
+        """Prompt an object on the next frame: clicks [P, 2], labels [P], a box [4], or both.
+
+        Coordinates are pixels of the frame (fractions 0..1 with normalize_coords False). An
+        unknown id starts a new object. What can be checked before the frame is known is checked
+        now (InputError), the rest when it is pushed.
+        """
+        if box is not None and not clear_old_points:
+            raise InputError("a box must come before any click: use clear_old_points=True")
+        prompt = {"points": points, "labels": labels, "box": box, "normalize": normalize_coords}
+        self._points(prompt, self._frame_size or _ANY_SIZE)
+        item = self._object(obj_id)
+        if clear_old_points:
+            item.points.clear()
+        item.points.append(prompt)
+        item.mask = None
+
+    def add_box(self, obj_id: int, box: Any) -> None:
+        """Prompt an object on the next frame with a box x0, y0, x1, y1 in pixels."""
+        self.add_points(obj_id, box=box)
+
+    def add_mask(self, obj_id: int, mask: Any) -> None:
+        """Prompt an object on the next frame with a mask [H, W] of the frame's size."""
+        shape = np.shape(mask)
+        mask_from(mask, self._frame_size or (shape if len(shape) == 2 else _ANY_SIZE), 64)
+        item = self._object(obj_id)
+        item.points.clear()
+        item.mask = mask
+
+    def remove_object(self, obj_id: int, strict: bool = False) -> list[int]:
+        """Forget an object; gives the remaining ids. An unknown id is an InputError if strict."""
+        if obj_id not in self._objects and strict:
+            raise InputError(f"no object {obj_id}: the objects are {self.obj_ids}")
+        self._objects.pop(obj_id, None)
+        return self.obj_ids
+
+    def reset(self) -> None:
+        """Forget all objects and start at frame 0, perhaps with frames of another size."""
+        self._objects.clear()
+        self._frame_idx = 0
+        self._frame_size = None
+
+    def step(self, frame: Any) -> StreamResult:
+        """Push one frame [H, W, 3] uint8 RGB; gives the result on it.
+
+        Without objects nothing is computed. Raises FrameError for a frame that cannot be used
+        or has another size than the first, InputError for a prompt that does not fit the frame
+        (the prompt is dropped); the tracker goes on with the next frame in each case.
+        """
+        rgb = check_frame(frame)
+        size = (rgb.shape[0], rgb.shape[1])
+        if self._frame_size not in (None, size):
+            raise InputError(
+                f"the frame is {size[1]} x {size[0]}, earlier ones were {self._frame_size[1]} x "
+                f"{self._frame_size[0]}: resize it, or call reset() first"
+            )
+        prompts = self._take_prompts(size)
+        self._frame_size = size
+        outputs: dict[int, FrameOutput] = {}
+        if self._objects:
+            pixels = video_frame_tensor(rgb, self.config.image_size)
+            features = self._tracker.encode(pixels)
+            outputs = self._prompt(features, prompts) | self._track(features, prompts)
+        result = self._result(outputs, size)
+        self._forget()
+        self._frame_idx += 1
+        return result
+
+    def _take_prompts(self, size: tuple[int, int]) -> dict[int, Points | Array]:
+        """The pending prompts in model pixels; one that does not fit is dropped and raised."""
+        taken: dict[int, Points | Array] = {}
+        for obj_id, item in list(self._objects.items()):
+            if not item.prompted:
+                continue
+            try:
+                taken[obj_id] = self._resolve(item, size)
+            except InputError:
+                item.drop_prompts()
+                if not item.history.cond:
+                    del self._objects[obj_id]
+                raise
+        for obj_id in taken:
+            self._objects[obj_id].drop_prompts()
+        return taken
+
+    def _resolve(self, item: _StreamObject, size: tuple[int, int]) -> Points | Array:
+        if item.mask is not None:
+            return mask_from(item.mask, size, self.config.image_size)
+        points = None
+        for prompt in item.points:
+            points = joined(points, self._points(prompt, size))
+        assert points is not None
+        return points
+
+    def _points(self, prompt: Mapping[str, Any], size: tuple[int, int]) -> Points:
+        return points_from(
+            prompt["points"],
+            prompt["labels"],
+            prompt["box"],
+            frame_size=size if prompt["normalize"] else None,
+            image_size=self.config.image_size,
+        )
+
+    def _prompt(
+        self, features: Features, prompts: Mapping[int, Points | Array]
+    ) -> dict[int, FrameOutput]:
+        outputs = {}
+        for obj_id, prompt in prompts.items():
+            if isinstance(prompt, Points):
+                output = self._tracker.prompt_points(
+                    features, prompt, previous=None, memory=None, num_frames=self.num_frames
+                )
+            else:
+                output = self._tracker.prompt_mask(features, prompt)
+            self._tracker.remember(features, output)
+            self._objects[obj_id].history.cond[self._frame_idx] = output
+            outputs[obj_id] = output
+        return outputs
+
+    def _track(
+        self, features: Features, prompts: Mapping[int, Points | Array]
+    ) -> dict[int, FrameOutput]:
+        waiting = {i: o for i, o in self._objects.items() if i not in prompts}
+        if not waiting:
+            return {}
+        tracked = [TrackedObject(o.key, o.history) for o in waiting.values()]
+        outputs = self._tracker.track(
+            features, tracked, self._frame_idx, num_frames=self.num_frames
+        )
+        for item, output in zip(waiting.values(), outputs, strict=True):
+            item.history.non_cond[self._frame_idx] = output
+        return dict(zip(waiting, outputs, strict=True))
+
+    def _result(self, outputs: Mapping[int, FrameOutput], size: tuple[int, int]) -> StreamResult:
+        ordered = [outputs[i] for i in self._objects]
+        side = self.config.mask_size
+        low = np.empty((len(ordered), 1, side, side), np.float32)
+        for i, output in enumerate(ordered):
+            low[i] = output.mask_logits
+        logits = upsample_bilinear(low, size)
+        if self.non_overlap_masks:
+            logits = without_overlap(logits)
+        return StreamResult(
+            frame_idx=self._frame_idx,
+            obj_ids=self.obj_ids,
+            logits=logits[:, 0],
+            object_scores=np.array([o.object_score for o in ordered], np.float32),
+            ious=np.array([o.iou for o in ordered], np.float32),
+        )
+
+    def _forget(self) -> None:
+        most = self._tracker.options.max_cond_frames_in_attn
+        for item in self._objects.values():
+            item.history.forget_unreachable(self.config, self._frame_idx + 1, most)
+
+    def _object(self, obj_id: int) -> _StreamObject:
+        if obj_id not in self._objects:
+            self._objects[obj_id] = _StreamObject(self._next_key)
+            self._next_key += 1
+        return self._objects[obj_id]
+
+
+#: before the first frame coordinates are checked against no size
+_ANY_SIZE = (1 << 30, 1 << 30)

@@ -1,0 +1,304 @@
+"""The tracker core: which memories, which group of objects, which graph calls.
+
+Arithmetic lives in the graphs; here arrays are only chosen, grouped and handed over. One
+core serves propagation through a file and live streams, so both give the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..configs.errors import InputError
+from .bank import (
+    MEMORY_DTYPES,
+    FrameOutput,
+    ObjectHistory,
+    Selection,
+    SlotBuffer,
+    pointer_arrays,
+    select,
+    store_memory,
+)
+from .components import fill_holes
+from .session import Array, Session
+
+#: what the original assigns to masks of absent objects
+NO_OBJECT_LOGIT = -1024.0
+
+
+@dataclass(frozen=True)
+class TrackerOptions:
+    """Rules of tracking; defaults are the original's.
+
+    max_cond_frames_in_attn: prompted frames a frame may attend to; -1 for all, else >= 2.
+    fill_hole_area: holes of at most this many low-resolution pixels are filled; 0 for none.
+    memory_dtype: storage of memories: None or "float32", "float16", "bfloat16" (the
+    original's), a memory for accuracy trade that halves what is kept.
+    objects_per_call: objects handed to one call of a graph at most; bounds working memory.
+    """
+
+    max_cond_frames_in_attn: int = -1
+    fill_hole_area: int = 0
+    memory_dtype: str | None = None
+    objects_per_call: int = 16
+
+    def __post_init__(self) -> None:
+        if self.max_cond_frames_in_attn != -1 and self.max_cond_frames_in_attn < 2:
+            raise InputError(
+                f"max_cond_frames_in_attn is {self.max_cond_frames_in_attn}: expected -1 (all) "
+                "or at least 2"
+            )
+        if self.memory_dtype not in MEMORY_DTYPES:
+            raise InputError(
+                f"memory_dtype is {self.memory_dtype!r}: expected one of {MEMORY_DTYPES}"
+            )
+        if self.fill_hole_area < 0 or self.objects_per_call < 1:
+            raise InputError("fill_hole_area must be >= 0 and objects_per_call >= 1")
+
+
+@dataclass(frozen=True)
+class Points:
+    """Clicks (and box corners) of one object on one frame.
+
+    coords: [P, 2] float32, x and y in model-input pixels (0..S).
+    labels: [P] int32: 1 positive, 0 negative, 2 and 3 box corners, corners first.
+    """
+
+    coords: Array
+    labels: Array
+
+
+@dataclass(frozen=True)
+class Features:
+    """One frame as the image encoder sees it; names as in the graph contract, batch 1."""
+
+    image_embed: Array
+    prompt_embed: Array
+    high_res_0: Array
+    high_res_1: Array
+
+
+@dataclass(frozen=True)
+class TrackedObject:
+    """An object as the tracker needs it: a stable key and what is remembered of it."""
+
+    key: int
+    history: ObjectHistory
+
+
+class Tracker:
+    """Runs the graphs for prompts, tracking and memories of any number of objects.
+
+    Belongs to one thread; the session may be shared.
+    """
+
+    def __init__(self, session: Session, options: TrackerOptions) -> None:
+        self.session = session
+        self.options = options
+        self.config = session.bundle.model
+        self._slots: dict[tuple[int, ...], SlotBuffer] = {}
+
+    def encode(self, pixels: Array) -> Features:
+        """Encode one frame: pixels [3, S, S] float32, normalised."""
+        return Features(**self.session.run("image_encoder", {"image": pixels[None]}))
+
+    def prompt_points(
+        self,
+        features: Features,
+        points: Points,
+        *,
+        previous: FrameOutput | None,
+        memory: Selection | None,
+        num_frames: int | None,
+    ) -> FrameOutput:
+        """Segment one object from clicks; its memory is not encoded yet.
+
+        `previous` is an earlier result on this frame, fed as mask prompt. `memory` is what the
+        object attends to, or None on a frame that was not tracked before.
+        """
+        if memory is None:
+            embed = features.prompt_embed
+        else:
+            embed = self._attend(features, [memory], SlotBuffer(self.config), num_frames)
+        coords, labels = _with_padding(points.coords, points.labels)
+        mask_input = None
+        if previous is not None and previous.mask_logits is not None:
+            mask_input = np.clip(previous.mask_logits, -32.0, 32.0)[None]
+        # a single click is ambiguous, a box or several clicks are not
+        multimask = len(points.labels) <= 1
+        out = self._decode(features, embed, coords, labels, mask_input, multimask)
+        return self._outputs(out)[0]
+
+    def prompt_mask(self, features: Features, mask: Array) -> FrameOutput:
+        """Take `mask` [S, S] (0/1 float32) as the object's mask; memory not encoded yet.
+
+        The decoder makes only the pointer; a present mask whose decoder score is negative has
+        the no-object pointer, as in the original.
+        """
+        made = self.session.run("mask_prompt", {"mask": mask[None, None]})
+        out = self._decode(
+            features,
+            features.image_embed,
+            *_with_padding(np.zeros((1, 2), np.float32), np.full(1, -1, np.int32)),
+            made["mask_input"],
+            multimask=False,
+        )
+        out["mask_logits"], out["object_score"] = made["mask_logits"], made["object_score"]
+        out["iou"] = np.ones_like(out["iou"])
+        if made["object_score"][0, 0] <= 0:
+            out["obj_ptr"] = made["no_obj_ptr"]
+        return self._outputs(out)[0]
+
+    def track(
+        self,
+        features: Features,
+        objects: Sequence[TrackedObject],
+        frame_idx: int,
+        *,
+        reverse: bool = False,
+        num_frames: int | None = None,
+    ) -> list[FrameOutput]:
+        """Track un-prompted objects on one frame, memories encoded; results in their order.
+
+        Objects that attend to equally many memories and pointers share one call of each graph.
+        """
+        selections = [
+            select(
+                item.history,
+                frame_idx,
+                self.config,
+                reverse=reverse,
+                num_frames=num_frames,
+                max_cond=self.options.max_cond_frames_in_attn,
+            )
+            for item in objects
+        ]
+        results: dict[int, FrameOutput] = {}
+        slots: dict[tuple[int, ...], SlotBuffer] = {}
+        for group in self._groups(selections):
+            members = tuple(objects[i].key for i in group)
+            slots[members] = self._slots.get(members) or SlotBuffer(self.config)
+            chosen = [selections[i] for i in group]
+            outputs = self._track_group(features, chosen, slots[members], num_frames)
+            results.update(zip(group, outputs, strict=True))
+        self._slots = slots
+        return [results[i] for i in range(len(objects))]
+
+    def remember(self, features: Features, output: FrameOutput) -> None:
+        """Encode the memory of a prompted frame: its mask binarised, holes filled."""
+        if output.mask_logits is None:
+            raise InputError("cannot encode a memory from a result without mask logits")
+        score = np.array([[output.object_score]], np.float32)
+        memory = self._encode_memory(features, output.mask_logits[None], score, binarize=True)
+        output.memory = store_memory(memory[0], self.options.memory_dtype)
+
+    def _groups(self, selections: Sequence[Selection]) -> list[list[int]]:
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for i, selection in enumerate(selections):
+            by_size.setdefault(selection.size, []).append(i)
+        most = self.options.objects_per_call
+        return [g[i : i + most] for g in by_size.values() for i in range(0, len(g), most)]
+
+    def _track_group(
+        self,
+        features: Features,
+        selections: Sequence[Selection],
+        slots: SlotBuffer,
+        num_frames: int | None,
+    ) -> list[FrameOutput]:
+        embed = self._attend(features, selections, slots, num_frames)
+        n = len(selections)
+        # no prompt: one empty point plus the padding point, both "not a point"
+        coords, labels = np.zeros((n, 2, 2), np.float32), np.full((n, 2), -1, np.int32)
+        out = self._decode(features, embed, coords, labels, None, multimask=True)
+        memory = self._encode_memory(
+            features, out["mask_logits"], out["object_score"], binarize=False
+        )
+        return self._outputs(out, memory)
+
+    def _attend(
+        self,
+        features: Features,
+        selections: Sequence[Selection],
+        slots: SlotBuffer,
+        num_frames: int | None,
+    ) -> Array:
+        memory, tpos = slots.load(selections)
+        pointers, positions = pointer_arrays(selections, self.config, num_frames)
+        out = self.session.run(
+            "memory_attention",
+            {
+                "image_embed": features.image_embed,
+                "memory": memory,
+                "memory_tpos": tpos,
+                "obj_ptrs": pointers,
+                "obj_ptr_pos": positions,
+            },
+        )
+        return out["conditioned_embed"]
+
+    def _decode(
+        self,
+        features: Features,
+        embed: Array,
+        coords: Array,
+        labels: Array,
+        mask_input: Array | None,
+        multimask: bool,
+    ) -> dict[str, Array]:
+        n, side = len(embed), self.config.mask_size
+        present = mask_input is not None
+        if mask_input is None:
+            mask_input = np.zeros((n, 1, side, side), np.float32)
+        return self.session.run(
+            "mask_decoder",
+            {
+                "conditioned_embed": embed,
+                "high_res_0": features.high_res_0,
+                "high_res_1": features.high_res_1,
+                "point_coords": coords,
+                "point_labels": labels,
+                "mask_input": mask_input,
+                "has_mask_input": np.full(n, present, np.float32),
+                "multimask_output": np.array([multimask]),
+            },
+        )
+
+    def _encode_memory(
+        self, features: Features, mask_logits: Array, score: Array, *, binarize: bool
+    ) -> Array:
+        inputs = {
+            "image_embed": features.image_embed,
+            "mask_logits": mask_logits,
+            "object_score": score,
+            "binarize": np.array([binarize]),
+        }
+        return self.session.run("memory_encoder", inputs)["memory"]
+
+    def _outputs(self, out: dict[str, Array], memory: Array | None = None) -> list[FrameOutput]:
+        # holes are filled after a tracked memory was encoded, as in the original
+        masks = out["mask_logits"]
+        if self.options.fill_hole_area > 0:
+            masks = fill_holes(masks, self.options.fill_hole_area)
+        dtype = self.options.memory_dtype
+        return [
+            FrameOutput(
+                # copies: a view would keep the whole group's array alive for one object
+                mask_logits=masks[i].copy(),
+                obj_ptr=out["obj_ptr"][i].copy(),
+                object_score=float(out["object_score"][i, 0]),
+                iou=float(out["iou"][i, 0]),
+                memory=None if memory is None else store_memory(memory[i].copy(), dtype),
+            )
+            for i in range(len(masks))
+        ]
+
+
+def _with_padding(coords: Array, labels: Array) -> tuple[Array, Array]:
+    """One object's points [P, 2], [P] as a batch of one with the padding point appended."""
+    coords = np.concatenate([coords, np.zeros((1, 2), np.float32)])[None]
+    labels = np.concatenate([labels, np.full(1, -1, np.int32)])[None]
+    return coords, labels

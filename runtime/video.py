@@ -1,0 +1,382 @@
+"""Interactive segmentation of a video: the original's SAM2VideoPredictor, numpy in and out.
+
+Keeps the outputs of every frame, as the original does, so that any frame can be refined and
+propagated again; that costs (4h x 4h + c x h x w) numbers per object and frame. For endless
+video use :class:`~sam2rt.runtime.stream.StreamTracker`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..configs.bundle import Bundle
+from ..configs.errors import InputError, StateError
+from .bank import FrameOutput, ObjectHistory, Selection, select
+from .frames import FrameSource, open_frames
+from .pixels import upsample_bilinear, video_frame_tensor
+from .predictor import Predictor
+from .prompts import joined, mask_from, points_from
+from .session import Array, Session
+from .tracker import (
+    NO_OBJECT_LOGIT,
+    Features,
+    Points,
+    TrackedObject,
+    Tracker,
+    TrackerOptions,
+)
+
+#: frame index, object ids, mask logits [N, 1, H, W] float32 at video resolution
+FrameResult = tuple[int, list[int], Array]
+
+
+@dataclass
+class _VideoObject:
+    key: int
+    #: what propagation has taken up
+    history: ObjectHistory = field(default_factory=ObjectHistory)
+    #: results of prompts that the next propagation takes up
+    fresh: ObjectHistory = field(default_factory=ObjectHistory)
+    points: dict[int, Points] = field(default_factory=dict)
+    masks: dict[int, Array] = field(default_factory=dict)
+    #: frames a propagation has passed, and whether it ran in reverse
+    tracked: dict[int, bool] = field(default_factory=dict)
+
+    def result(self, frame_idx: int, cond_first: bool) -> FrameOutput | None:
+        fresh = self.fresh.cond if cond_first else self.fresh.non_cond
+        return fresh.get(frame_idx) or self.history.at(frame_idx)
+
+
+class VideoState:
+    """One video under work; made by :meth:`VideoPredictor.init_state`."""
+
+    def __init__(self, frames: FrameSource) -> None:
+        self.frames = frames
+        self.num_frames: int = frames.num_frames
+        self.video_height: int = frames.height
+        self.video_width: int = frames.width
+        self._objects: dict[int, _VideoObject] = {}
+        self._next_key = 0
+        self._features: tuple[int, Features] | None = None
+        #: counts prompts, so that a running propagation notices new ones
+        self._edits = 0
+
+    @property
+    def obj_ids(self) -> list[int]:
+        """Ids of the objects, in the order in which they were added."""
+        return list(self._objects)
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """(height, width) of the video, pixels."""
+        return self.video_height, self.video_width
+
+
+class VideoPredictor(Predictor):
+    """Segments and tracks objects through a video from points, boxes and masks.
+
+    Method and argument names, defaults and return shapes are the original's. Options:
+    non_overlap_masks: each pixel belongs to one object at most (output only).
+    add_all_frames_to_correct_as_cond: a corrected frame becomes a prompted one; without it a
+    later propagation that passes over the frame recomputes it and the correction is lost.
+    Others: see :class:`~sam2rt.runtime.tracker.TrackerOptions`.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: str = "onnxruntime",
+        device: str = "cpu",
+        threads: int | None = None,
+        *,
+        non_overlap_masks: bool = False,
+        add_all_frames_to_correct_as_cond: bool = False,
+        max_cond_frames_in_attn: int = -1,
+        fill_hole_area: int = 8,
+        memory_dtype: str | None = None,
+        objects_per_call: int = TrackerOptions.objects_per_call,
+        session: Session | None = None,
+    ) -> None:
+        super().__init__(bundle, backend, device, threads, session)
+        self.non_overlap_masks = non_overlap_masks
+        self.add_all_frames_to_correct_as_cond = add_all_frames_to_correct_as_cond
+        options = TrackerOptions(
+            max_cond_frames_in_attn, fill_hole_area, memory_dtype, objects_per_call
+        )
+        self._tracker = Tracker(self.session, options)
+
+    def init_state(
+        self,
+        video_path: Any,
+        offload_video_to_cpu: bool = False,
+        offload_state_to_cpu: bool = False,
+        async_loading_frames: bool = False,
+    ) -> VideoState:
+        """Open a video: a file, a folder of images, an array [T, H, W, 3], any iterable of frames.
+
+        Frames are read lazily; the three loading keywords are accepted for compatibility and
+        change nothing. Raises FrameError when there is nothing to read.
+        """
+        return VideoState(open_frames(video_path))
+
+    def add_new_points_or_box(
+        self,
+        inference_state: VideoState,
+        frame_idx: int,
+        obj_id: int,
+        points: Any | None = None,
+        labels: Any | None = None,
+        clear_old_points: bool = True,
+        normalize_coords: bool = True,
+        box: Any | None = None,
+    ) -> FrameResult:
+        """Prompt an object on a frame with clicks [P, 2], labels [P], a box [4], or both.
+
+        Coordinates are video pixels (fractions 0..1 with normalize_coords False). Returns the
+        frame's result for all objects. A correction on a frame that was tracked already feeds
+        the earlier mask back; see add_all_frames_to_correct_as_cond for whether it lasts.
+        Raises InputError; the state is unchanged then.
+        """
+        self._check_frame(inference_state, frame_idx)
+        if box is not None and not clear_old_points:
+            raise InputError(
+                "a box must come before any click on its frame: use clear_old_points=True"
+            )
+        size = inference_state.frame_size if normalize_coords else None
+        new = points_from(points, labels, box, frame_size=size, image_size=self.config.image_size)
+        self._features(inference_state, frame_idx)  # may fail: before anything is changed
+        item = self._object(inference_state, obj_id)
+        if not clear_old_points:
+            new = joined(item.points.get(frame_idx), new)
+        item.points[frame_idx] = new
+        item.masks.pop(frame_idx, None)
+        return self._prompted(inference_state, frame_idx, item)
+
+    def add_new_points(self, *args: Any, **kwargs: Any) -> FrameResult:
+        """The original's older name of :meth:`add_new_points_or_box`."""
+        return self.add_new_points_or_box(*args, **kwargs)
+
+    def add_new_mask(
+        self, inference_state: VideoState, frame_idx: int, obj_id: int, mask: Any
+    ) -> FrameResult:
+        """Prompt an object on a frame with a mask [H, W] of the video's size (bool or 0/1)."""
+        self._check_frame(inference_state, frame_idx)
+        pixels = mask_from(mask, inference_state.frame_size, self.config.image_size)
+        self._features(inference_state, frame_idx)  # may fail: before anything is changed
+        item = self._object(inference_state, obj_id)
+        item.masks[frame_idx] = pixels
+        item.points.pop(frame_idx, None)
+        return self._prompted(inference_state, frame_idx, item)
+
+    def propagate_in_video_preflight(self, inference_state: VideoState) -> None:
+        """Take up all new prompts: encode their memories. Called by propagate_in_video.
+
+        Raises StateError when there is no object, or an object without any prompt.
+        """
+        if not inference_state._objects:
+            raise StateError("no object to track: add points, a box or a mask first")
+        for obj_id, item in inference_state._objects.items():
+            for fresh, taken in (
+                (item.fresh.non_cond, item.history.non_cond),
+                (item.fresh.cond, item.history.cond),
+            ):
+                for frame_idx, output in fresh.items():
+                    if output.memory is None:
+                        self._tracker.remember(self._features(inference_state, frame_idx), output)
+                    taken[frame_idx] = output
+                fresh.clear()
+            if not item.history.cond:
+                raise StateError(
+                    f"object {obj_id} has no prompt: add points, a box or a mask, or remove it"
+                )
+            for frame_idx in item.history.cond:
+                item.history.non_cond.pop(frame_idx, None)
+
+    def propagate_in_video(
+        self,
+        inference_state: VideoState,
+        start_frame_idx: int | None = None,
+        max_frame_num_to_track: int | None = None,
+        reverse: bool = False,
+    ) -> Iterator[FrameResult]:
+        """Track all objects from start_frame_idx (the first prompted frame if None).
+
+        Yields max_frame_num_to_track + 1 frames at most (all if None), as the original does.
+        Prompts may be added and objects removed between two frames; they count from the next.
+        """
+        state = inference_state
+        self.propagate_in_video_preflight(state)
+        edits = state._edits
+        if start_frame_idx is None:
+            start_frame_idx = min(t for o in state._objects.values() for t in o.history.cond)
+        for frame_idx in self._order(state, start_frame_idx, max_frame_num_to_track, reverse):
+            if state._edits != edits:
+                self.propagate_in_video_preflight(state)
+                edits = state._edits
+            self._track_frame(state, frame_idx, reverse)
+            yield self._result(state, frame_idx, cond_first=True)
+
+    def clear_all_prompts_in_frame(
+        self, inference_state: VideoState, frame_idx: int, obj_id: int, need_output: bool = True
+    ) -> FrameResult | None:
+        """Remove an object's prompts on a frame; a result there stays as a tracked one."""
+        self._check_frame(inference_state, frame_idx)
+        item = self._known(inference_state, obj_id)
+        self._clear(item, frame_idx)
+        inference_state._edits += 1
+        return self._result(inference_state, frame_idx) if need_output else None
+
+    def remove_object(
+        self,
+        inference_state: VideoState,
+        obj_id: int,
+        strict: bool = False,
+        need_output: bool = True,
+    ) -> tuple[list[int], list[tuple[int, Array]]]:
+        """Forget an object; the others are untouched.
+
+        Returns the remaining ids and, for each frame the object had prompts on, the frame index
+        and the others' mask logits [N, 1, H, W]. An unknown id is an InputError if strict.
+        """
+        state = inference_state
+        if obj_id not in state._objects and not strict:
+            return state.obj_ids, []
+        item = self._known(state, obj_id)
+        del state._objects[obj_id]
+        state._edits += 1
+        if not state._objects:
+            self.reset_state(state)
+            return [], []
+        frames = sorted(item.points.keys() | item.masks.keys())
+        updated = [(t, self._result(state, t)[2]) for t in frames] if need_output else []
+        return state.obj_ids, updated
+
+    def reset_state(self, inference_state: VideoState) -> None:
+        """Forget all objects and prompts; the video stays open."""
+        inference_state._objects.clear()
+        inference_state._edits += 1
+
+    def _prompted(self, state: VideoState, frame_idx: int, item: _VideoObject) -> FrameResult:
+        """Segment `item` from its prompts on a frame, and give the frame's result."""
+        first_time = frame_idx not in item.tracked
+        as_cond = first_time or self.add_all_frames_to_correct_as_cond
+        features = self._features(state, frame_idx)
+        if frame_idx in item.masks:
+            output = self._tracker.prompt_mask(features, item.masks[frame_idx])
+        else:
+            output = self._tracker.prompt_points(
+                features,
+                item.points[frame_idx],
+                previous=item.result(frame_idx, as_cond),
+                memory=None if first_time else self._selection(state, frame_idx, item),
+                num_frames=state.num_frames,
+            )
+        fresh = item.fresh.cond if as_cond else item.fresh.non_cond
+        fresh[frame_idx] = output
+        state._edits += 1
+        return self._result(state, frame_idx, cond_first=as_cond)
+
+    def _selection(self, state: VideoState, frame_idx: int, item: _VideoObject) -> Selection:
+        return select(
+            item.history,
+            frame_idx,
+            self.config,
+            reverse=item.tracked[frame_idx],
+            num_frames=state.num_frames,
+            max_cond=self._tracker.options.max_cond_frames_in_attn,
+        )
+
+    def _track_frame(self, state: VideoState, frame_idx: int, reverse: bool) -> None:
+        waiting = [o for o in state._objects.values() if frame_idx not in o.history.cond]
+        if waiting:
+            outputs = self._tracker.track(
+                self._features(state, frame_idx),
+                [TrackedObject(o.key, o.history) for o in waiting],
+                frame_idx,
+                reverse=reverse,
+                num_frames=state.num_frames,
+            )
+            for item, output in zip(waiting, outputs, strict=True):
+                item.history.non_cond[frame_idx] = output
+        for item in state._objects.values():
+            item.tracked[frame_idx] = reverse
+
+    def _result(
+        self, state: VideoState, frame_idx: int, cond_first: bool | None = None
+    ) -> FrameResult:
+        objects = state._objects.values()
+        if cond_first is None:
+            cond_first = any(frame_idx in o.fresh.cond for o in objects)
+        side = self.config.mask_size
+        low = np.full((len(objects), 1, side, side), NO_OBJECT_LOGIT, np.float32)
+        for i, item in enumerate(objects):
+            output = item.result(frame_idx, cond_first)
+            if output is not None and output.mask_logits is not None:
+                low[i] = output.mask_logits
+        logits = upsample_bilinear(low, state.frame_size)
+        if self.non_overlap_masks:
+            logits = without_overlap(logits)
+        return frame_idx, state.obj_ids, logits
+
+    def _features(self, state: VideoState, frame_idx: int) -> Features:
+        if state._features is None or state._features[0] != frame_idx:
+            pixels = video_frame_tensor(state.frames.read(frame_idx), self.config.image_size)
+            state._features = frame_idx, self._tracker.encode(pixels)
+        return state._features[1]
+
+    @staticmethod
+    def _order(state: VideoState, start: int, most: int | None, reverse: bool) -> range:
+        VideoPredictor._check_frame(state, start)
+        count = state.num_frames if most is None else most
+        if count < 0:
+            raise InputError(f"max_frame_num_to_track is {most}: expected 0 or more")
+        if reverse:
+            # from the first frame there is nothing to track backwards
+            return range(start, max(start - count, 0) - 1, -1) if start > 0 else range(0)
+        return range(start, min(start + count, state.num_frames - 1) + 1)
+
+    @staticmethod
+    def _clear(item: _VideoObject, frame_idx: int) -> None:
+        item.points.pop(frame_idx, None)
+        item.masks.pop(frame_idx, None)
+        item.fresh.cond.pop(frame_idx, None)
+        item.fresh.non_cond.pop(frame_idx, None)
+        output = item.history.cond.pop(frame_idx, None)
+        if output is not None:
+            item.history.non_cond[frame_idx] = output
+            item.tracked.pop(frame_idx, None)
+
+    @staticmethod
+    def _check_frame(state: VideoState, frame_idx: int) -> None:
+        if not 0 <= frame_idx < state.num_frames:
+            raise InputError(f"frame {frame_idx}: the video has frames 0 to {state.num_frames - 1}")
+
+    @staticmethod
+    def _object(state: VideoState, obj_id: int) -> _VideoObject:
+        if obj_id not in state._objects:
+            state._objects[obj_id] = _VideoObject(state._next_key)
+            state._next_key += 1
+        return state._objects[obj_id]
+
+    @staticmethod
+    def _known(state: VideoState, obj_id: int) -> _VideoObject:
+        try:
+            return state._objects[obj_id]
+        except KeyError:
+            raise InputError(f"no object {obj_id}: the objects are {state.obj_ids}") from None
+
+
+def without_overlap(logits: Array) -> Array:
+    """Leave each pixel to the object with the highest logit; others' are at most -10 there.
+
+    logits: [N, 1, H, W] float32. Equals the original's non-overlapping constraint.
+    """
+    if len(logits) < 2:
+        return logits
+    winner = logits.argmax(axis=0, keepdims=True)
+    lost = winner != np.arange(len(logits)).reshape(-1, 1, 1, 1)
+    return np.where(lost, np.minimum(logits, np.float32(-10)), logits)
