@@ -11,8 +11,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from typing import Any, Literal, get_args
 from .errors import BundleError, InputError
 from .graphs import GraphSpec, TensorSpec, graph_specs
 from .models import ModelConfig
+from .staging import replaced_folder
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -117,49 +116,29 @@ def staged_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     none. The temporary folder lies beside the target (a rename cannot cross file systems).
     Refuses, with BundleError, to replace a non-empty folder that is not a bundle.
     """
-    final = Path(target)
+    final = Path(os.path.realpath(target))
     if final.exists() and not final.is_dir():
         raise BundleError(f"{final} is a file: name a folder for the bundle")
     if final.is_dir() and any(final.iterdir()) and not (final / MANIFEST).is_file():
         raise BundleError(
             f"folder {final} is not empty and holds no {MANIFEST}: name another folder"
         )
-    final.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
-    try:
+    with replaced_folder(final) as work:
         yield work
-        for path in work.rglob("*"):
-            if path.is_file():
-                _fsync(path)
-        os.chmod(work, 0o755)
-        _swap(work, final)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _swap(work: Path, final: Path) -> None:
-    if final.is_dir():
-        old = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".old", dir=final.parent))
-        os.rename(final, old / "bundle")
-        os.rename(work, final)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.rename(work, final)
-    _fsync(final.parent)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_manifest(bundle: Bundle) -> None:
     """Write ``manifest.json`` into the bundle's folder."""
-    text = json.dumps(_to_manifest(bundle), indent=1) + "\n"
+    data = _to_manifest(bundle)
+    text = json.dumps({**data, "digest": _digest(data)}, indent=1) + "\n"
     (bundle.path / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def _digest(data: Mapping[str, Any]) -> str:
+    """sha256 over the manifest without its own digest: tells an edited file from ours."""
+    content = {key: value for key, value in data.items() if key != "digest"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _to_manifest(bundle: Bundle) -> dict[str, Any]:
@@ -194,11 +173,13 @@ def _read_manifest(root: Path) -> dict[str, Any]:
         raise BundleError(f"expected a bundle at {root}, found {found}: {_EXPORT}")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"cannot read {path} ({error}): {_EXPORT}") from None
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != SCHEMA:
         raise BundleError(f"{path} has schema {schema!r}, expected {SCHEMA}: {_EXPORT}")
+    if data.get("digest") != _digest(data):
+        raise BundleError(f"{path} was edited (its digest does not match): {_EXPORT}")
     return data  # type: ignore[no-any-return]
 
 
@@ -225,10 +206,23 @@ def _from_manifest(root: Path, data: dict[str, Any]) -> Bundle:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}"
         raise BundleError(f"{root / MANIFEST} is not well formed ({what}): {_EXPORT}") from None
-    missing = [name for name in graph_specs(model) if name not in graphs]
-    if missing:
-        raise BundleError(f"{root / MANIFEST} lacks the graphs {', '.join(missing)}: {_EXPORT}")
+    _check_contracts(bundle)
     return bundle
+
+
+def _check_contracts(bundle: Bundle) -> None:
+    contracts = graph_specs(bundle.model)
+    missing = [name for name in contracts if name not in bundle.graphs]
+    if missing:
+        raise BundleError(
+            f"{bundle.path / MANIFEST} lacks the graphs {', '.join(missing)}: {_EXPORT}"
+        )
+    other = [name for name, spec in contracts.items() if bundle.graphs[name].spec != spec]
+    if other:
+        raise BundleError(
+            f"{bundle.path / MANIFEST}: inputs or outputs of {', '.join(other)} are not what "
+            f"this version expects of model {bundle.model.name}: {_EXPORT}"
+        )
 
 
 def _model(data: dict[str, Any]) -> ModelConfig:
@@ -267,5 +261,6 @@ def _check_file(root: Path, entry: BundleFile, check_hash: bool) -> None:
         )
     if check_hash and (found := file_sha256(path)) != entry.sha256:
         raise BundleError(
-            f"{path} has sha256 {found[:12]}..., the manifest says {entry.sha256[:12]}...: {_EXPORT}"
+            f"{path} has sha256 {found[:12]}..., the manifest says "
+            f"{entry.sha256[:12]}...: {_EXPORT}"
         )

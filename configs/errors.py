@@ -44,6 +44,4 @@ class MissingExtraError(Sam2rtError, ImportError):
     """A feature whose optional packages are not installed."""
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
-        super().__init__(
-            f"{feature} needs the package '{package}': pip install 'sam2rt[{extra}]'"
-        )
+        super().__init__(f"{feature} needs the package '{package}': pip install 'sam2rt[{extra}]'")

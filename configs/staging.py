@@ -1,0 +1,115 @@
+"""Write a folder or nothing: a temporary neighbour, flushed to disk, renamed into place.
+
+A temporary folder is locked while its process lives, so that the next run can tell what a
+killed one left behind and clear it away.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: no lock, hence no clearing of what killed runs left
+    fcntl = None  # type: ignore[assignment]
+
+_NEW, _OLD = ".part", ".old"
+
+
+@contextmanager
+def replaced_folder(final: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes `final` when the block ends without an error.
+
+    Whatever the block raises, and if the process is killed, `final` is what it was. Folders
+    that killed runs left beside it are removed first.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    _clear_leftovers(final)
+    work, lock = _new_folder(final, _NEW)
+    try:
+        yield work
+        for path in (work, *work.rglob("*")):
+            _flush(path)
+        os.chmod(work, 0o755)
+        _swap(work, final)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        _unlock(lock)
+
+
+def _swap(work: Path, final: Path) -> None:
+    if final.is_dir():
+        old, lock = _new_folder(final, _OLD)
+        os.rename(final, old / final.name)
+        try:
+            os.rename(work, final)
+        except BaseException:
+            os.rename(old / final.name, final)
+            raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+            _unlock(lock)
+    else:
+        os.rename(work, final)
+    _flush(final.parent)
+
+
+def _clear_leftovers(final: Path) -> None:
+    """Remove the temporary folders of dead processes, giving back a bundle killed in mid-swap."""
+    for left in final.parent.glob(f".{final.name}.*"):
+        if left.suffix not in (_NEW, _OLD) or not left.is_dir():
+            continue
+        lock = _lock(left, wait=False)
+        if lock is None:
+            continue
+        if left.suffix == _OLD and not final.exists():
+            with suppress(FileNotFoundError):
+                os.rename(left / final.name, final)
+        shutil.rmtree(left, ignore_errors=True)
+        _unlock(lock)
+
+
+def _new_folder(final: Path, suffix: str) -> tuple[Path, int | None]:
+    while True:
+        folder = tempfile.mkdtemp(prefix=f".{final.name}.", suffix=suffix, dir=final.parent)
+        lock = _lock(Path(folder), wait=True)
+        # another run may have taken it for a leftover before the lock was held
+        if os.path.isdir(folder):
+            return Path(folder), lock
+        _unlock(lock)
+
+
+def _lock(folder: Path, *, wait: bool) -> int | None:
+    """A descriptor holding the folder's lock; None where it is taken or locks do not exist."""
+    if fcntl is None:
+        return None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _unlock(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def _flush(path: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,204 @@
+"""A bundle is replaced as a whole or not at all, whatever stops the writer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fake_bundle import write_bundle
+from sam2rt.configs.bundle import Bundle, staged_folder
+from sam2rt.configs.errors import BundleError
+from sam2rt.configs.staging import replaced_folder
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="locks and signals are POSIX")
+
+
+def neighbours(target: Path) -> list[str]:
+    """Everything beside the target, hidden litter included."""
+    return sorted(p.name for p in target.parent.iterdir() if p != target)
+
+
+def test_writes_a_new_bundle_readable_by_all(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "bundle"
+    write_bundle(target)
+    assert Bundle.load(target).generator == "test"
+    assert neighbours(target) == []
+    assert target.stat().st_mode & 0o777 == 0o755
+
+
+def test_replaces_a_bundle_as_a_whole(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    write_bundle(target, generator="old")
+    (target / "left-over.onnx").write_bytes(b"x")
+    write_bundle(target, generator="new")
+    assert Bundle.load(target).generator == "new"
+    assert not (target / "left-over.onnx").exists()
+    assert neighbours(target) == []
+
+
+def test_fills_an_empty_folder_and_follows_a_link(tmp_path: Path) -> None:
+    real = tmp_path / "v1"
+    real.mkdir()
+    link = tmp_path / "current"
+    link.symlink_to(real)
+    write_bundle(link)
+    assert link.is_symlink()
+    assert Bundle.load(real).generator == "test"
+    assert neighbours(real) == ["current"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("old", [True, False])
+def test_an_exception_leaves_the_old_bundle_or_none(
+    tmp_path: Path, error: type[BaseException], old: bool
+) -> None:
+    target = tmp_path / "bundle"
+    if old:
+        write_bundle(target, generator="old")
+
+    def interrupted() -> None:
+        with staged_folder(target) as work:
+            (work / "half.onnx").write_bytes(b"x" * 1000)
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert neighbours(target) == []
+    if old:
+        assert Bundle.load(target).generator == "old"
+        assert not (target / "half.onnx").exists()
+    else:
+        assert not target.exists()
+
+
+def test_refuses_a_folder_that_is_no_bundle(tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"precious")
+    with pytest.raises(BundleError) as caught, staged_folder(tmp_path):
+        pytest.fail("must not start")
+    expected = f"folder {tmp_path} is not empty and holds no manifest.json: name another folder"
+    assert str(caught.value) == expected
+    assert (tmp_path / "photo.jpg").read_bytes() == b"precious"
+
+
+def test_refuses_a_file(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    target.write_bytes(b"precious")
+    with pytest.raises(BundleError) as caught, staged_folder(target):
+        pytest.fail("must not start")
+    assert str(caught.value) == f"{target} is a file: name a folder for the bundle"
+    assert target.read_bytes() == b"precious"
+
+
+def _killed_writer(target: Path, code: str) -> None:
+    """Run `code` in a process of its own until it prints a line, then SIGKILL it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(target)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    with process.stdout as lines:
+        assert lines.readline() == "ready\n"
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+
+
+_WRITE_AND_WAIT = """
+import sys, time
+from sam2rt.configs.bundle import staged_folder
+with staged_folder(sys.argv[1]) as work:
+    (work / "half.onnx").write_bytes(b"x" * 1000)
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_a_killed_writer_changes_nothing_and_the_next_clears_up(tmp_path: Path, old: bool) -> None:
+    target = tmp_path / "bundle"
+    if old:
+        write_bundle(target, generator="old")
+    _killed_writer(target, _WRITE_AND_WAIT)
+    assert [name.endswith(".part") for name in neighbours(target)] == [True]
+    if old:
+        assert Bundle.load(target).generator == "old"
+    else:
+        assert not target.exists()
+    write_bundle(target, generator="new")
+    assert Bundle.load(target).generator == "new"
+    assert neighbours(target) == []
+
+
+_KILLED_IN_MID_SWAP = """
+import os, sys, time
+from pathlib import Path
+from sam2rt.configs import staging
+rename = os.rename
+def stop_before_the_new_folder_moves_in(source, target):
+    if str(source).endswith(".part"):
+        print("ready", flush=True)
+        time.sleep(60)
+    rename(source, target)
+os.rename = stop_before_the_new_folder_moves_in
+with staging.replaced_folder(Path(sys.argv[1])) as work:
+    (work / "new").write_bytes(b"x")
+"""
+
+
+def test_a_writer_killed_in_mid_swap_loses_no_bundle(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    write_bundle(target, generator="old")
+    _killed_writer(target, _KILLED_IN_MID_SWAP)
+    assert not target.exists()
+    # a next attempt that fails as well: the old bundle is back, nothing else lies about
+    with pytest.raises(RuntimeError), staged_folder(target):
+        raise RuntimeError
+    assert Bundle.load(target).generator == "old"
+    assert neighbours(target) == []
+
+
+def test_a_living_writer_is_left_alone(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    process = subprocess.Popen(
+        [sys.executable, "-c", _WRITE_AND_WAIT, str(target)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        write_bundle(target)
+        (part,) = neighbours(target)
+        assert (target.parent / part / "half.onnx").stat().st_size == 1000
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_failing_swap_gives_the_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "bundle"
+    write_bundle(target, generator="old")
+    rename = os.rename
+
+    def disk_error(source: Path, destination: Path) -> None:
+        if str(source).endswith(".part"):
+            raise OSError(28, "No space left on device")
+        rename(source, destination)
+
+    monkeypatch.setattr(os, "rename", disk_error)
+    with pytest.raises(OSError, match="No space left"), replaced_folder(target) as work:
+        (work / "new").write_bytes(b"x")
+    assert Bundle.load(target).generator == "old"
+    assert neighbours(target) == []
+
+
+def test_other_hidden_folders_are_not_litter(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    (tmp_path / ".bundle.git").mkdir()
+    (tmp_path / ".bundlex.1.part").mkdir()
+    os.utime(tmp_path / ".bundle.git", (time.time() - 1e6,) * 2)
+    write_bundle(target)
+    assert neighbours(target) == [".bundle.git", ".bundlex.1.part"]
