@@ -117,6 +117,10 @@ class GoldenSet:
         """Array names of one npz file (``"c_graphs"``), in recorded order."""
         return [name for held, name in self._meta if held == file]
 
+    def values(self, file: str) -> set[str]:
+        """Names of the recorded values of one npz file, whatever form they are stored in."""
+        return {re.sub(r"__(sample|stats|grid|bits|near0)$", "", n) for n in self.names(file)}
+
     def file_of(self, name: str) -> str:
         """The npz file that holds `name`, KeyError when none does."""
         found = [held for held, held_name in self._meta if held_name == name]
