@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 from golden import golden_set
-from recorded import Scenario
+from recorded import BFLOAT16, Scenario
 
 #: what each scenario of the recordings is about
 SCENARIOS = {
@@ -44,7 +44,7 @@ def test_tiny_at_1024(name, tiny_session):
 @pytest.mark.parametrize("name", ["V1", "V2"])
 def test_bfloat16_memories(name, micro_session):
     """With the original's bfloat16 storage rounding decides after a few frames: compare three."""
-    Scenario(golden_set("micro_bf16"), name, micro_session).play(frames=3)
+    Scenario(golden_set("micro_bf16"), name, micro_session, BFLOAT16).play(frames=3)
 
 
 def test_a_wrong_temporal_row_is_noticed(micro_session, monkeypatch):

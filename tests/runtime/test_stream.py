@@ -1,0 +1,225 @@
+"""Live tracking: the same bits as propagation, bounded memory, objects that come and go."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sam2rt import InputError, StreamTracker, VideoPredictor
+from sam2rt.benchmarks.endurance import endurance
+
+
+def moving_square(frames: int, size: int = 96) -> np.ndarray:
+    """[T, H, W, 3] uint8: a bright square crosses a textured background."""
+    rng = np.random.default_rng(5)
+    ground = rng.integers(30, 120, (size, size + 32, 3), np.uint8)
+    video = np.repeat(ground[None], frames, 0)
+    for t in range(frames):
+        x = 8 + (2 * t) % size
+        video[t, 30:54, x : x + 24] = (230, 190, 60)
+    return video
+
+
+@pytest.fixture(scope="module")
+def video() -> np.ndarray:
+    return moving_square(24)
+
+
+def propagated(session, video, prompts, **options):
+    predictor = VideoPredictor(session.bundle, session=session, **options)
+    state = predictor.init_state(video)
+    for frame_idx, obj_id, prompt in prompts:
+        if "mask" in prompt:
+            predictor.add_new_mask(state, frame_idx, obj_id, prompt["mask"])
+        else:
+            predictor.add_new_points_or_box(state, frame_idx, obj_id, **prompt)
+    return {t: logits[:, 0] for t, _, logits in predictor.propagate_in_video(state)}
+
+
+def streamed(session, video, prompts, **options):
+    results = {}
+    with StreamTracker(session.bundle, session=session, **options) as tracker:
+        for t, frame in enumerate(video):
+            for frame_idx, obj_id, prompt in prompts:
+                if frame_idx == t and "mask" in prompt:
+                    tracker.add_mask(obj_id, prompt["mask"])
+                elif frame_idx == t:
+                    tracker.add_points(obj_id, **prompt)
+            results[t] = tracker.step(frame)
+    return results
+
+
+CLICK = {"points": [[20, 42]], "labels": [1]}
+BOX = {"box": [8, 30, 32, 54]}
+OTHER = {"points": [[100, 80], [10, 10]], "labels": [1, 0]}
+
+
+def mask_prompt(video):
+    mask = np.zeros(video.shape[1:3], bool)
+    mask[30:54, 8:32] = True
+    return {"mask": mask}
+
+
+@pytest.mark.parametrize("fill", [0, 8])
+def test_stream_and_propagation_are_bit_identical(micro_session, video, fill):
+    prompts = [(0, 1, CLICK), (0, 2, BOX), (0, 3, mask_prompt(video))]
+    expected = propagated(micro_session, video, prompts, fill_hole_area=fill)
+    found = streamed(micro_session, video, prompts, fill_hole_area=fill)
+    assert list(found) == list(expected)
+    for t, result in found.items():
+        np.testing.assert_array_equal(result.logits, expected[t], err_msg=f"frame {t}")
+
+
+def test_short_clips_are_identical_when_the_length_is_told(micro_session, video):
+    clip = video[:7]
+    expected = propagated(micro_session, clip, [(0, 1, CLICK)])
+    found = streamed(micro_session, clip, [(0, 1, CLICK)], num_frames=len(clip))
+    for t, result in found.items():
+        np.testing.assert_array_equal(result.logits, expected[t])
+
+
+def test_a_capped_stream_equals_a_capped_propagation(micro_session, video):
+    prompts = [(t, 1, CLICK) for t in (0, 5, 9, 14, 20)]
+    found = streamed(micro_session, video, prompts, max_cond_frames_in_attn=3)
+    predictor = VideoPredictor(
+        micro_session.bundle, session=micro_session, max_cond_frames_in_attn=3
+    )
+    state = predictor.init_state(video)
+    # prompts that lie ahead would be used too, so each is given when its frame comes
+    frame_of = dict.fromkeys(t for t, _, _ in prompts)
+    predictor.add_new_points_or_box(state, 0, 1, **CLICK)
+    for t, _, logits in predictor.propagate_in_video(state):
+        np.testing.assert_array_equal(found[t].logits, logits[:, 0], err_msg=f"frame {t}")
+        if t + 1 in frame_of:
+            predictor.add_new_points_or_box(state, t + 1, 1, **CLICK)
+
+
+def test_another_object_in_the_same_call_changes_nothing_visible(micro_session, video):
+    alone = streamed(micro_session, video, [(0, 1, CLICK)])
+    together = streamed(micro_session, video, [(0, 1, CLICK), (0, 2, BOX)])
+    for t in alone:
+        np.testing.assert_allclose(together[t].logits[0], alone[t].logits[0], atol=1e-4)
+
+
+def test_an_object_of_another_age_changes_no_bit(micro_session, video):
+    """Objects added on different frames attend to different memories: never the same call."""
+    alone = streamed(micro_session, video[:8], [(0, 1, CLICK)])
+    later = streamed(micro_session, video[:8], [(0, 1, CLICK), (3, 2, BOX)])
+    for t in alone:
+        np.testing.assert_array_equal(later[t].logits[0], alone[t].logits[0])
+
+
+def test_removing_an_object_leaves_the_other(micro_session, video):
+    alone = streamed(micro_session, video, [(0, 1, CLICK)])
+    tracker = StreamTracker(micro_session.bundle, session=micro_session)
+    tracker.add_points(1, **CLICK)
+    tracker.add_points(2, **BOX)
+    for t, frame in enumerate(video):
+        if t == 6:
+            assert tracker.remove_object(2) == [1]
+        result = tracker.step(frame)
+        assert result.obj_ids == ([1, 2] if t < 6 else [1])
+        np.testing.assert_allclose(result.logits[0], alone[t].logits[0], atol=1e-4)
+
+
+def test_an_object_may_come_back_under_its_old_id(micro_session, video):
+    tracker = StreamTracker(micro_session.bundle, session=micro_session)
+    tracker.add_points(1, **CLICK)
+    first = tracker.step(video[0])
+    tracker.step(video[1])
+    tracker.remove_object(1)
+    assert tracker.step(video[2]).logits.shape == (0, *video.shape[1:3])
+    tracker.add_points(1, **CLICK)
+    again = tracker.step(video[0])
+    np.testing.assert_array_equal(again.logits, first.logits)
+
+
+def test_without_objects_no_graph_runs(micro_session, video):
+    class Refusing:
+        bundle = micro_session.bundle
+
+        def run(self, graph, inputs):
+            raise AssertionError(f"{graph} ran")
+
+        def close(self): ...
+
+    result = StreamTracker(micro_session.bundle, session=Refusing()).step(video[0])
+    assert (result.obj_ids, result.masks.shape) == ([], (0, *video.shape[1:3]))
+
+
+def test_masks_scores_and_ious_belong_together(micro_session, video):
+    prompts = [(0, 5, CLICK), (0, 3, OTHER)]
+    for t, result in streamed(micro_session, video[:4], prompts, fill_hole_area=0).items():
+        assert result.frame_idx == t
+        assert result.obj_ids == [5, 3]
+        np.testing.assert_array_equal(result.masks, result.logits > 0)
+        absent = result.object_scores <= 0
+        assert (result.logits[absent] == -1024).all()
+        assert ((result.ious >= 0) & (result.ious <= 1)).all()
+
+
+BAD_PROMPTS = {
+    "labels missing": ({"points": [[5, 5]]}, "points were given without labels"),
+    "points missing": ({"labels": [1]}, "labels were given without points"),
+    "nothing": ({}, "no prompt"),
+    "unequal": ({"points": [[5, 5]], "labels": [1, 0]}, "1 points but 2 labels"),
+    "unknown label": ({"points": [[5, 5]], "labels": [7]}, "expected 1"),
+    "not a number": ({"points": [[5, float("nan")]], "labels": [1]}, "NaN or infinite"),
+    "infinite": ({"box": [0, 0, float("inf"), 5]}, "NaN or infinite"),
+    "reversed box": ({"box": [30, 30, 10, 40]}, "empty or reversed"),
+    "empty box": ({"box": [30, 30, 30, 40]}, "empty or reversed"),
+    "two boxes": ({"box": [[1, 1, 5, 5], [2, 2, 6, 6]]}, "a box has 4 numbers"),
+    "words": ({"points": [["a", "b"]], "labels": [1]}, "must be numbers"),
+    "outside": ({"points": [[5000, 5]], "labels": [1]}, "outside the image"),
+    "negative": ({"points": [[-1, 5]], "labels": [1]}, "outside the image"),
+    "box after clicks": ({"box": [1, 1, 5, 5], "clear_old_points": False}, "must come before"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PROMPTS)
+def test_bad_prompts_are_refused_and_the_tracker_goes_on(micro_session, video, name):
+    prompt, message = BAD_PROMPTS[name]
+    clean = streamed(micro_session, video[:3], [(0, 1, CLICK)])
+    tracker = StreamTracker(micro_session.bundle, session=micro_session)
+    tracker.add_points(1, **CLICK)
+    tracker.step(video[0])
+    with pytest.raises(InputError, match=message):
+        tracker.add_points(2, **prompt)
+    assert tracker.obj_ids == [1]
+    np.testing.assert_array_equal(tracker.step(video[1]).logits, clean[1].logits)
+
+
+def test_a_prompt_outside_the_first_frame_is_dropped_when_the_frame_comes(micro_session, video):
+    tracker = StreamTracker(micro_session.bundle, session=micro_session)
+    tracker.add_points(1, [[5000, 5]], [1])
+    tracker.add_points(2, **CLICK)
+    with pytest.raises(InputError, match="outside the image"):
+        tracker.step(video[0])
+    assert tracker.obj_ids == [2]
+    expected = streamed(micro_session, video[:1], [(0, 2, CLICK)])
+    np.testing.assert_array_equal(tracker.step(video[0]).logits, expected[0].logits)
+
+
+def test_frames_of_another_size_are_refused(micro_session, video):
+    tracker = StreamTracker(micro_session.bundle, session=micro_session)
+    tracker.add_points(1, **CLICK)
+    first = tracker.step(video[0])
+    with pytest.raises(InputError, match="call reset"):
+        tracker.step(video[0][:50])
+    second = tracker.step(video[1])
+    assert (first.frame_idx, second.frame_idx) == (0, 1)
+
+
+def test_a_mask_of_another_size_is_refused(micro_session, video):
+    tracker = StreamTracker(micro_session.bundle, session=micro_session)
+    tracker.add_mask(1, np.ones((10, 10), bool))
+    with pytest.raises(InputError, match=r"mask has shape \(10, 10\)"):
+        tracker.step(video[0])
+    assert tracker.obj_ids == []
+
+
+@pytest.mark.slow
+def test_two_thousand_frames_hold_no_more_than_two_hundred(micro_session):
+    tracker = StreamTracker(micro_session.bundle, session=micro_session)
+    found = endurance(tracker, frames=2000, objects=4)
+    assert found["memory_ratio"] <= 1.02, found
