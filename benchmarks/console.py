@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -42,7 +43,7 @@ def bench(
     before = read_json(old) if old else None
     loaded = Bundle.load(bundle)
     work = Work(objects, memories, pointers, threads)
-    show = click.get_text_stream("stderr").isatty()
+    show = sys.stderr.isatty()
 
     def progress(text: str) -> None:
         if show:

@@ -37,7 +37,8 @@ class TransformersSystem:
         torch.set_num_threads(self.work.threads)
         torch.manual_seed(0)
         self._torch = torch
-        self._model = Sam2VideoModel(transformers_config(self.config)).eval()
+        model: Any = Sam2VideoModel(transformers_config(self.config))
+        self._model = model.eval()
         self._time_stages()
         loaded = time.perf_counter()
 
@@ -45,10 +46,11 @@ class TransformersSystem:
         generator = torch.Generator().manual_seed(0)
         self._video = torch.randn(4, 3, size, size, generator=generator)
         height, width = self.work.frame_size
-        self._session = Sam2VideoInferenceSession(
+        session: Any = Sam2VideoInferenceSession(
             video_height=height, video_width=width, dtype=torch.float32
         )
-        self._session.processed_frames = {}
+        session.processed_frames = {}
+        self._session = session
         for index in range(self.work.objects):
             self._prompt(index, size * (index + 1) / (self.work.objects + 1), size / 2)
         self._now = 0
