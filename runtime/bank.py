@@ -232,11 +232,13 @@ def store_memory(memory: Array, dtype: str | None) -> Array:
         return memory.astype(np.float16)
     bits = np.ascontiguousarray(memory, np.float32).view(np.uint32)
     rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return (rounded >> np.uint32(16)).astype(np.uint16)
+    high: Array = (rounded >> np.uint32(16)).astype(np.uint16)
+    return high
 
 
 def restore_memory(stored: Array) -> Array:
     """The float32 form of what :func:`store_memory` gave."""
     if stored.dtype == np.uint16:
-        return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return stored.astype(np.float32, copy=False)
+        widened: Array = (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return widened
+    return np.asarray(stored, np.float32)
