@@ -1,0 +1,142 @@
+"""Compile a Triton kernel for an architecture, GPU or not, into what TensorRT and CUDA load."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..configs.errors import MissingExtraError, SessionError
+from .operators import Kernel, Launch
+
+#: Triton's hidden arguments at the end of every kernel: global and profiling scratch memory
+_HIDDEN = 2
+_TYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Machine code of one kernel for one architecture.
+
+    arguments: its run-time arguments in launch order, nothing hidden after them.
+    shared: bytes of dynamic shared memory; registers per thread and spilled bytes as ptxas
+    reports them; ptx_version as (major, minor).
+    """
+
+    name: str
+    ptx: str
+    cubin: bytes
+    arguments: tuple[str, ...]
+    block: int
+    shared: int
+    registers: int
+    spills: int
+    ptx_version: tuple[int, int]
+
+
+def compile_kernel(
+    kernel: Kernel,
+    arch: int,
+    *,
+    dtype: str = "bfloat16",
+    launch: Launch | None = None,
+    constants: Mapping[str, Any] | None = None,
+) -> Compiled:
+    """Compile for sm_`arch` (``major * 10 + minor``); no GPU is needed.
+
+    `dtype` is that of the signature's ``*T`` tensors, `launch` one of the kernel's candidates
+    (None: the default), `constants` overrides its compile-time constants. Raises
+    MissingExtraError without Triton, SessionError when the compiler refuses.
+    """
+    triton = _triton()
+    launch = launch or kernel.candidates(arch)[0]
+    values = {**kernel.constants, **(constants or {}), **launch.constants}
+    signature = {n: t.replace("*T", f"*{_TYPES[dtype]}") for n, t in kernel.signature.items()}
+    names = list(signature)
+    # device memory comes from allocators that align to 256 bytes; 16 allows the widest loads
+    aligned: dict[Any, Any] = {
+        (i,): [["tt.divisibility", 16]] for i, n in enumerate(names) if signature[n][0] == "*"
+    }
+    compiler = importlib.import_module("triton.compiler")
+    target = importlib.import_module("triton.backends.compiler").GPUTarget("cuda", arch, 32)
+    function = getattr(importlib.import_module(f".{kernel.module}", __package__), kernel.entry)
+    source = compiler.ASTSource(
+        fn=function,
+        signature={**signature, **dict.fromkeys(values, "constexpr")},
+        constexprs=values,
+        attrs=aligned,
+    )
+    options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages}
+    try:
+        built = triton.compile(source, target=target, options=options)
+    except Exception as error:  # Triton raises its compiler's own types
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise SessionError(f"kernel {kernel.entry} does not compile for sm_{arch}: {reason[0]}") from error
+    if built.metadata.global_scratch_size or built.metadata.profile_scratch_size:
+        raise SessionError(f"kernel {kernel.entry} wants scratch memory nobody gives it")
+    ptx = without_hidden_arguments(built.asm["ptx"], built.metadata.name, len(names))
+    cubin, registers, spills = _assemble(ptx, arch)
+    return Compiled(
+        built.metadata.name, ptx, cubin, tuple(names), 32 * launch.num_warps,
+        int(built.metadata.shared), registers, spills, _ptx_version(ptx),
+    )  # fmt: skip
+
+
+def without_hidden_arguments(ptx: str, name: str, arguments: int) -> str:
+    """The PTX with exactly `arguments` parameters.
+
+    Triton appends pointers to scratch memory that its own launcher passes. TensorRT and our
+    launcher pass what the signature says, and the driver would read past the end of it. The
+    pointers are unused when a kernel asks for no scratch, which is checked.
+    """
+    for hidden in range(arguments + _HIDDEN - 1, arguments - 1, -1):
+        parameter = f"{name}_param_{hidden}"
+        ptx, removed = re.subn(rf",?\s*\.param [^,()\n]*\b{parameter}\b", "", ptx)
+        if removed != 1 or re.search(rf"\b{parameter}\b", ptx):
+            raise SessionError(
+                f"kernel {name}: expected {_HIDDEN} unused parameters after the {arguments} of its "
+                "signature; this Triton lays them out differently: use triton 3.6"
+            )
+    if f"{name}_param_{arguments}" in ptx:
+        raise SessionError(f"kernel {name} has more parameters than its signature: use triton 3.6")
+    return ptx
+
+
+def _assemble(ptx: str, arch: int) -> tuple[bytes, int, int]:
+    """Machine code of the PTX, registers per thread and spilled bytes."""
+    nvidia = importlib.import_module("triton.backends.nvidia.compiler")
+    target = re.search(r"^\.target (\S+)", ptx, re.MULTILINE)
+    with tempfile.TemporaryDirectory() as folder:
+        source, out = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
+        source.write_text(ptx)
+        command = [nvidia.get_ptxas(arch).path, "-v", f"--gpu-name={target[1] if target else ''}"]
+        done = subprocess.run(
+            [*command, str(source), "-o", str(out)], capture_output=True, text=True
+        )
+        if done.returncode != 0:
+            raise SessionError(f"ptxas refuses a kernel for sm_{arch}: {done.stderr.strip()}")
+        registers = re.search(r"Used (\d+) registers", done.stderr)
+        spilled = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", done.stderr)
+        return (
+            out.read_bytes(),
+            int(registers[1]) if registers else 0,
+            int(spilled[1]) + int(spilled[2]) if spilled else 0,
+        )
+
+
+def _ptx_version(ptx: str) -> tuple[int, int]:
+    found = re.search(r"^\.version (\d+)\.(\d+)", ptx, re.MULTILINE)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def _triton() -> ModuleType:
+    try:
+        return importlib.import_module("triton")
+    except ImportError:
+        raise MissingExtraError("compiling GPU kernels", "triton", "kernels") from None

@@ -1,0 +1,202 @@
+"""``sam2rt::MemoryCrossAttention``: one query row per pixel attends over the memory bank.
+
+The operator of SAM 2's memory attention (SAM 2 paper, section 4): one head, queries and keys C
+wide with rotary embedding (RoFormer, arXiv 2104.09864, two axes), values still at the memory's
+own width c because ``out_proj`` and the value projection fold into one matrix applied after it.
+
+Contract, N objects, T query rows = one grid of h*w pixels, L memory tokens:
+
+    query [N,T,C] unrotated; key [N,L,C] rotated; value [N,L,c]; cos, sin [T,C/2] float32
+    -> partial [N,S,T,c] float32, lse [N,S,T] float32
+
+S is the number of pieces the keys were cut into, so that one object fills a GPU: 32 query
+tiles alone would leave three quarters of an H100 idle. ``partial[:, s]`` is the normalised
+attention over piece s, ``lse`` the natural log of its softmax denominator, up to a constant
+per row; :func:`merge` joins them and is exact for any S. The plain ONNX body has S = 1.
+
+Keys come rotated: turning them in the kernel would repeat the work for every query tile.
+Memory tokens repeat the grid's table; the tokens after the last whole grid are object pointers,
+which are not rotated (as if cos = 1, sin = 0). That reads the number of pointer tokens off the
+shapes, and needs fewer of them than T.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..configs.errors import InputError
+from .operators import NAMESPACE, VERSION, Kernel, Launch
+
+Array = NDArray[Any]
+
+NAME = "MemoryCrossAttention"
+INPUTS = ("query", "key", "value", "cos", "sin")
+OUTPUTS = ("partial", "lse")
+#: what TensorRT's parser reads to find the plugin of a node
+ATTRIBUTES = {"plugin_namespace": NAMESPACE, "plugin_version": VERSION}
+
+
+def rotate(tokens: Array, cos: Array, sin: Array) -> Array:
+    """Turn adjacent channel pairs: tokens [...,L,C], cos and sin [L,C/2] -> [...,L,C]."""
+    even, odd = tokens[..., 0::2], tokens[..., 1::2]
+    turned = np.empty(np.broadcast_shapes(tokens.shape), np.result_type(tokens, cos))
+    turned[..., 0::2] = even * cos - odd * sin
+    turned[..., 1::2] = even * sin + odd * cos
+    return turned
+
+
+def rotate_keys(key: Array, cos: Array, sin: Array) -> Array:
+    """Rotate the memory tokens of key [N,L,C] with the grid's table [T,C/2], repeated.
+
+    The L modulo T tokens at the end are object pointers and stay as they are.
+    """
+    grid = len(cos)
+    whole = key.shape[1] // grid
+    turned = key.astype(np.result_type(key, cos))
+    spatial = turned[:, : whole * grid]
+    table = (np.tile(cos, (whole, 1)), np.tile(sin, (whole, 1)))
+    turned[:, : whole * grid] = rotate(spatial, *table)
+    return turned
+
+
+def reference(
+    query: Array, key: Array, value: Array, cos: Array, sin: Array
+) -> tuple[Array, Array]:
+    """The operator in float64, S = 1: (partial [N,1,T,c], lse [N,1,T]).
+
+    `key` is already rotated. Raises InputError when the shapes disagree.
+    """
+    _check(query, key, value, cos, sin)
+    q, k, v, c, s = (np.asarray(a, np.float64) for a in (query, key, value, cos, sin))
+    scores = rotate(q, c, s) @ k.transpose(0, 2, 1) / math.sqrt(q.shape[-1])
+    peak = scores.max(axis=-1, keepdims=True)
+    weights = np.exp(scores - peak)
+    total = weights.sum(axis=-1, keepdims=True)
+    out = (weights / total) @ v
+    return out[:, None], (peak + np.log(total))[:, None, :, 0]
+
+
+def merge(partial: Array, lse: Array) -> Array:
+    """Join the pieces: partial [N,S,T,c], lse [N,S,T] -> attention [N,T,c].
+
+    A piece without a key has lse = -inf and weight 0.
+    """
+    weights = np.exp(lse - lse.max(axis=1, keepdims=True))
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.asarray((partial * weights[..., None]).sum(axis=1))
+
+
+def _check(query: Array, key: Array, value: Array, cos: Array, sin: Array) -> None:
+    n, rows, width = query.shape
+    fits = (
+        key.shape == (n, key.shape[1], width)
+        and value.shape[:2] == key.shape[:2]
+        and cos.shape == sin.shape == (rows, width // 2)
+    )
+    if not fits:
+        raise InputError(
+            f"{NAME}: expected query [N,T,C], key [N,L,C], value [N,L,c], cos and sin [T,C/2], "
+            f"got {query.shape}, {key.shape}, {value.shape}, {cos.shape}, {sin.shape}"
+        )
+
+
+def onnx_function(width: int, opset: int) -> str:
+    """The plain body as ONNX text, a model-local function; S = 1, lse = 0.
+
+    Queries are rotated in float32 and cast back before the product: a float32 island around
+    attention stops backends from fusing it. They are scaled before the product, which keeps
+    float16 in range.
+    """
+    return f"""
+<domain: "{NAMESPACE}", opset_import: ["" : {opset}]>
+{NAME} <plugin_namespace, plugin_version> (query, key, value, cos, sin) => (partial, lse)
+{{
+  pairs_shape = Constant <value_ints = [0, 0, -1, 2]> ()
+  flat_shape = Constant <value_ints = [0, 0, {width}]> ()
+  last = Constant <value_ints = [-1]> ()
+  split_axis = Constant <value_ints = [1]> ()
+  scale = Constant <value_float = {width**-0.5!r}> ()
+  query32 = Cast <to = 1> (query)
+  scaled = Mul (query32, scale)
+  pairs = Reshape (scaled, pairs_shape)
+  even_one, odd_one = Split <axis = -1, num_outputs = 2> (pairs)
+  even = Squeeze (even_one, last)
+  odd = Squeeze (odd_one, last)
+  even_cos = Mul (even, cos)
+  odd_sin = Mul (odd, sin)
+  even_sin = Mul (even, sin)
+  odd_cos = Mul (odd, cos)
+  real = Sub (even_cos, odd_sin)
+  imaginary = Add (even_sin, odd_cos)
+  real_one = Unsqueeze (real, last)
+  imaginary_one = Unsqueeze (imaginary, last)
+  turned_pairs = Concat <axis = -1> (real_one, imaginary_one)
+  turned32 = Reshape (turned_pairs, flat_shape)
+  turned = CastLike (turned32, key)
+  key_columns = Transpose <perm = [0, 2, 1]> (key)
+  scores = MatMul (turned, key_columns)
+  weights = Softmax <axis = -1> (scores)
+  attended = MatMul (weights, value)
+  attended32 = Cast <to = 1> (attended)
+  partial = Unsqueeze (attended32, split_axis)
+  query_shape = Shape <start = 0, end = 2> (query)
+  zero_rows = ConstantOfShape (query_shape)
+  lse = Unsqueeze (zero_rows, split_axis)
+}}
+"""
+
+
+def split_count(rows: int, objects: int, multiprocessors: int, block_rows: int = 128) -> int:
+    """Pieces to cut the keys into so that the last wave of thread blocks is nearly full.
+
+    One thread block per multiprocessor and wave. The fewest pieces within 2 % of the best use
+    are taken, since each piece costs a write and a read of its partial result.
+    """
+    blocks = objects * math.ceil(rows / block_rows)
+
+    def use(pieces: int) -> float:
+        total = blocks * pieces
+        return total / (math.ceil(total / multiprocessors) * multiprocessors)
+
+    best = max(use(s) for s in range(1, 9))
+    return next(s for s in range(1, 9) if use(s) >= best - 0.02)
+
+
+def _launch(block_q: int, block_k: int, warps: int, stages: int) -> Launch:
+    return Launch({"BLOCK_Q": block_q, "BLOCK_K": block_k}, warps, stages)
+
+
+ATTENTION = Kernel(
+    module="attention_kernels",
+    entry="memory_cross_attention",
+    signature={
+        "query_ptr": "*T", "key_ptr": "*T", "value_ptr": "*T",
+        "cos_ptr": "*fp32", "sin_ptr": "*fp32",
+        "n_query": "i32", "n_key": "i32", "n_split": "i32",
+        "partial_ptr": "*fp32", "lse_ptr": "*fp32",
+    },
+    constants={"WIDTH": 256, "VALUE": 64},
+    launches={
+        80: (_launch(128, 32, 8, 3), _launch(64, 32, 4, 3)),
+        86: (_launch(128, 32, 8, 2), _launch(64, 32, 4, 2)),
+        # two warpgroups; keys and values double buffered beside the queries fill 224 of 227 KB
+        90: (_launch(128, 128, 8, 2), _launch(128, 64, 8, 3), _launch(64, 64, 4, 2)),
+        100: (_launch(128, 64, 8, 3), _launch(128, 128, 8, 2)),
+        120: (_launch(64, 32, 4, 2), _launch(128, 32, 8, 2)),
+    },
+)  # fmt: skip
+
+ROTATE_KEYS = Kernel(
+    module="attention_kernels",
+    entry="rotate_keys",
+    signature={
+        "key_ptr": "*T", "cos_ptr": "*fp32", "sin_ptr": "*fp32",
+        "n_key": "i32", "n_grid": "i32", "out_ptr": "*T",
+    },
+    constants={"WIDTH": 256},
+    launches={80: (Launch({"BLOCK_L": 32}, 4, 1),)},
+)  # fmt: skip

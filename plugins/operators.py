@@ -1,0 +1,119 @@
+"""The table of custom operators and what is said about each."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+NAMESPACE = "sam2rt"
+#: TensorRT keeps plugins by name, version and namespace
+VERSION = "1"
+#: compute capabilities kernels are compiled and tested for, as major * 10 + minor
+ARCHITECTURES = (80, 86, 89, 90, 100, 120)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How one kernel is compiled: its compile-time constants, warps and pipeline stages."""
+
+    constants: Mapping[str, int]
+    num_warps: int
+    num_stages: int
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One Triton kernel.
+
+    module: file of this package that holds it; entry: the function in it.
+    signature: Triton types of its run-time arguments in order; ``*T`` is a pointer to the
+    tensor type the kernel is compiled for.
+    launches: candidates by architecture, the first is the default; an architecture that is
+    not listed takes those of the nearest older one.
+    """
+
+    module: str
+    entry: str
+    signature: Mapping[str, str]
+    launches: Mapping[int, tuple[Launch, ...]]
+    constants: Mapping[str, Any] = field(default_factory=dict)
+
+    def candidates(self, arch: int) -> tuple[Launch, ...]:
+        known = [a for a in self.launches if a <= arch]
+        if not known:
+            raise LookupError(f"no launch of {self.entry} for sm_{arch}")
+        return self.launches[max(known)]
+
+    def source(self) -> Path:
+        return Path(__file__).with_name(f"{self.module}.py")
+
+    def digest(self) -> str:
+        """sha256 over the kernel's source and every launch: what decides its machine code."""
+        parts = {a: [_plain(x) for x in launches] for a, launches in self.launches.items()}
+        text = f"{self.entry}|{dict(self.signature)}|{sorted(self.constants.items())}|{parts}"
+        return hashlib.sha256(self.source().read_bytes() + text.encode()).hexdigest()
+
+
+def _plain(launch: Launch) -> tuple[Any, ...]:
+    return (sorted(launch.constants.items()), launch.num_warps, launch.num_stages)
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """One line of ``sam2rt plugins``."""
+
+    name: str
+    #: "operator" is a node of the graph, "kernel" runs beside the engine
+    kind: str
+    summary: str
+    architectures: tuple[int, ...]
+    sha256: str
+
+
+def kernels() -> dict[str, tuple[str, str, Kernel]]:
+    """Every kernel by name: (kind, summary, kernel)."""
+    from . import components, memory_cross_attention, pixels
+
+    return {
+        "sam2rt::MemoryCrossAttention": (
+            "operator",
+            "memory cross-attention, query rotation fused, values at memory width",
+            memory_cross_attention.ATTENTION,
+        ),
+        "rotate_keys": (
+            "kernel",
+            "rotary embedding of memory keys, pointer tokens left alone",
+            memory_cross_attention.ROTATE_KEYS,
+        ),
+        **{
+            name: ("kernel", summary, kernel)
+            for module in (pixels, components)
+            for name, (summary, kernel) in module.KERNELS.items()
+        },
+    }
+
+
+def list_plugins() -> list[PluginInfo]:
+    """Name, kind, summary, architectures and hash of every operator and kernel."""
+    return [
+        PluginInfo(name, kind, summary, ARCHITECTURES, kernel.digest())
+        for name, (kind, summary, kernel) in kernels().items()
+    ]
+
+
+def digests() -> dict[str, str]:
+    """Hash of every kernel by name, as a sidecar records it."""
+    return {info.name: info.sha256 for info in list_plugins()}
+
+
+def describe(info: PluginInfo) -> dict[str, Any]:
+    return dataclasses.asdict(info)
+
+
+def triton_present() -> bool:
+    return importlib.util.find_spec("triton") is not None
