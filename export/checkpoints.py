@@ -277,7 +277,7 @@ def _float32(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     broken = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise CheckpointError(
-            f"{path}: {broken[0]} and {len(broken) - 1} more tensors hold NaN or infinity "
-            "(did the training diverge?): use an earlier checkpoint"
+            f"{path}: {broken[0]} holds NaN or infinity, and so do {len(broken) - 1} more "
+            "tensors (did the training diverge?): use an earlier checkpoint"
         )
     return {key: value.detach().float().contiguous() for key, value in state.items()}
