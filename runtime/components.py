@@ -16,7 +16,7 @@ def fill_holes(logits: Array, area: int, threshold: float = 0.0, value: float = 
     GPU). Background that touches the border counts like any other. MissingExtraError without
     OpenCV.
     """
-    filled = logits.copy()
+    filled: Array = logits.copy()
     filled[small_components(logits <= threshold, area)] = value
     return filled
 
