@@ -58,7 +58,7 @@ class ReferenceSession:
             result = getattr(self._model, METHODS[graph])(*tensors)
         outputs = (result,) if isinstance(result, torch.Tensor) else result
         names = [t.name for t in spec.outputs]
-        return {name: out.numpy() for name, out in zip(names, outputs, strict=True)}
+        return {name: out.detach().numpy() for name, out in zip(names, outputs, strict=True)}
 
     def close(self) -> None:
         """Nothing is held; the model stays usable."""

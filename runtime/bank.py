@@ -72,7 +72,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Selection:
-    """What one object attends to on one frame, in the original's order."""
+    """What one object attends to on one frame: prompted frames first, then oldest first."""
 
     memories: tuple[Memory, ...]
     #: (signed frame distance, pointer output)
@@ -87,12 +87,14 @@ class Selection:
 def closest_cond_frames(
     cond: dict[int, FrameOutput], frame_idx: int, limit: int
 ) -> dict[int, FrameOutput]:
-    """The `limit` prompted frames nearest to `frame_idx` (-1: all), nearest kinds first.
+    """The `limit` prompted frames nearest to `frame_idx` (-1: all), by frame number.
 
-    The nearest one before and the nearest one at or after come first, then the closest others.
+    The nearest one before and the nearest one at or after are in, then the closest others. The
+    original keeps the order of prompting; attention does not care, and ours depends on frame
+    numbers alone.
     """
     if limit == -1 or len(cond) <= limit:
-        return cond
+        return dict(sorted(cond.items()))
     chosen: list[int] = []
     if before := [t for t in cond if t < frame_idx]:
         chosen.append(max(before))
@@ -100,7 +102,7 @@ def closest_cond_frames(
         chosen.append(min(after))
     rest = sorted((t for t in cond if t not in chosen), key=lambda t: abs(t - frame_idx))
     chosen += rest[: limit - len(chosen)]
-    return {t: cond[t] for t in chosen}
+    return {t: cond[t] for t in sorted(chosen)}
 
 
 def select(

@@ -84,7 +84,7 @@ def test_unselected_prompted_frames_count_as_tracked_ones():
 
 @pytest.mark.parametrize(
     ("limit", "expected"),
-    [(-1, [0, 4, 9, 20]), (4, [0, 4, 9, 20]), (3, [4, 9, 0]), (2, [4, 9])],
+    [(-1, [0, 4, 9, 20]), (4, [0, 4, 9, 20]), (3, [0, 4, 9]), (2, [4, 9])],
 )
 def test_closest_prompted_frames(limit, expected):
     cond = {t: output(t) for t in [0, 4, 9, 20]}

@@ -61,29 +61,27 @@ def mask_prompt(video):
 
 
 @pytest.mark.parametrize("fill", [0, 8])
-def test_stream_and_propagation_are_bit_identical(micro_session, video, fill):
+def test_stream_and_propagation_are_bit_identical(session, video, fill):
     prompts = [(0, 1, CLICK), (0, 2, BOX), (0, 3, mask_prompt(video))]
-    expected = propagated(micro_session, video, prompts, fill_hole_area=fill)
-    found = streamed(micro_session, video, prompts, fill_hole_area=fill)
+    expected = propagated(session, video, prompts, fill_hole_area=fill)
+    found = streamed(session, video, prompts, fill_hole_area=fill)
     assert list(found) == list(expected)
     for t, result in found.items():
         np.testing.assert_array_equal(result.logits, expected[t], err_msg=f"frame {t}")
 
 
-def test_short_clips_are_identical_when_the_length_is_told(micro_session, video):
+def test_short_clips_are_identical_when_the_length_is_told(session, video):
     clip = video[:7]
-    expected = propagated(micro_session, clip, [(0, 1, CLICK)])
-    found = streamed(micro_session, clip, [(0, 1, CLICK)], num_frames=len(clip))
+    expected = propagated(session, clip, [(0, 1, CLICK)])
+    found = streamed(session, clip, [(0, 1, CLICK)], num_frames=len(clip))
     for t, result in found.items():
         np.testing.assert_array_equal(result.logits, expected[t])
 
 
-def test_a_capped_stream_equals_a_capped_propagation(micro_session, video):
+def test_a_capped_stream_equals_a_capped_propagation(session, video):
     prompts = [(t, 1, CLICK) for t in (0, 5, 9, 14, 20)]
-    found = streamed(micro_session, video, prompts, max_cond_frames_in_attn=3)
-    predictor = VideoPredictor(
-        micro_session.bundle, session=micro_session, max_cond_frames_in_attn=3
-    )
+    found = streamed(session, video, prompts, max_cond_frames_in_attn=3)
+    predictor = VideoPredictor(session.bundle, session=session, max_cond_frames_in_attn=3)
     state = predictor.init_state(video)
     # prompts that lie ahead would be used too, so each is given when its frame comes
     frame_of = dict.fromkeys(t for t, _, _ in prompts)
@@ -94,24 +92,24 @@ def test_a_capped_stream_equals_a_capped_propagation(micro_session, video):
             predictor.add_new_points_or_box(state, t + 1, 1, **CLICK)
 
 
-def test_another_object_in_the_same_call_changes_nothing_visible(micro_session, video):
-    alone = streamed(micro_session, video, [(0, 1, CLICK)])
-    together = streamed(micro_session, video, [(0, 1, CLICK), (0, 2, BOX)])
+def test_another_object_in_the_same_call_changes_nothing_visible(session, video):
+    alone = streamed(session, video, [(0, 1, CLICK)])
+    together = streamed(session, video, [(0, 1, CLICK), (0, 2, BOX)])
     for t in alone:
         np.testing.assert_allclose(together[t].logits[0], alone[t].logits[0], atol=1e-4)
 
 
-def test_an_object_of_another_age_changes_no_bit(micro_session, video):
+def test_an_object_of_another_age_changes_no_bit(session, video):
     """Objects added on different frames attend to different memories: never the same call."""
-    alone = streamed(micro_session, video[:8], [(0, 1, CLICK)])
-    later = streamed(micro_session, video[:8], [(0, 1, CLICK), (3, 2, BOX)])
+    alone = streamed(session, video[:8], [(0, 1, CLICK)])
+    later = streamed(session, video[:8], [(0, 1, CLICK), (3, 2, BOX)])
     for t in alone:
         np.testing.assert_array_equal(later[t].logits[0], alone[t].logits[0])
 
 
-def test_removing_an_object_leaves_the_other(micro_session, video):
-    alone = streamed(micro_session, video, [(0, 1, CLICK)])
-    tracker = StreamTracker(micro_session.bundle, session=micro_session)
+def test_removing_an_object_leaves_the_other(session, video):
+    alone = streamed(session, video, [(0, 1, CLICK)])
+    tracker = StreamTracker(session.bundle, session=session)
     tracker.add_points(1, **CLICK)
     tracker.add_points(2, **BOX)
     for t, frame in enumerate(video):
@@ -122,8 +120,8 @@ def test_removing_an_object_leaves_the_other(micro_session, video):
         np.testing.assert_allclose(result.logits[0], alone[t].logits[0], atol=1e-4)
 
 
-def test_an_object_may_come_back_under_its_old_id(micro_session, video):
-    tracker = StreamTracker(micro_session.bundle, session=micro_session)
+def test_an_object_may_come_back_under_its_old_id(session, video):
+    tracker = StreamTracker(session.bundle, session=session)
     tracker.add_points(1, **CLICK)
     first = tracker.step(video[0])
     tracker.step(video[1])
@@ -134,22 +132,22 @@ def test_an_object_may_come_back_under_its_old_id(micro_session, video):
     np.testing.assert_array_equal(again.logits, first.logits)
 
 
-def test_without_objects_no_graph_runs(micro_session, video):
+def test_without_objects_no_graph_runs(session, video):
     class Refusing:
-        bundle = micro_session.bundle
+        bundle = session.bundle
 
         def run(self, graph, inputs):
             raise AssertionError(f"{graph} ran")
 
         def close(self): ...
 
-    result = StreamTracker(micro_session.bundle, session=Refusing()).step(video[0])
+    result = StreamTracker(session.bundle, session=Refusing()).step(video[0])
     assert (result.obj_ids, result.masks.shape) == ([], (0, *video.shape[1:3]))
 
 
-def test_masks_scores_and_ious_belong_together(micro_session, video):
+def test_masks_scores_and_ious_belong_together(session, video):
     prompts = [(0, 5, CLICK), (0, 3, OTHER)]
-    for t, result in streamed(micro_session, video[:4], prompts, fill_hole_area=0).items():
+    for t, result in streamed(session, video[:4], prompts, fill_hole_area=0).items():
         assert result.frame_idx == t
         assert result.obj_ids == [5, 3]
         np.testing.assert_array_equal(result.masks, result.logits > 0)
@@ -177,10 +175,10 @@ BAD_PROMPTS = {
 
 
 @pytest.mark.parametrize("name", BAD_PROMPTS)
-def test_bad_prompts_are_refused_and_the_tracker_goes_on(micro_session, video, name):
+def test_bad_prompts_are_refused_and_the_tracker_goes_on(session, video, name):
     prompt, message = BAD_PROMPTS[name]
-    clean = streamed(micro_session, video[:3], [(0, 1, CLICK)])
-    tracker = StreamTracker(micro_session.bundle, session=micro_session)
+    clean = streamed(session, video[:3], [(0, 1, CLICK)])
+    tracker = StreamTracker(session.bundle, session=session)
     tracker.add_points(1, **CLICK)
     tracker.step(video[0])
     with pytest.raises(InputError, match=message):
@@ -189,19 +187,19 @@ def test_bad_prompts_are_refused_and_the_tracker_goes_on(micro_session, video, n
     np.testing.assert_array_equal(tracker.step(video[1]).logits, clean[1].logits)
 
 
-def test_a_prompt_outside_the_first_frame_is_dropped_when_the_frame_comes(micro_session, video):
-    tracker = StreamTracker(micro_session.bundle, session=micro_session)
+def test_a_prompt_outside_the_first_frame_is_dropped_when_the_frame_comes(session, video):
+    tracker = StreamTracker(session.bundle, session=session)
     tracker.add_points(1, [[5000, 5]], [1])
     tracker.add_points(2, **CLICK)
     with pytest.raises(InputError, match="outside the image"):
         tracker.step(video[0])
     assert tracker.obj_ids == [2]
-    expected = streamed(micro_session, video[:1], [(0, 2, CLICK)])
+    expected = streamed(session, video[:1], [(0, 2, CLICK)])
     np.testing.assert_array_equal(tracker.step(video[0]).logits, expected[0].logits)
 
 
-def test_frames_of_another_size_are_refused(micro_session, video):
-    tracker = StreamTracker(micro_session.bundle, session=micro_session)
+def test_frames_of_another_size_are_refused(session, video):
+    tracker = StreamTracker(session.bundle, session=session)
     tracker.add_points(1, **CLICK)
     first = tracker.step(video[0])
     with pytest.raises(InputError, match="call reset"):
@@ -210,8 +208,8 @@ def test_frames_of_another_size_are_refused(micro_session, video):
     assert (first.frame_idx, second.frame_idx) == (0, 1)
 
 
-def test_a_mask_of_another_size_is_refused(micro_session, video):
-    tracker = StreamTracker(micro_session.bundle, session=micro_session)
+def test_a_mask_of_another_size_is_refused(session, video):
+    tracker = StreamTracker(session.bundle, session=session)
     tracker.add_mask(1, np.ones((10, 10), bool))
     with pytest.raises(InputError, match=r"mask has shape \(10, 10\)"):
         tracker.step(video[0])
@@ -219,7 +217,7 @@ def test_a_mask_of_another_size_is_refused(micro_session, video):
 
 
 @pytest.mark.slow
-def test_two_thousand_frames_hold_no_more_than_two_hundred(micro_session):
-    tracker = StreamTracker(micro_session.bundle, session=micro_session)
+def test_two_thousand_frames_hold_no_more_than_two_hundred(session):
+    tracker = StreamTracker(session.bundle, session=session)
     found = endurance(tracker, frames=2000, objects=4)
     assert found["memory_ratio"] <= 1.02, found
