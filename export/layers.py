@@ -21,7 +21,7 @@ class LayerNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         last = x.permute(0, 2, 3, 1)
-        normal = F.layer_norm(last, last.shape[-1:], self.weight, self.bias, eps=1e-6)
+        normal = F.layer_norm(last, self.weight.shape, self.weight, self.bias, eps=1e-6)
         return normal.permute(0, 3, 1, 2)
 
 

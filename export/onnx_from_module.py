@@ -1,0 +1,136 @@
+"""Graph modules to ONNX.
+
+``onnx_from_module(module: nn.Module, spec: GraphSpec, opset: int = 20) -> onnx.ModelProto`` takes
+a module of ``graphs.graph_modules`` with its contract of ``configs.graphs.graph_specs``.
+``save_onnx(model: onnx.ModelProto, path: Path) -> list[Path]`` writes it and names the external
+weight files beside it (empty below 2 GB).
+
+Tracing runs each module once. What leaves here is folded, shape-inferred and checked, has
+exactly the contract's names, dtypes and symbolic dimensions, and no float64.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import onnxscript.optimizer
+import torch
+from onnx_ir.passes import common as passes
+from torch import Tensor, nn
+
+from ..configs.errors import InputError
+from ..configs.graphs import GraphSpec, TensorSpec
+
+OPSETS = (18, 19, 20)
+IR_VERSION = 10
+#: protobuf cannot hold 2 GiB; weights beyond this many bytes go to a file of their own
+EXTERNAL_BYTES = (1 << 31) - (1 << 24)
+#: sizes of the dynamic dimensions while tracing; results do not depend on them
+TRACED = {"B": 1, "N": 2, "I": 1, "G": 1, "P": 3, "M": 2, "K": 3}
+
+_ONNX_TYPES = {
+    "float32": onnx.TensorProto.FLOAT,
+    "int32": onnx.TensorProto.INT32,
+    "int64": onnx.TensorProto.INT64,
+    "bool": onnx.TensorProto.BOOL,
+}
+
+
+def onnx_from_module(module: nn.Module, spec: GraphSpec, opset: int = 20) -> onnx.ModelProto:
+    """The ONNX model of a graph module, opset 18 to 20, IR version 10.
+
+    Raises InputError for another opset, and AssertionError should the result not be what the
+    contract says.
+    """
+    if opset not in OPSETS:
+        raise InputError(f"opset {opset} is not supported: expected one of {list(OPSETS)}")
+    model = onnxscript.optimizer.optimize(_traced(module, spec, opset))
+    model.ir_version = IR_VERSION
+    model.producer_name, model.producer_version = "sam2rt", None
+    model.graph.name = spec.name
+    passes.ClearMetadataAndDocStringPass()(model)
+    passes.ShapeInferencePass()(model)
+    _separate_constant_outputs(model.graph)
+    _check(model.graph, spec)
+    passes.CheckerPass(full_check=True)(model)
+    return ir.serde.serialize_model(model)
+
+
+def save_onnx(
+    model: onnx.ModelProto, path: Path, external_bytes: int = EXTERNAL_BYTES
+) -> list[Path]:
+    """Write `model` to `path`; return the external weight files written beside it.
+
+    Models of more than `external_bytes` of weights keep them in ``<name>.data``.
+    """
+    weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if weights <= external_bytes:
+        onnx.save_model(model, path)
+        return []
+    data = path.with_name(path.name + ".data")
+    data.unlink(missing_ok=True)
+    onnx.save_model(
+        model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=data.name
+    )
+    return [data]
+
+
+def _example(tensor: TensorSpec) -> Tensor:
+    shape = [TRACED[dim] if isinstance(dim, str) else dim for dim in tensor.shape]
+    return torch.zeros(shape, dtype=getattr(torch, tensor.dtype))
+
+
+def _traced(module: nn.Module, spec: GraphSpec, opset: int) -> ir.Model:
+    tensors = (*spec.inputs, *spec.outputs)
+    axes = {
+        tensor.name: {i: dim for i, dim in enumerate(tensor.shape) if isinstance(dim, str)}
+        for tensor in tensors
+    }
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # tracing is announced as the older exporter; it is the one that leaves I and N apart
+        warnings.simplefilter("ignore")
+        file = Path(folder) / "traced.onnx"
+        torch.onnx.export(
+            module,
+            tuple(_example(tensor) for tensor in spec.inputs),
+            str(file),
+            input_names=[tensor.name for tensor in spec.inputs],
+            output_names=[tensor.name for tensor in spec.outputs],
+            dynamic_axes={name: dims for name, dims in axes.items() if dims},
+            opset_version=opset,
+            dynamo=False,
+        )
+        return ir.serde.deserialize_model(onnx.load_model(file))
+
+
+def _separate_constant_outputs(graph: ir.Graph) -> None:
+    """Give an output that is a constant a node of its own, as engine builders expect."""
+    for index, output in enumerate(graph.outputs):
+        if output.name not in graph.initializers:
+            continue
+        name = output.name
+        graph.initializers.pop(name)
+        output.name = f"{name}_constant"
+        graph.initializers[output.name] = output
+        node = ir.node("Identity", [output])
+        graph.append(node)
+        result = node.outputs[0]
+        result.name, result.shape, result.type = name, output.shape, output.type
+        graph.outputs[index] = result
+
+
+def _check(graph: ir.Graph, spec: GraphSpec) -> None:
+    for values, tensors in ((graph.inputs, spec.inputs), (graph.outputs, spec.outputs)):
+        names = [value.name for value in values]
+        assert names == [tensor.name for tensor in tensors], f"{spec.name}: found {names}"
+        for value, tensor in zip(values, tensors, strict=True):
+            value.shape = ir.Shape(tensor.shape)
+            assert value.dtype == _ONNX_TYPES[tensor.dtype], f"{spec.name}.{tensor.name}"
+    for node in graph:
+        for value in node.outputs:
+            assert value.dtype != ir.DataType.DOUBLE, f"{spec.name}: {node.name} is float64"
+            assert value.dtype is not None, f"{spec.name}: {node.name} has no inferred type"
