@@ -139,7 +139,8 @@ class VideoFile(FrameSource):
         return self._end
 
     def _chunk(self) -> int:
-        frame = 3 * self.height * self.width
+        height, width = self._size or (1, 1)
+        frame = 3 * height * width
         return max(1, min(_CACHE_FRAMES, _CACHE_BYTES // frame))
 
     def _seekable(self) -> bool:

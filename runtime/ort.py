@@ -1,0 +1,169 @@
+"""The ONNX Runtime backend: CPU, or its CUDA and TensorRT execution providers."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ..configs.bundle import Bundle
+from ..configs.errors import InputError, MissingExtraError, SessionError
+from .session import Array, check_inputs
+
+#: device -> the execution provider that must be active, then those that may take what it leaves
+PROVIDERS = {
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
+}
+
+
+class OnnxRuntimeSession:
+    """Runs a bundle's graphs with ONNX Runtime.
+
+    Entering opens all graphs; without entering, each opens when it is first run. `threads` is
+    the number of CPU threads one call uses (None: one per core). Safe to share between threads
+    of the program. A device that was asked for and is not active is a SessionError, never
+    another device. Matrix products on "cuda" keep full float32 precision (no TF32).
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "cpu", threads: int | None = None) -> None:
+        if device not in PROVIDERS:
+            known = ", ".join(PROVIDERS)
+            raise InputError(f"unknown device '{device}' of onnxruntime: expected one of {known}")
+        if threads is not None and threads < 1:
+            raise InputError(f"threads is {threads}: expected at least 1, or None for all cores")
+        if importlib.util.find_spec("onnxruntime") is None:
+            extra, package = ("cpu", "onnxruntime") if device == "cpu" else (
+                "gpu", "onnxruntime-gpu"
+            )  # fmt: skip
+            raise MissingExtraError("the onnxruntime backend", package, extra)
+        self.bundle = bundle
+        self.device = device
+        self.threads = threads
+        self._graphs: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run one graph; see :class:`~sam2rt.runtime.session.Session`."""
+        if graph not in self.bundle.graphs:
+            known = ", ".join(self.bundle.graphs)
+            raise InputError(f"unknown graph '{graph}': expected one of {known}")
+        spec = self.bundle.graphs[graph].spec
+        checked = check_inputs(spec, inputs)
+        names = [tensor.name for tensor in spec.outputs]
+        opened = self._graphs.get(graph) or self._open(graph)
+        try:
+            outputs = opened.run(names, checked)
+        except Exception as error:
+            raise SessionError(
+                f"graph {graph} failed on {self.device} ({_line(error)}): fewer objects per call "
+                "or a smaller image size need less memory"
+            ) from None
+        return dict(zip(names, outputs, strict=True))
+
+    def close(self) -> None:
+        """Free graphs and device; a later run opens them again."""
+        with self._lock:
+            self._graphs.clear()
+
+    def __enter__(self) -> OnnxRuntimeSession:
+        try:
+            for graph in self.bundle.graphs:
+                self._open(graph)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _open(self, graph: str) -> Any:
+        with self._lock:
+            if graph not in self._graphs:
+                self._graphs[graph] = self._opened(self.bundle.graph_path(graph))
+            return self._graphs[graph]
+
+    def _opened(self, path: Path) -> Any:
+        ort = self._onnxruntime()
+        try:
+            session = ort.InferenceSession(
+                str(path), sess_options=self._options(ort), providers=self._providers()
+            )
+        except Exception as error:
+            what = _line(error) if path.is_file() else "it is missing"
+            raise SessionError(
+                f"cannot open graph {path} with onnxruntime {ort.__version__} on {self.device} "
+                f"({what}): check it with 'sam2rt inspect', or make the bundle again"
+            ) from None
+        wanted, active = PROVIDERS[self.device][0], session.get_providers()
+        if wanted not in active:
+            raise SessionError(
+                f"onnxruntime {ort.__version__} runs {path.name} on {', '.join(active)} instead "
+                f"of {wanted}: its libraries did not load (see 'sam2rt doctor'), or use "
+                "device='cpu'"
+            )
+        return session
+
+    def _onnxruntime(self) -> Any:
+        try:
+            ort = importlib.import_module("onnxruntime")
+        except ImportError as error:
+            raise SessionError(
+                f"onnxruntime is installed but does not load ({_line(error)}): install it again"
+            ) from None
+        wanted = PROVIDERS[self.device][0]
+        if wanted not in ort.get_available_providers():
+            raise SessionError(
+                f"device '{self.device}' needs {wanted}, the installed onnxruntime "
+                f"{ort.__version__} lacks it: pip uninstall onnxruntime, then "
+                "pip install 'sam2rt[gpu]'"
+            )
+        if self.device != "cpu" and hasattr(ort, "preload_dlls"):
+            # CUDA libraries that came as pip packages are on no search path
+            ort.preload_dlls()
+        return ort
+
+    def _options(self, ort: Any) -> Any:
+        options = ort.SessionOptions()
+        # errors arrive as exceptions: the log would only repeat them on stderr
+        options.log_severity_level = 4
+        if self.threads is not None:
+            options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        # each graph has its own threads: those of the last one must not spin beside the next's
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        return options
+
+    def _providers(self) -> list[tuple[str, dict[str, str]]]:
+        options: dict[str, dict[str, str]] = {
+            "CUDAExecutionProvider": {"use_tf32": "0"},
+            "TensorrtExecutionProvider": {
+                "trt_engine_cache_enable": "1",
+                "trt_engine_cache_path": str(_engine_cache(self.bundle)),
+            },
+        }
+        return [(name, options.get(name, {})) for name in PROVIDERS[self.device]]
+
+
+def _engine_cache(bundle: Bundle) -> Path:
+    """Where the TensorRT provider keeps engines: building one takes minutes."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "sam2rt" / "onnxruntime-tensorrt" / bundle.checkpoint_sha256[:16]
+
+
+def _line(error: BaseException) -> str:
+    """The error's message as one line of reasonable length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."

@@ -1,0 +1,383 @@
+"""Frames from every kind of source, in any order, and what happens when they cannot be read."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from golden import data_path
+from PIL import Image
+
+from sam2rt import FrameError, InputError
+from sam2rt.runtime.frames import FrameSource, look_ahead, open_frames, read_picture
+
+
+def _frames(count: int, size: tuple[int, int] = (24, 32)) -> Any:
+    return np.random.default_rng(0).integers(0, 256, (count, *size, 3), np.uint8)
+
+
+def _folder(path: Path, frames: Any) -> Path:
+    path.mkdir(exist_ok=True)
+    for i, frame in enumerate(frames):
+        Image.fromarray(frame).save(path / f"{i}.png")
+    return path
+
+
+def _generator(frames: Any) -> Iterator[Any]:
+    yield from frames
+
+
+@pytest.fixture(params=["array", "list", "generator", "folder", "paths", "grey generator"])
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, Any]:
+    """A source of 12 frames, and the frames it must give."""
+    frames = _frames(12)
+    folder = _folder(tmp_path / "folder", frames)
+    if request.param == "grey generator":
+        return _generator(frames[..., 0]), np.repeat(frames[..., :1], 3, axis=-1)
+    sources = {
+        "array": frames,
+        "list": list(frames),
+        "generator": _generator(frames),
+        "folder": folder,
+        "paths": [str(folder / f"{i}.png") for i in range(12)],
+    }
+    return sources[request.param], frames
+
+
+def test_any_source_reads_in_any_order(source: tuple[Any, Any]) -> None:
+    given, expected = source
+    with open_frames(given) as frames:
+        assert (frames.height, frames.width, frames.fps) == (24, 32, None)
+        for i in (3, 0, 11, 5, 4, 4):
+            np.testing.assert_array_equal(frames.read(i), expected[i])
+        assert frames.num_frames == len(frames) == 12
+        np.testing.assert_array_equal(np.stack(list(frames)), expected)
+        for i in (-1, 12):
+            with pytest.raises(FrameError, match=f"frame {i}: the video has frames 0 to 11"):
+                frames.read(i)
+
+
+def test_a_generator_is_pulled_only_as_far_as_needed() -> None:
+    pulled = []
+
+    def produce() -> Iterator[Any]:
+        for i, frame in enumerate(_frames(9)):
+            pulled.append(i)
+            yield frame
+
+    made = produce()
+    with open_frames(made) as frames:
+        assert pulled == [0]
+        frames.read(3)
+        frames.read(1)
+        assert pulled == [0, 1, 2, 3]
+        assert frames.num_frames == 9
+    assert made.gi_frame is None
+
+
+def test_a_source_is_given_back_as_it_is() -> None:
+    with open_frames(_frames(2)) as frames:
+        assert open_frames(frames) is frames
+
+
+def test_folders_read_in_natural_order_and_leave_other_files_out(tmp_path: Path) -> None:
+    frames = _frames(4)
+    names = ["img9.PNG", "img10.png", "img010b.bmp", "x.webp"]
+    for name, frame in zip(names, frames, strict=True):
+        Image.fromarray(frame).save(tmp_path / name, lossless=True)
+    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / ".hidden.png").write_bytes(b"")
+    (tmp_path / "sub.png").mkdir()
+    with open_frames(tmp_path) as opened:
+        np.testing.assert_array_equal(np.stack(list(opened)), frames)
+
+
+def test_a_single_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
+    frame = _frames(1)[0]
+    Image.fromarray(frame).save(tmp_path / "one.png")
+    with open_frames(tmp_path / "one.png") as frames:
+        assert frames.num_frames == 1
+        np.testing.assert_array_equal(frames.read(0), frame)
+
+
+def test_pictures_lose_alpha_and_gain_colour(tmp_path: Path) -> None:
+    frame = _frames(1)[0]
+    Image.fromarray(np.dstack([frame, frame[..., 0]])).save(tmp_path / "rgba.png")
+    Image.fromarray(frame[..., 0]).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(read_picture(tmp_path / "rgba.png"), frame)
+    np.testing.assert_array_equal(
+        read_picture(tmp_path / "grey.png"), np.dstack([frame[..., 0]] * 3)
+    )
+
+
+def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.png"
+    Image.fromarray(_frames(1, (200, 200))[0]).save(whole)
+    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:5000])
+    (tmp_path / "text.png").write_text("not a picture")
+    Image.fromarray(np.full((4, 4), 60000, np.uint16)).save(tmp_path / "deep.png")
+    for name, reason in [
+        ("cut.png", "truncated"),
+        ("text.png", "cannot identify"),
+        ("deep.png", "convert it to 8 bits"),
+        ("absent.png", "does not exist"),
+    ]:
+        with pytest.raises(FrameError, match=reason) as caught:
+            read_picture(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("nowhere.mp4", "nowhere.mp4 does not exist"),
+        ([], "no frame to read"),
+        (np.empty((0, 4, 4, 3), np.uint8), "no frame to read"),
+        (iter(()), "no frame to read"),
+        (np.zeros((4, 4, 3), np.uint8), r"for one frame use frame\[None\]"),
+        (np.zeros((2, 4, 4, 3), np.float32), "frame 0: a frame must be uint8"),
+        (7, "cannot read frames from int"),
+    ],
+)
+def test_sources_that_cannot_be_used(source: Any, message: str) -> None:
+    with pytest.raises(FrameError, match=message):
+        open_frames(source)
+
+
+def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("")
+    with pytest.raises(FrameError, match=r"holds no pictures: expected files \.bmp \.jpeg \.jpg"):
+        open_frames(tmp_path)
+
+
+def test_an_unknown_policy_is_refused() -> None:
+    with pytest.raises(InputError, match="expected one of raise, skip, hold"):
+        open_frames(_frames(2), on_error="ignore")  # type: ignore[arg-type]
+
+
+class TestDamagedFrames:
+    """Frames 2 and 3 of 6 are unusable: one damaged, one of another size."""
+
+    @pytest.fixture(params=["folder", "list", "generator"])
+    def damaged(self, request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+        frames = _frames(6)
+        small = frames[3, :10]
+        if request.param == "folder":
+            folder = _folder(tmp_path / "folder", frames)
+            (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:60])
+            Image.fromarray(small).save(folder / "3.png")
+            return folder
+        items = [*frames[:2], frames[2].astype(np.float32), small, *frames[4:]]
+        return items if request.param == "list" else _generator(items)
+
+    def test_raise(self, damaged: Any) -> None:
+        with open_frames(damaged) as frames:
+            with pytest.raises(FrameError, match=r"frame 2: a frame must be|2\.png"):
+                list(frames)
+            with pytest.raises(FrameError, match="frame 3 is 32 x 10, the first is 32 x 24"):
+                frames.read(3)
+            np.testing.assert_array_equal(frames.read(4), _frames(6)[4])
+
+    def test_skip(self, damaged: Any) -> None:
+        with open_frames(damaged, on_error="skip") as frames:
+            items = dict(frames.items())
+            assert list(items) == [0, 1, 4, 5]
+            for i, frame in items.items():
+                np.testing.assert_array_equal(frame, _frames(6)[i])
+            assert frames.num_frames == 6
+            with pytest.raises(FrameError):
+                frames.read(2)
+
+    def test_hold(self, damaged: Any) -> None:
+        with open_frames(damaged, on_error="hold") as frames:
+            expected = _frames(6)[[0, 1, 1, 1, 4, 5]]
+            np.testing.assert_array_equal(frames.read(3), expected[3])
+            np.testing.assert_array_equal(np.stack(list(frames)), expected)
+
+
+def test_nothing_can_be_held_before_the_first_good_frame(tmp_path: Path) -> None:
+    bad = [np.zeros((4, 4, 3)), *_frames(2)]
+    with pytest.raises(FrameError, match="frame 0: a frame must be uint8"):
+        open_frames(bad, on_error="hold")
+    with open_frames(bad, on_error="skip") as frames:
+        assert [i for i, _ in frames.items()] == [1, 2]
+
+
+class TestLookAhead:
+    def test_gives_the_same_items_and_runs_ahead_no_further_than_its_depth(self) -> None:
+        made: list[int] = []
+
+        def produce() -> Iterator[int]:
+            for i in range(20):
+                made.append(i)
+                yield i
+
+        ahead = look_ahead(produce(), depth=3)
+        assert next(ahead) == 0
+        deadline = time.monotonic() + 5
+        while len(made) < 5 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(0.05)
+        # one was taken, three wait, one more is in the producer's hand
+        assert made == [0, 1, 2, 3, 4]
+        assert list(ahead) == list(range(1, 20))
+
+    def test_an_error_comes_where_its_item_would_have_come(self) -> None:
+        def produce() -> Iterator[int]:
+            yield 1
+            raise FrameError("frame 1 is damaged")
+
+        ahead = look_ahead(produce())
+        assert next(ahead) == 1
+        with pytest.raises(FrameError, match="frame 1 is damaged"):
+            next(ahead)
+
+    def test_leaving_early_stops_the_thread(self) -> None:
+        before = threading.active_count()
+        ahead = look_ahead(iter(int, 1), depth=2)
+        assert next(ahead) == 0
+        ahead.close()  # type: ignore[attr-defined]
+        assert threading.active_count() == before
+
+    def test_depth_must_be_positive(self) -> None:
+        with pytest.raises(InputError, match="expected at least 1"):
+            next(look_ahead([], depth=0))
+
+
+def _marked(index: int, size: tuple[int, int] = (96, 128)) -> Any:
+    """A picture that shows its index as eight black or white bars, legible after compression."""
+    bits = [(index >> k) & 1 for k in range(8)]
+    row = np.repeat(np.array(bits, np.uint8) * 255, size[1] // 8)
+    return np.ascontiguousarray(np.broadcast_to(row[None, :, None], (*size, 3)))
+
+
+def _index_of(frame: Any) -> int:
+    bars = frame.reshape(frame.shape[0], 8, -1).mean((0, 2)) > 127
+    return int(sum(1 << k for k, on in enumerate(bars) if on))
+
+
+def _video(path: Path, code: str, count: int = 150, fps: float = 25) -> Path:
+    import cv2
+
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), fps, (128, 96))
+    assert writer.isOpened()
+    for i in range(count):
+        writer.write(_marked(i))
+    writer.release()
+    return path
+
+
+@pytest.fixture(
+    params=[("c.mp4", "mp4v"), ("c.avi", "MJPG"), ("c.mkv", "mp4v"), ("c.webm", "VP90")]
+)
+def clip(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    name, code = request.param
+    return _video(tmp_path / name, code)
+
+
+class TestVideoFiles:
+    def test_forward_backward_and_scattered_reading_give_the_frame_asked_for(
+        self, clip: Path
+    ) -> None:
+        with open_frames(clip) as frames:
+            assert (frames.height, frames.width, frames.fps) == (96, 128, 25.0)
+            order = np.random.default_rng(0).permutation(150)[:25]
+            for i in order:
+                assert _index_of(frames.read(int(i))) == i
+        with open_frames(clip) as frames:
+            assert frames.num_frames == 150
+            assert [_index_of(f) for f in frames] == list(range(150))
+            assert [_index_of(frames.read(i)) for i in range(149, -1, -1)] == list(range(150))[::-1]
+
+    def test_backward_reading_keeps_few_frames(self, clip: Path, monkeypatch: Any) -> None:
+        from sam2rt.runtime import videofile
+
+        monkeypatch.setattr(videofile, "_CACHE_BYTES", 5 * 96 * 128 * 3)
+        with videofile.VideoFile(str(clip)) as frames:
+            for i in range(149, 100, -1):
+                assert _index_of(frames.read(i)) == i
+                assert len(frames._cache) <= 5  # type: ignore[attr-defined]
+
+    def test_without_usable_time_stamps_frames_are_still_exact(
+        self, clip: Path, monkeypatch: Any
+    ) -> None:
+        from sam2rt.runtime.videofile import VideoFile
+
+        monkeypatch.setattr(VideoFile, "_seekable", lambda self: False)
+        with VideoFile(str(clip)) as frames:
+            assert frames.num_frames == 150
+            for i in (149, 70, 71, 3):
+                assert _index_of(frames.read(i)) == i
+
+    def test_frames_are_the_decoder_s_own(self) -> None:
+        """Every frame of a real clip (one key frame in 250), forward, then in reverse."""
+        import cv2
+
+        path = data_path("bedroom.mp4")
+        capture = cv2.VideoCapture(str(path))
+        expected = []
+        while (pair := capture.read())[0]:
+            expected.append(hash(np.ascontiguousarray(pair[1][..., ::-1]).tobytes()))
+        with open_frames(path) as frames:
+            assert frames.num_frames == len(expected) == 200
+            assert [hash(f.tobytes()) for f in frames] == expected
+            found = [hash(frames.read(i).tobytes()) for i in range(199, -1, -1)]
+            assert found == expected[::-1]
+
+    def test_a_header_that_counts_too_many_or_too_few(self, tmp_path: Path) -> None:
+        from sam2rt.runtime.videofile import VideoFile
+
+        path = _video(tmp_path / "c.mp4", "mp4v", 40)
+        for lie in (35, 44, 0, -5):
+            with VideoFile(str(path)) as frames:
+                frames._reported = lie
+                assert frames.num_frames == 40, lie
+                assert len(list(frames)) == 40
+
+    def test_a_truncated_file_is_an_error_or_a_shorter_video(self, tmp_path: Path) -> None:
+        path = _video(tmp_path / "c.avi", "MJPG", 100)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with (
+            open_frames(path) as frames,
+            pytest.raises(FrameError, match=r"ends after \d+ of 100 frames \(truncated or damaged"),
+        ):
+            _ = frames.num_frames
+        with open_frames(path) as frames, pytest.raises(FrameError, match="ends after"):
+            list(frames)
+        with open_frames(path, on_error="skip") as frames:
+            count = frames.num_frames
+            assert 40 < count < 60
+            assert [_index_of(f) for f in frames] == list(range(count))
+
+    def test_holding_the_last_frame_of_a_damaged_file(self, tmp_path: Path) -> None:
+        path = _video(tmp_path / "c.mp4", "mp4v", 60)
+        content = bytearray(path.read_bytes())
+        first, last = len(content) * 4 // 10, len(content) * 5 // 10
+        content[first:last] = bytes(last - first)
+        path.write_bytes(content)
+        with open_frames(path, on_error="hold") as frames:
+            found = [_index_of(f) for f in frames]
+            assert len(found) == frames.num_frames
+            held = found.index(max(found))
+            assert found == [min(i, held) for i in range(len(found))]
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [(b"", "is an empty file"), (b"no video at all" * 99, "cannot be opened as a video")],
+    )
+    def test_files_that_are_no_video(self, tmp_path: Path, content: bytes, message: str) -> None:
+        (tmp_path / "clip.mp4").write_bytes(content)
+        with pytest.raises(FrameError, match=message):
+            open_frames(tmp_path / "clip.mp4")
+
+    def test_memory_does_not_grow_with_length(self, tmp_path: Path) -> None:
+        path = _video(tmp_path / "c.avi", "MJPG", 200)
+        frames: FrameSource
+        with open_frames(path) as frames:
+            for _ in frames:
+                assert len(frames._cache) == 1  # type: ignore[attr-defined]
