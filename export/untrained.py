@@ -26,14 +26,14 @@ _TABLES = {
 #: gains above 1 where a module's effect would otherwise vanish in what it is added to
 _GAINS = {
     "cross_attn_image.out_proj.weight": 3.0, "encoder.12.weight": 3.0,
-    "iou_prediction_head.layers.2.weight": 3.0, "pred_obj_score_head.layers.2.weight": 3.0,
-    "mask_downsample.weight": 8.0,
+    "iou_prediction_head.layers.2.weight": 3.0, "pred_obj_score_head.layers.2.weight": 1.0,
+    "mask_downsample.weight": 8.0, "q_proj.weight": 2.0, "k_proj.weight": 2.0,
 }  # fmt: skip
 #: the object score's offset: present, as nearly every object of a real clip is
 _PRESENT = ("pred_obj_score_head.layers.2.bias", 8.0)
 
 
-def untrained_state(config: ModelConfig, seed: int = 0) -> dict[str, Tensor]:
+def untrained_state(config: ModelConfig, seed: int = 1) -> dict[str, Tensor]:
     """A state dict of float32 tensors for that model, the same for the same seed."""
     with torch.device("meta"):
         shapes = {k: tuple(v.shape) for k, v in Sam2(config).state_dict().items()}
