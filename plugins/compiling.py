@@ -77,7 +77,9 @@ def compile_kernel(
         built = triton.compile(source, target=target, options=options)
     except Exception as error:  # Triton raises its compiler's own types
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise SessionError(f"kernel {kernel.entry} does not compile for sm_{arch}: {reason[0]}") from error
+        raise SessionError(
+            f"kernel {kernel.entry} does not compile for sm_{arch}: {reason[0]}"
+        ) from error
     if built.metadata.global_scratch_size or built.metadata.profile_scratch_size:
         raise SessionError(f"kernel {kernel.entry} wants scratch memory nobody gives it")
     ptx = without_hidden_arguments(built.asm["ptx"], built.metadata.name, len(names))

@@ -141,14 +141,19 @@ def _annotated(function: Callable[..., Any], types: dict[str, Any]) -> Callable[
 
 
 def _describe_types(trtp: ModuleType) -> dict[str, Any]:
-    desc = trtp.TensorDesc
-    return {**dict.fromkeys(op.INPUTS, desc), "return": tuple[desc, desc]}
+    desc: Any = trtp.TensorDesc
+    return {**dict.fromkeys(op.INPUTS, desc), "return": _generic(tuple, desc, desc)}
 
 
 def _autotune_types(trtp: ModuleType) -> dict[str, Any]:
-    return {"return": list[trtp.AutoTuneCombination]}
+    return {"return": _generic(list, trtp.AutoTuneCombination)}
 
 
 def _implement_types(trtp: ModuleType) -> dict[str, Any]:
-    code = str | bytes
-    return {"return": tuple[code, code, trtp.KernelLaunchParams, trtp.SymIntExprs]}
+    code: Any = str | bytes
+    parts = (code, code, trtp.KernelLaunchParams, trtp.SymIntExprs)
+    return {"return": _generic(tuple, *parts)}
+
+
+def _generic(origin: Any, *arguments: Any) -> Any:
+    return origin[arguments]

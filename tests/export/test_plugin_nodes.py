@@ -10,6 +10,8 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto
+from torch import nn
+
 from sam2rt.export.plugin_nodes import (
     memory_cross_attention,
     plugin_nodes,
@@ -17,7 +19,6 @@ from sam2rt.export.plugin_nodes import (
 )
 from sam2rt.plugins import memory_cross_attention as op
 from sam2rt.runtime.build_onnx import without_functions
-from torch import nn
 
 WIDTH, VALUE, ROWS, LAYERS = 64, 16, 36, 2
 

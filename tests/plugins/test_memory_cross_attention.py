@@ -6,15 +6,18 @@ import math
 
 import numpy as np
 import pytest
+from triton_kernels import run_interpreted, triton_on_path
+
 from sam2rt.configs.errors import InputError, SessionError
 from sam2rt.plugins import memory_cross_attention as op
 from sam2rt.plugins.compiling import compile_kernel, without_hidden_arguments
 from sam2rt.plugins.operators import ARCHITECTURES, Kernel, Launch
 
-from triton_kernels import run_interpreted, triton_on_path
-
 #: dynamic shared memory one block can have, bytes, by compute capability (CUDA programming guide)
-SHARED_LIMIT = {80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}  # fmt: skip
+SHARED_LIMIT = {
+    arch: kilobytes << 10
+    for arch, kilobytes in {80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}.items()
+}
 
 
 def _inputs(

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-
 from tensorrt_bindings_stub import VERSIONS, run_with_bindings
 
 #: stands in for TensorRT's expression builder: expressions are functions of the sizes n, rows, l

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from golden import GoldenSet, data_path, noise
 from PIL import Image
+from torch import Tensor
+
 from sam2rt.export.decoder import Selection, select_mask, stability
 from sam2rt.export.model import Sam2
 from sam2rt.export.position import sine_1d, sine_grid
-from torch import Tensor
 
 Values = dict[str, Tensor]
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from gpu_wheels import TENSORRT, TRITON, environment, wheel_folder
 
 VERSIONS = tuple(TENSORRT)

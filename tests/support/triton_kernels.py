@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from gpu_wheels import TRITON, wheel_folder
 
 import sam2rt
-from gpu_wheels import TRITON, wheel_folder
 
 PLUGINS = Path(sam2rt.__file__).parent / "plugins"
 
@@ -52,9 +52,7 @@ def _mend_interpreter() -> None:
 def interpreted(module: str) -> ModuleType:
     """The kernel module ``sam2rt.plugins.<module>`` a second time, run by the interpreter."""
     _mend_interpreter()
-    spec = importlib.util.spec_from_file_location(
-        f"interpreted_{module}", PLUGINS / f"{module}.py"
-    )
+    spec = importlib.util.spec_from_file_location(f"interpreted_{module}", PLUGINS / f"{module}.py")
     assert spec is not None
     assert spec.loader is not None
     loaded = importlib.util.module_from_spec(spec)
