@@ -75,13 +75,19 @@ class EncoderBlock(nn.Module):
         x = x.reshape(-1, count * window, count * window, self.width)
         return x[:, :size, :size] if count * window != size else x
 
+    def _projected(self, affine: Affine, x: Tensor) -> Tensor:
+        """A projection, pooled where the block pools: before the bias, as a maximum may be."""
+        product = x @ affine.matrix
+        if self.pool:
+            product = _halved(product, self.size, self.width)
+        return product if affine.bias is None else product + affine.bias
+
+    def _shortcut(self, x: Tensor, normal: Tensor) -> Tensor:
+        return x if self.skip is None else self._projected(self.skip, normal)
+
     def forward(self, x: Tensor) -> Tensor:
         normal = self.norm1(x)
-        if self.skip is not None:
-            x = self.skip(normal)
-        q = self.q(normal)
-        if self.pool:
-            x, q = (_halved(t, self.size, self.width) for t in (x, q))
+        q, x = self._projected(self.q, normal), self._shortcut(x, normal)
         mixed = attend(
             self._split(q, self.out_size, self.out_window),
             self._split(self.k(normal), self.size, self.window),
