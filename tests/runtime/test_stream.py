@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from recorded import CallLog
 
 from sam2rt import InputError, StreamTracker, VideoPredictor
 from sam2rt.benchmarks.endurance import endurance
@@ -97,6 +98,24 @@ def test_another_object_in_the_same_call_changes_nothing_visible(session, video)
     together = streamed(session, video, [(0, 1, CLICK), (0, 2, BOX)])
     for t in alone:
         np.testing.assert_allclose(together[t].logits[0], alone[t].logits[0], atol=1e-4)
+
+
+def test_objects_of_one_age_share_one_call_of_each_graph(session, video):
+    log = CallLog(session)
+    tracker = StreamTracker(session.bundle, session=log)
+    for obj_id in range(3):
+        tracker.add_points(obj_id, **CLICK)
+    tracker.step(video[0])
+    tracker.add_points(9, **BOX)
+    tracker.step(video[1])
+    log.take()
+    tracker.step(video[2])
+    calls = [(graph, len(out[next(iter(out))])) for graph, _, out in log.take()]
+    assert calls == [
+        ("image_encoder", 1),
+        ("memory_attention", 3), ("mask_decoder", 3), ("memory_encoder", 3),
+        ("memory_attention", 1), ("mask_decoder", 1), ("memory_encoder", 1),
+    ]  # fmt: skip
 
 
 def test_an_object_of_another_age_changes_no_bit(session, video):
