@@ -1,0 +1,268 @@
+"""Segment images from points, boxes and masks: the original's SAM2ImagePredictor, in numpy.
+
+An image is encoded once; every prompt after that costs one small decoder call.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..configs.bundle import Bundle
+from ..configs.errors import FrameError, InputError, StateError
+from ..configs.models import ModelConfig
+from .components import clean_mask
+from .image_prompts import ImagePrompts, image_prompts
+from .pixels import check_frame, image_tensor, upsample_bilinear, upsample_mask
+from .predictor import Predictor
+from .pretrained import pretrained_bundle
+from .session import Array, Session
+from .tracker import Features
+
+#: prompts handed to one decoder call, images to one encoder call: bounds working memory
+_PROMPTS_PER_CALL = 32
+_IMAGES_PER_CALL = 4
+
+#: masks, predicted IoU, low-resolution logits
+Prediction = tuple[Array, Array, Array]
+P = TypeVar("P", bound="ImagePredictor")
+
+
+class ImagePredictor(Predictor):
+    """Segments what prompts point at in one image, or in a batch of images.
+
+    Names, defaults and return shapes are the original's. mask_threshold: logits above it are
+    mask. max_hole_area, max_sprinkle_area: background holes and specks of at most this many
+    low-resolution pixels are filled and removed (0: left alone; needs OpenCV). session: an open
+    session to share instead of `backend`, `device` and `threads`. Belongs to one thread.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: str = "onnxruntime",
+        device: str = "cpu",
+        threads: int | None = None,
+        *,
+        mask_threshold: float = 0.0,
+        max_hole_area: float = 0.0,
+        max_sprinkle_area: float = 0.0,
+        session: Session | None = None,
+    ) -> None:
+        super().__init__(bundle, backend, device, threads, session)
+        self.device = str(getattr(self.session, "device", device))
+        self.mask_threshold = mask_threshold
+        self.max_hole_area = max_hole_area
+        self.max_sprinkle_area = max_sprinkle_area
+        self._features: list[Features] = []
+        self._sizes: list[tuple[int, int]] = []
+        self._is_batch = False
+
+    @classmethod
+    def from_pretrained(cls: type[P], model_id: str | os.PathLike[str], **kwargs: Any) -> P:
+        """A predictor of a bundle folder or a model name; keywords as for the constructor.
+
+        A name such as ``facebook/sam2.1-hiera-tiny`` is downloaded and exported once, into the
+        user's cache, which needs the extra ``export``.
+        """
+        return cls(pretrained_bundle(model_id), **kwargs)
+
+    @property
+    def is_image_set(self) -> bool:
+        """Whether there is an image to predict on."""
+        return bool(self._features)
+
+    def set_image(self, image: Any) -> None:
+        """Encode one image: uint8 RGB [H, W, 3], grey, RGBA, or a Pillow image.
+
+        Raises FrameError for anything else; the image set before stays then.
+        """
+        self._encode([check_frame(image)], is_batch=False)
+
+    def set_image_batch(self, image_list: Sequence[Any]) -> None:
+        """Encode several images of any sizes, for :meth:`predict_batch`."""
+        if len(image_list) == 0:
+            raise InputError("no image was given: expected at least one")
+        frames = []
+        for i, image in enumerate(image_list):
+            try:
+                frames.append(check_frame(image))
+            except FrameError as error:
+                raise FrameError(f"image {i}: {error}") from None
+        self._encode(frames, is_batch=True)
+
+    def predict(
+        self,
+        point_coords: Any | None = None,
+        point_labels: Any | None = None,
+        box: Any | None = None,
+        mask_input: Any | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+        normalize_coords: bool = True,
+    ) -> Prediction:
+        """Masks for one prompt, or for N prompts at once.
+
+        point_coords: [P, 2] or [N, P, 2] x, y in pixels of the image (fractions 0..1 with
+        normalize_coords False); point_labels: [P] or [N, P], 1 positive, 0 negative; box: [4]
+        or [N, 4] x0, y0, x1, y1; mask_input: [1, 4h, 4w] (or [N, 1, 4h, 4w]) low-resolution
+        logits of an earlier prediction. Any may be left out.
+
+        Returns masks [C, H, W] bool (float32 logits with return_logits), predicted IoU [C]
+        float32 and logits [C, 4h, 4w] float32 clamped to +-32; each with a leading N for N > 1
+        prompts. C is 3 with multimask_output (the parts a click could mean), else 1 (the
+        original's stability rule picks). The original gives masks as float32 of 0 and 1.
+
+        Raises InputError (the predictor stays usable), StateError without an image.
+        """
+        if not self._features:
+            raise StateError("no image is set: call set_image first")
+        if self._is_batch:
+            raise StateError("a batch of images is set: call predict_batch, or set_image first")
+        return self._predict(
+            0, point_coords, point_labels, box, mask_input, multimask_output, return_logits,
+            normalize_coords,
+        )  # fmt: skip
+
+    def predict_batch(
+        self,
+        point_coords_batch: Sequence[Any] | None = None,
+        point_labels_batch: Sequence[Any] | None = None,
+        box_batch: Sequence[Any] | None = None,
+        mask_input_batch: Sequence[Any] | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+        normalize_coords: bool = True,
+    ) -> tuple[list[Array], list[Array], list[Array]]:
+        """:meth:`predict` on each image of the batch; each argument holds one item per image.
+
+        Images may have different numbers of prompts. Returns lists of masks, IoUs and
+        low-resolution logits.
+        """
+        if not self._is_batch:
+            raise StateError("no batch of images is set: call set_image_batch first")
+        count = len(self._features)
+        points = _per_image("point_coords_batch", point_coords_batch, count)
+        labels = _per_image("point_labels_batch", point_labels_batch, count)
+        boxes = _per_image("box_batch", box_batch, count)
+        inputs = _per_image("mask_input_batch", mask_input_batch, count)
+        results = [
+            self._predict(
+                i, points[i], labels[i], boxes[i], inputs[i],
+                multimask_output, return_logits, normalize_coords,
+            )
+            for i in range(count)
+        ]  # fmt: skip
+        masks, ious, low_res = (list(part) for part in zip(*results, strict=True))
+        return masks, ious, low_res
+
+    def predict_low_res(
+        self, prompts: ImagePrompts, multimask_output: bool = True, image_index: int = 0
+    ) -> tuple[Array, Array]:
+        """What the decoder says: logits [N, C, 4h, 4w], not clamped, and IoU [N, C], float32."""
+        if not self._features:
+            raise StateError("no image is set: call set_image first")
+        features = self._features[image_index]
+        parts = [
+            self._decode(features, prompts.part(i, _PROMPTS_PER_CALL), multimask_output)
+            for i in range(0, len(prompts), _PROMPTS_PER_CALL)
+        ]
+        logits, ious = zip(*parts, strict=True)
+        return np.concatenate(logits), np.concatenate(ious)
+
+    def get_image_embedding(self) -> Array:
+        """The image's embedding [1, C, h, w] float32, no-memory embedding included."""
+        if not self._features:
+            raise StateError("no image is set: call set_image first")
+        return np.concatenate([f.prompt_embed for f in self._features])
+
+    def reset_predictor(self) -> None:
+        """Forget the image or images."""
+        self._features, self._sizes, self._is_batch = [], [], False
+
+    def _encode(self, frames: Sequence[Array], *, is_batch: bool) -> None:
+        features: list[Features] = []
+        for first in range(0, len(frames), _IMAGES_PER_CALL):
+            part = frames[first : first + _IMAGES_PER_CALL]
+            pixels = np.stack([image_tensor(frame, self.config.image_size) for frame in part])
+            out = self.session.run("image_encoder", {"image": pixels})
+            features += [
+                Features(**{name: array[i : i + 1] for name, array in out.items()})
+                for i in range(len(part))
+            ]
+        self._features, self._is_batch = features, is_batch
+        self._sizes = [(frame.shape[0], frame.shape[1]) for frame in frames]
+
+    def _predict(
+        self, index: int, point_coords: Any, point_labels: Any, box: Any, mask_input: Any,
+        multimask_output: bool, return_logits: bool, normalize_coords: bool,
+    ) -> Prediction:  # fmt: skip
+        size = self._sizes[index]
+        prompts = image_prompts(
+            point_coords, point_labels, box, mask_input,
+            frame_size=size if normalize_coords else None, config=self.config,
+        )  # fmt: skip
+        low_res, ious = self.predict_low_res(prompts, multimask_output, index)
+        cleaned = clean_mask(
+            low_res, self.mask_threshold, self.max_hole_area, self.max_sprinkle_area
+        )
+        if return_logits:
+            masks = upsample_bilinear(cleaned, size)
+        else:
+            masks = upsample_mask(cleaned, size, self.mask_threshold)
+        low_res = np.clip(low_res, np.float32(-32), np.float32(32))
+        if len(prompts) == 1:
+            return masks[0], ious[0], low_res[0]
+        return masks, ious, low_res
+
+    def _decode(
+        self, features: Features, prompts: ImagePrompts, multimask_output: bool
+    ) -> tuple[Array, Array]:
+        n, side = len(prompts), self.config.mask_size
+        mask = prompts.mask_input
+        out = self.session.run(
+            "mask_decoder",
+            {
+                "conditioned_embed": np.repeat(features.prompt_embed, n, axis=0),
+                "high_res_0": features.high_res_0,
+                "high_res_1": features.high_res_1,
+                "point_coords": prompts.coords,
+                "point_labels": prompts.labels,
+                "mask_input": np.zeros((n, 1, side, side), np.float32) if mask is None else mask,
+                "has_mask_input": np.full(n, mask is not None, np.float32),
+                "multimask_output": np.array([multimask_output]),
+            },
+        )
+        logits, ious = out["all_mask_logits"], out["all_ious"]
+        if multimask_output:
+            return logits[:, 1:], ious[:, 1:]
+        chosen = single_masks(logits, ious, self.config)[:, None]
+        rows = np.arange(n)[:, None]
+        return logits[rows, chosen], ious[rows, chosen]
+
+
+def _per_image(name: str, batch: Sequence[Any] | None, count: int) -> Sequence[Any]:
+    if batch is None:
+        return [None] * count
+    if len(batch) != count:
+        raise InputError(f"{name} has {len(batch)} items for {count} images: give one an image")
+    return batch
+
+
+def single_masks(logits: Array, ious: Array, config: ModelConfig) -> Array:
+    """Which of the four masks stands for each prompt when one is wanted: [N] int.
+
+    logits: [N, 4, h, w]; ious: [N, 4]. Mask 0 where it is stable (few pixels near the
+    threshold), else the one of the others with the highest predicted IoU. The original's
+    ``_dynamic_multimask_via_stability``.
+    """
+    delta = np.float32(config.stability_delta)
+    inner = np.count_nonzero(logits[:, 0] > delta, axis=(-2, -1))
+    outer = np.count_nonzero(logits[:, 0] > -delta, axis=(-2, -1))
+    stability = np.where(outer > 0, inner / np.maximum(outer, 1), 1.0).astype(np.float32)
+    stable = stability >= np.float32(config.stability_threshold)
+    chosen: Array = np.where(stable, 0, 1 + ious[:, 1:].argmax(axis=1))
+    return chosen
