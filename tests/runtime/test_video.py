@@ -188,10 +188,13 @@ def test_memories_can_be_stored_at_sixteen_bits(session, video):
         results[dtype] = run(predictor, state, max_frame_num_to_track=3)
         stored = state._objects[1].history.cond[0].memory
         assert stored.dtype.itemsize == (4 if dtype is None else 2)
-    for dtype, bound in (("float16", 1e-2), ("bfloat16", 1e-1)):
-        for t, logits in results[dtype].items():
-            np.testing.assert_allclose(logits, results[None][t], atol=bound)
-        assert not np.array_equal(results[dtype][2], results[None][2])
+    error = {
+        dtype: max(np.abs(results[dtype][t] - results[None][t]).max() for t in results[None])
+        for dtype in ("float16", "bfloat16")
+    }
+    # eleven and eight significant bits of memories of scale 20, after three frames
+    assert 0 < error["float16"] < 0.05
+    assert error["float16"] < error["bfloat16"] < 0.5
 
 
 BAD_CALLS = {
