@@ -198,6 +198,7 @@ def test_a_provider_that_is_not_built_in_is_no_fallback(bundle: Bundle, device: 
         OnnxRuntimeSession(bundle, device).run("affine", _affine(1))
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])
 def test_a_provider_that_does_not_become_active_is_no_fallback(
     bundle: Bundle, device: str, monkeypatch: Any

@@ -1,0 +1,164 @@
+"""Pictures of results: coloured masks over frames, videos of them, sheets of thumbnails."""
+
+from __future__ import annotations
+
+import colorsys
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..configs.errors import InputError
+from .media import opencv, pillow_image
+from .session import Array
+
+#: share of the colour in a mask's interior
+_OPACITY = 0.45
+
+
+def object_colour(obj_id: int) -> tuple[int, int, int]:
+    """A vivid RGB colour, 0..255, always the same for an id; neighbouring ids differ most."""
+    # steps of the golden ratio never come back to a hue, and spread any first few evenly
+    hue = (0.58 + obj_id * 0.618033988749895) % 1.0
+    value = (0.95, 0.75)[(obj_id // 8) % 2]
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, value)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def draw_overlay(rgb: Array, masks: Array, obj_ids: Sequence[int]) -> Array:
+    """A copy of the frame with each mask tinted, outlined and labelled with its object's id.
+
+    rgb: uint8 [H, W, 3]; masks: bool [N, H, W], later ones on top. MissingExtraError without
+    OpenCV.
+    """
+    cv2 = opencv("drawing overlays")
+    if masks.shape != (len(obj_ids), *rgb.shape[:2]):
+        raise InputError(
+            f"masks must be [{len(obj_ids)}, {rgb.shape[0]}, {rgb.shape[1]}] for this frame and "
+            f"these ids, got shape {masks.shape}"
+        )
+    drawn = np.array(rgb, order="C")
+    scale = max(rgb.shape[:2]) / 1000
+    for mask, obj_id in zip(masks, obj_ids, strict=True):
+        colour = object_colour(obj_id)
+        tint = np.array(colour, np.float32) * _OPACITY
+        drawn[mask] = (drawn[mask] * np.float32(1 - _OPACITY) + tint).round().astype(np.uint8)
+        outlines, _ = cv2.findContours(
+            mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        )
+        if outlines:
+            cv2.drawContours(drawn, outlines, -1, colour, max(1, round(2 * scale)))
+            _draw_label(cv2, drawn, max(outlines, key=len), str(obj_id), colour, scale)
+    return drawn
+
+
+def _draw_label(
+    cv2: Any, drawn: Array, outline: Array, text: str, colour: tuple[int, int, int], scale: float
+) -> None:
+    """Black or white text on a patch of the object's colour, at the outline's topmost point."""
+    size, weight = max(0.4, 0.6 * scale), max(1, round(1.5 * scale))
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, weight)
+    x, y = outline[outline[:, 0, 1].argmin(), 0].tolist()
+    left = int(np.clip(x - width // 2, 0, max(0, drawn.shape[1] - width)))
+    base = int(np.clip(y - below, height, max(height, drawn.shape[0] - below)))
+    ink = (0, 0, 0) if np.dot(colour, (0.299, 0.587, 0.114)) > 128 else (255, 255, 255)
+    corners = (left, base - height - 1), (left + width, base + below)
+    cv2.rectangle(drawn, *corners, colour, cv2.FILLED)
+    cv2.putText(drawn, text, (left, base), cv2.FONT_HERSHEY_SIMPLEX, size, ink, weight, cv2.LINE_AA)
+
+
+class VideoWriter:
+    """Writes RGB frames of one size as MPEG-4; made by :func:`open_video_writer`."""
+
+    def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
+        self._cv2 = opencv("writing video")
+        #: encoders want even sides: an odd last row or column is left out
+        self._height, self._width = size[0] // 2 * 2, size[1] // 2 * 2
+        code = self._cv2.VideoWriter.fourcc(*"mp4v")
+        self._writer = self._cv2.VideoWriter(str(path), code, fps, (self._width, self._height))
+        if not self._writer.isOpened():
+            raise InputError(
+                f"cannot write a video of {size[1]} x {size[0]} at {fps:g} frames a second to "
+                f"{path.parent}: OpenCV has no MPEG-4 encoder for it; leave the video out"
+            )
+
+    def write(self, rgb: Array) -> None:
+        """Append a frame, uint8 [H, W, 3] of the size the writer was opened with."""
+        even = np.ascontiguousarray(rgb[: self._height, : self._width])
+        self._writer.write(self._cv2.cvtColor(even, self._cv2.COLOR_RGB2BGR))
+
+    def close(self) -> None:
+        self._writer.release()
+
+
+@contextmanager
+def open_video_writer(
+    path: str | os.PathLike[str], fps: float, size: tuple[int, int]
+) -> Iterator[VideoWriter]:
+    """A writer whose file becomes `path` when the block ends without an error.
+
+    size: (height, width) pixels. Raises InputError where the file cannot be encoded or written.
+    """
+    with replaced_file(path, ".mp4") as part:
+        writer = VideoWriter(part, fps, size)
+        try:
+            yield writer
+        finally:
+            writer.close()
+        if part.stat().st_size == 0:
+            raise InputError(f"no video was written to {path}: is the disk full?")
+
+
+def write_picture(path: str | os.PathLike[str], pixels: Array) -> None:
+    """Write PNG: uint8 RGB [H, W, 3] or grey [H, W], or a mask bool [H, W] as 0 and 255."""
+    if pixels.dtype == np.bool_:
+        pixels = pixels.astype(np.uint8) * np.uint8(255)
+    with replaced_file(path, ".png") as part:
+        # speed: on masks and frames higher levels save little
+        pillow_image().fromarray(pixels).save(part, format="PNG", compress_level=1)
+
+
+@contextmanager
+def replaced_file(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Path]:
+    """A temporary neighbour that becomes `path` when the block ends without an error."""
+    final = Path(path)
+    descriptor, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=suffix, dir=final.parent)
+    os.close(descriptor)
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o644)
+        part.replace(final)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def contact_sheet(pictures: Sequence[Array], *, columns: int = 4, width: int = 320) -> Array:
+    """Pictures of one size as a grid of thumbnails `width` pixels wide, read row by row.
+
+    pictures: uint8 [H, W, 3] each, at least one. Returns uint8 RGB; empty places are black.
+    """
+    if not pictures:
+        raise InputError("a contact sheet needs at least one picture")
+    height = max(1, round(pictures[0].shape[0] * width / pictures[0].shape[1]))
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    sheet = np.zeros((rows, height, columns, width, 3), np.uint8)
+    for i, picture in enumerate(pictures):
+        sheet[i // columns, :, i % columns] = thumbnail(picture, width, height)
+    return sheet.reshape(rows * height, columns * width, 3)
+
+
+def thumbnail(rgb: Array, width: int, height: int | None = None) -> Array:
+    """The picture `width` pixels wide, its aspect ratio kept unless `height` is given."""
+    image = pillow_image()
+    if height is None:
+        height = max(1, round(rgb.shape[0] * width / rgb.shape[1]))
+    if rgb.shape[:2] == (height, width):
+        return rgb
+    small = image.fromarray(rgb).resize((width, height), image.Resampling.BILINEAR)
+    return np.asarray(small)
