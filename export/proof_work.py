@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..configs.graphs import TensorSpec, graph_specs
 from ..configs.models import ModelConfig
-from ..runtime.session import Array, Session
+from ..runtime.session import Array
 from ..runtime.stream import StreamTracker
 
 #: channel means and deviations of a tensor, [2, channels]
@@ -161,26 +161,39 @@ class LoopFrame:
 
     #: [N, H, W] float32
     logits: Array
-    #: [N] float32
+    #: object scores, [N] float32
     scores: Array
-    #: which of the four masks each decoder call on this frame chose, in order of the calls
-    choices: list[int]
+    #: predicted IoUs of the four masks, [N, 4] float32
+    ious: Array
+    #: which of the four was chosen, [N]
+    choices: Array
+
+
+class Runner(Protocol):
+    """A session, or the reference: what runs graphs of a model."""
+
+    @property
+    def bundle(self) -> Any: ...
+
+    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]: ...
 
 
 class Listener:
     """A session that hears what passes through another one."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Runner) -> None:
         self.session = session
         self.bundle: Any = session.bundle
+        #: the last outputs by name
         self.heard: dict[str, Array] = {}
-        self.choices: list[int] = []
+        #: IoUs and chosen masks of each object the decoder was called for
+        self.decided: list[tuple[Array, int]] = []
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         outputs = self.session.run(graph, inputs)
         self.heard.update(outputs)
         if graph == "mask_decoder":
-            self.choices.extend(chosen_masks(outputs).tolist())
+            self.decided += zip(outputs["all_ious"], chosen_masks(outputs).tolist(), strict=True)
         return outputs
 
     def close(self) -> None:
@@ -216,9 +229,13 @@ def closed_loop(listener: Listener, clip: Clip) -> Iterator[LoopFrame]:
         elif t == 2:
             y, x = np.mgrid[:side, :side]
             tracker.add_mask(3, (x - first[0]) ** 2 + (y - first[1]) ** 2 < clip.radius**2)
-        listener.choices = []
+        listener.decided = []
         result = tracker.step(frame)
-        yield LoopFrame(result.logits, result.object_scores, listener.choices)
+        # the tracker answers prompts first, then tracks the others in their order
+        order = sorted(range(len(result.obj_ids)), key=lambda i, t=t: i != t)  # type: ignore[misc]
+        decided = [listener.decided[order.index(i)] for i in range(len(order))]
+        ious, choices = np.stack([d[0] for d in decided]), np.array([d[1] for d in decided])
+        yield LoopFrame(result.logits, result.object_scores, ious, choices)
 
 
 def statistics_of(heard: Mapping[str, Array]) -> Statistics:

@@ -1,0 +1,177 @@
+"""Checkpoint to bundle: graphs, manifest, and a proof before anything is kept."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import onnx
+import torch
+
+from .. import __version__
+from ..configs.bundle import (
+    Bundle,
+    GraphEntry,
+    Precision,
+    bundle_file,
+    staged_folder,
+    write_manifest,
+)
+from ..configs.errors import CheckpointError, InputError, ProofError
+from ..configs.graphs import graph_specs
+from .checkpoints import Checkpoint, load_checkpoint
+from .graphs import GraphForm, graph_modules
+from .model import Sam2, build_model
+from .onnx_from_module import onnx_from_module, save_onnx
+from .precision import EXACT_GRAPHS, lowered
+from .proof_record import Progress, Record, record, save_record
+from .reference import ReferenceSession
+from .verify import fresh_seed, prove, verify_bundle
+
+__all__ = ["export_bundle", "reference_record", "verify_bundle"]
+
+DEFAULT_OPSET = 20
+_PROOF_FILE = "proof.npz"
+_GRAPHS = 5
+#: clips tried before a proof counts as undecided
+_CLIPS = 3
+
+
+def export_bundle(
+    checkpoint: Checkpoint | str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    image_size: int | None = None,
+    precision: Precision = "fp32",
+    opset: int | None = None,
+    form: GraphForm | None = None,
+    threads: int | None = None,
+    seed: int | None = None,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Export a checkpoint (loaded, or what :func:`load_checkpoint` takes) to folder `target`.
+
+    The bundle is written whole or not at all: graphs, manifest, the record of the reference
+    that later proofs need, and the outcome of the proof on ONNX Runtime's CPU backend with
+    `threads` threads. `image_size` in pixels replaces the model's; `seed` fixes the proof's
+    inputs, fresh ones otherwise; `form` chooses between equal graphs. `progress` is told what
+    is being done, how many steps of it are, and of how many.
+
+    Raises ProofError when the graphs do not equal the reference within the precision's bounds,
+    InputError for an illegal image size, precision or opset, CheckpointError and BundleError
+    for a checkpoint or target that cannot be used. Then `target` is what it was.
+    """
+    if precision not in get_args(Precision):
+        known = ", ".join(get_args(Precision))
+        raise InputError(f"unknown precision '{precision}': expected one of {known}")
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = load_checkpoint(checkpoint, progress=progress)
+    if image_size is not None:
+        checkpoint = replace(checkpoint, config=checkpoint.config.with_image_size(image_size))
+    model = _model(checkpoint)
+    number = DEFAULT_OPSET if opset is None else opset
+    with staged_folder(target) as work:
+        graphs = _write_graphs(model, work, number, precision, form or GraphForm(), progress)
+        bundle = Bundle(
+            path=work,
+            model=checkpoint.config,
+            precision=precision,
+            opset=number,
+            checkpoint_sha256=checkpoint.sha256,
+            generator=f"sam2rt {__version__}, torch {torch.__version__}, onnx {onnx.__version__}",
+            graphs=graphs,
+            proof={},
+            proof_files={},
+        )
+        recorded, proof = _proved(bundle, model, seed, threads, progress)
+        save_record(recorded, work / _PROOF_FILE)
+        files = {"record": bundle_file(work, _PROOF_FILE)}
+        write_manifest(replace(bundle, proof=proof, proof_files=files))
+    return Bundle.load(target, check_hashes=False)
+
+
+def _proved(
+    bundle: Bundle, model: Sam2, seed: int | None, threads: int | None, progress: Progress | None
+) -> tuple[Record, dict[str, Any]]:
+    """A record and its proof, on another clip should thin margins leave too little to compare."""
+    for _ in range(_CLIPS if seed is None else 1):
+        recorded = record(ReferenceSession(model), fresh_seed(seed), progress=progress)
+        proof = prove(bundle, recorded, threads=threads, progress=progress)
+        clip = proof["clip"]
+        if 2 * clip["compared"] >= clip["results"]:
+            return recorded, proof
+    raise ProofError(
+        f"the {bundle.precision} bundle chose other masks of equal quality so often that only "
+        f"{clip['compared']} of {clip['results']} results could be compared: use fp32"
+    )
+
+
+def reference_record(
+    bundle: Bundle,
+    checkpoint: Checkpoint | str | os.PathLike[str],
+    seed: int,
+    progress: Progress | None = None,
+) -> Record:
+    """What the reference gives for the work of `seed`, with the weights a bundle was made from.
+
+    Raises CheckpointError for another checkpoint than the bundle's.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = load_checkpoint(checkpoint, model=bundle.model, progress=progress)
+    if checkpoint.sha256 != bundle.checkpoint_sha256:
+        raise CheckpointError(
+            f"bundle {bundle.path} was made from the checkpoint with sha256 "
+            f"{bundle.checkpoint_sha256[:12]}..., {checkpoint.source} has "
+            f"{checkpoint.sha256[:12]}...: give that one, or export this one"
+        )
+    model = _model(replace(checkpoint, config=bundle.model))
+    return record(ReferenceSession(model), seed, progress=progress)
+
+
+def _model(checkpoint: Checkpoint) -> Sam2:
+    model = build_model(checkpoint.config)
+    model.load_state_dict(checkpoint.state, strict=True)
+    return model
+
+
+def _write_graphs(
+    model: Sam2,
+    folder: Path,
+    opset: int,
+    precision: Precision,
+    form: GraphForm,
+    progress: Progress | None,
+) -> dict[str, GraphEntry]:
+    specs = graph_specs(model.config)
+    entries: dict[str, GraphEntry] = {}
+    for name, module in graph_modules(model, form).items():
+        if progress is not None:
+            progress(f"exporting {name}", len(entries), _GRAPHS)
+        with _quiet():
+            graph = onnx_from_module(module, specs[name], opset)
+        if precision != "fp32" and name not in EXACT_GRAPHS:
+            graph = lowered(graph, precision)
+        external = save_onnx(graph, folder / f"{name}.onnx")
+        entries[name] = GraphEntry(
+            specs[name],
+            bundle_file(folder, f"{name}.onnx"),
+            tuple(bundle_file(folder, path.name) for path in external),
+        )
+    return entries
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The graph library notes on stderr what it leaves as it is."""
+    logger = logging.getLogger("onnx_ir")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
