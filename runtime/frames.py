@@ -327,7 +327,7 @@ class SpooledFrames(FrameSource):
         self._known.append((offset, frame.shape))
 
 
-def look_ahead(items: Iterable[T], depth: int = 2) -> Iterator[T]:
+def look_ahead(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
     """The same items, made by a background thread up to `depth` ahead.
 
     An error of the source is raised where its item would have come. Closing the iterator (or

@@ -61,8 +61,9 @@ def mask_from_rle(rle: Mapping[str, Any]) -> Array:
             f"runs of {sum(runs)} pixels do not fill a mask of {height} x {width}: the encoding "
             "is damaged"
         )
-    values: Array = np.arange(len(runs)) % 2 == 1
-    return values.repeat(runs).reshape(width, height).T
+    columns: Array = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    mask: Array = columns.reshape(width, height).T
+    return mask
 
 
 def _runs(counts: str | bytes | Sequence[int]) -> list[int]:

@@ -1,0 +1,84 @@
+"""The folder a command leaves: masks as PNG and COCO run lengths, pictures to look at.
+
+``masks.json`` marks a folder as ours; only such a folder, or an empty one, is ever replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+import numpy as np
+
+from ..configs.errors import InputError
+from ..configs.staging import replaced_folder
+from .rle import rle_from_mask
+from .session import Array
+
+MASKS = "masks.json"
+
+
+class Report(Protocol):
+    """Told what is being done, how much of it is done and the whole (None: not known)."""
+
+    def __call__(self, what: str, done: int = 0, total: int | None = None) -> None: ...
+
+
+def silent(what: str, done: int = 0, total: int | None = None) -> None:
+    """A report nobody reads."""
+
+
+@contextmanager
+def results_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary folder that becomes `target` when the block ends without an error.
+
+    An earlier result there stays until then. Raises InputError for a file, or a folder that
+    holds something else.
+    """
+    final = Path(os.path.abspath(target))
+    if final.exists() and not final.is_dir():
+        raise InputError(f"{target} is a file: name a folder for the results")
+    if final.is_dir() and any(final.iterdir()) and not (final / MASKS).is_file():
+        raise InputError(
+            f"folder {target} is not empty and holds no {MASKS} of an earlier run: name another"
+        )
+    with replaced_folder(final) as work:
+        yield work
+
+
+def mask_record(mask: Array) -> dict[str, Any]:
+    """What COCO keeps of a mask [H, W] bool: ``segmentation``, ``bbox`` x, y, w, h, ``area``."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = [0, 0, 0, 0]
+    if rows.size:
+        x, y = int(columns[0]), int(rows[0])
+        box = [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1]
+    area = int(np.count_nonzero(mask))
+    return {"segmentation": rle_from_mask(mask), "bbox": box, "area": area}
+
+
+@contextmanager
+def records_file(path: Path, header: Mapping[str, Any], name: str) -> Iterator[RecordsWriter]:
+    """A JSON object: the header's items, then the list `name`, written one record at a time."""
+    with path.open("w", encoding="utf-8") as file:
+        items = (f"{json.dumps(key)}: {json.dumps(value)},\n" for key, value in header.items())
+        file.write("{\n" + "".join(items) + f"{json.dumps(name)}: [")
+        writer = RecordsWriter(file)
+        yield writer
+        file.write("\n]}\n")
+
+
+class RecordsWriter:
+    """Appends records to the list of a :func:`records_file`; each is one line."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._count = 0
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        self._file.write(("," if self._count else "") + "\n" + json.dumps(record))
+        self._count += 1

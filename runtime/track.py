@@ -1,0 +1,227 @@
+"""The work behind ``sam2rt track``: a video, prompts, a folder of masks; memory bounded.
+
+:func:`track_video` writes ``masks.json`` (per frame, COCO run lengths), ``masks/<object>/
+<frame>.png`` (0 and 255), ``overlay.mp4`` and ``sheet.png`` (a dozen frames at a glance).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..configs.bundle import Bundle
+from ..configs.errors import InputError
+from .frames import FrameSource, OnError, look_ahead, open_frames
+from .overlay import contact_sheet, draw_overlay, open_video_writer, thumbnail, write_picture
+from .prompts import points_from
+from .results import MASKS, Report, mask_record, records_file, results_folder, silent
+from .session import Array, Session
+from .stream import StreamResult, StreamTracker
+
+#: thumbnails on the contact sheet, at most
+_SHEET = 12
+_DEFAULT_FPS = 25.0
+
+
+class ObjectPrompt(Protocol):
+    """Clicks and a box of one object on one frame, in pixels of the frame."""
+
+    @property
+    def obj_id(self) -> int: ...
+    @property
+    def frame_idx(self) -> int: ...
+    @property
+    def points(self) -> Sequence[tuple[float, float, int]]:
+        """x, y and label (1 object, 0 background) of each click."""
+        ...
+
+    @property
+    def box(self) -> tuple[float, float, float, float] | None:
+        """x0, y0, x1, y1."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrackSummary:
+    """What was tracked: frames written, objects, and the seconds tracking took."""
+
+    num_frames: int
+    obj_ids: list[int]
+    seconds: float
+
+
+def track_video(
+    bundle: Bundle,
+    source: Any,
+    out_dir: str | os.PathLike[str],
+    prompts: Sequence[ObjectPrompt],
+    *,
+    on_error: OnError = "raise",
+    write_masks: bool = True,
+    write_video: bool = True,
+    non_overlap_masks: bool = False,
+    fill_hole_area: int = 8,
+    backend: str = "onnxruntime",
+    device: str = "cpu",
+    threads: int | None = None,
+    session: Session | None = None,
+    progress: Report = silent,
+) -> TrackSummary:
+    """Track objects through a video and write the results into `out_dir`, whole or not at all.
+
+    source, on_error: see :func:`~sam2rt.runtime.frames.open_frames`; frames stream through, the
+    length of the video costs no memory. prompts: at least one; an object is tracked from its
+    first prompt on, a later prompt corrects it from there. Raises InputError and FrameError.
+    """
+    with ExitStack() as stack:
+        folder = stack.enter_context(results_folder(out_dir))
+        frames = stack.enter_context(open_frames(source, on_error=on_error))
+        total = None if _is_live(source) else frames.num_frames
+        waiting = _by_frame(prompts, frames, total, bundle.model.image_size)
+        progress("opening the bundle")
+        tracker = stack.enter_context(
+            StreamTracker(
+                bundle, backend, device, threads, non_overlap_masks=non_overlap_masks,
+                fill_hole_area=fill_hole_area, num_frames=total, session=session,
+            )
+        )  # fmt: skip
+        header = {
+            "video": _name(source),
+            "height": frames.height,
+            "width": frames.width,
+            "fps": frames.fps,
+        }
+        results = _Results(folder, header, write_masks, write_video)
+        started = time.monotonic()
+        with results, closing(look_ahead(frames.items())) as items:
+            for frame_idx, rgb in items:
+                for prompt in waiting.pop(frame_idx, []):
+                    tracker.add_points(prompt.obj_id, **_arguments(prompt))
+                results.add(frame_idx, rgb, tracker.step(rgb))
+                progress("tracking", frame_idx + 1, total)
+        _refuse_unreached(waiting, results.count)
+        return TrackSummary(results.count, tracker.obj_ids, time.monotonic() - started)
+
+
+def _is_live(source: Any) -> bool:
+    return isinstance(source, str) and "://" in source
+
+
+def _name(source: Any) -> str | None:
+    """The file's name; None for what has none, and for addresses, which may hold a password."""
+    is_path = isinstance(source, (str, os.PathLike)) and not _is_live(source)
+    return Path(source).name if is_path else None
+
+
+def _by_frame(
+    prompts: Sequence[ObjectPrompt], frames: FrameSource, total: int | None, image_size: int
+) -> dict[int, list[ObjectPrompt]]:
+    """The prompts by frame, all checked before any work is done."""
+    if not prompts:
+        raise InputError("nothing to track: give at least one prompt")
+    waiting: dict[int, list[ObjectPrompt]] = {}
+    for prompt in prompts:
+        if prompt.frame_idx < 0:
+            raise InputError(f"frame {prompt.frame_idx}: frames count from 0")
+        try:
+            points_from(
+                **_arguments(prompt),
+                frame_size=(frames.height, frames.width),
+                image_size=image_size,
+            )
+        except InputError as error:
+            where = f"object {prompt.obj_id} on frame {prompt.frame_idx}"
+            raise InputError(f"{where}: {error}") from None
+        waiting.setdefault(prompt.frame_idx, []).append(prompt)
+    if total is not None:
+        _refuse_unreached({t: p for t, p in waiting.items() if t >= total}, total)
+    return waiting
+
+
+def _refuse_unreached(waiting: dict[int, list[ObjectPrompt]], count: int) -> None:
+    for frame_idx, prompts in waiting.items():
+        raise InputError(
+            f"the prompt of object {prompts[0].obj_id} is on frame {frame_idx}, which was never "
+            f"reached: {count} frames could be read"
+        )
+
+
+def _arguments(prompt: ObjectPrompt) -> dict[str, Any]:
+    return {
+        "points": [point[:2] for point in prompt.points] or None,
+        "labels": [point[2] for point in prompt.points] or None,
+        "box": prompt.box,
+    }
+
+
+class _Results:
+    """Writes each frame's results as it comes; leaving the block completes the files."""
+
+    def __init__(
+        self, folder: Path, header: dict[str, Any], write_masks: bool, write_video: bool
+    ) -> None:
+        self.count = 0
+        self._folder = folder
+        self._header = header
+        self._write_masks, self._write_video = write_masks, write_video
+        self._sheet: list[Array] = []
+        self._stride = 1
+        self._stack = ExitStack()
+
+    def __enter__(self) -> _Results:
+        with ExitStack() as stack:
+            self._records = stack.enter_context(
+                records_file(self._folder / MASKS, self._header, "frames")
+            )
+            if self._write_video:
+                size = self._header["height"], self._header["width"]
+                fps = self._header["fps"] or _DEFAULT_FPS
+                self._video = stack.enter_context(
+                    open_video_writer(self._folder / "overlay.mp4", fps, size)
+                )
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+        if error[0] is None and self._sheet:
+            write_picture(self._folder / "sheet.png", contact_sheet(self._sheet))
+
+    def add(self, frame_idx: int, rgb: Array, result: StreamResult) -> None:
+        masks = result.masks
+        self._records.add(
+            {
+                "frame": frame_idx,
+                "objects": [
+                    {"id": obj_id, "object_score": round(float(score), 4), **mask_record(mask)}
+                    for obj_id, score, mask in zip(
+                        result.obj_ids, result.object_scores, masks, strict=True
+                    )
+                ],
+            }
+        )
+        if self._write_masks:
+            for obj_id, mask in zip(result.obj_ids, masks, strict=True):
+                target = self._folder / "masks" / str(obj_id)
+                target.mkdir(parents=True, exist_ok=True)
+                write_picture(target / f"{frame_idx:05d}.png", mask)
+        sampled = self.count % self._stride == 0
+        if self._write_video or sampled:
+            drawn = draw_overlay(rgb, masks, result.obj_ids)
+            if self._write_video:
+                self._video.write(drawn)
+            if sampled:
+                self._sample(drawn)
+        self.count += 1
+
+    def _sample(self, drawn: Array) -> None:
+        """Keep every n-th frame's thumbnail, n doubling: a dozen whatever the length."""
+        self._sheet.append(thumbnail(drawn, 320).copy())
+        if len(self._sheet) > _SHEET:
+            self._sheet = self._sheet[::2]
+            self._stride *= 2
