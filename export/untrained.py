@@ -23,8 +23,10 @@ _TABLES = {
     "no_mem_embed": 0.5, "no_mem_pos_enc": 0.5, "no_obj_ptr": 0.5, "no_obj_embed_spatial": 0.5,
     "embed.weight": 0.7, "token.weight": 0.7, "tokens.weight": 0.7,
 }  # fmt: skip
-#: gains above 1 where a module's effect would otherwise vanish in what it is added to
+#: gains where a module's effect would otherwise vanish in what it is added to, or drown the
+#: rest: memories far larger than features make attention jump at the last bit
 _GAINS = {
+    "memory_encoder.out_proj.weight": 0.3,
     "cross_attn_image.out_proj.weight": 3.0, "encoder.12.weight": 3.0,
     "iou_prediction_head.layers.2.weight": 3.0, "pred_obj_score_head.layers.2.weight": 1.0,
     "mask_downsample.weight": 8.0, "q_proj.weight": 2.0, "k_proj.weight": 2.0,
