@@ -11,8 +11,11 @@ exactly the contract's names, dtypes and symbolic dimensions, and no float64.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -48,10 +51,12 @@ def onnx_from_module(module: nn.Module, spec: GraphSpec, opset: int = 20) -> onn
     """
     if opset not in OPSETS:
         raise InputError(f"opset {opset} is not supported: expected one of {list(OPSETS)}")
-    model = onnxscript.optimizer.optimize(_traced(module, spec, opset))
+    with _no_log("onnx_ir"):
+        model = onnxscript.optimizer.optimize(_traced(module, spec, opset))
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "sam2rt", None
     model.graph.name = spec.name
+    _declare_inputs(model.graph, spec)
     passes.ClearMetadataAndDocStringPass()(model)
     passes.ShapeInferencePass()(model)
     _separate_constant_outputs(model.graph)
@@ -77,6 +82,18 @@ def save_onnx(
         model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=data.name
     )
     return [data]
+
+
+@contextmanager
+def _no_log(name: str) -> Iterator[None]:
+    """Optimising notes, as a warning, that a constant output cannot be shared: it need not be."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _example(tensor: TensorSpec) -> Tensor:
@@ -105,6 +122,17 @@ def _traced(module: nn.Module, spec: GraphSpec, opset: int) -> ir.Model:
             dynamo=False,
         )
         return ir.serde.deserialize_model(onnx.load_model(file))
+
+
+def _declare_inputs(graph: ir.Graph, spec: GraphSpec) -> None:
+    """All inputs of the contract in its order: tracing drops those that a family does not use."""
+    traced = {value.name: value for value in graph.inputs}
+    graph.inputs[:] = [traced.get(tensor.name) or _declared(tensor) for tensor in spec.inputs]
+
+
+def _declared(tensor: TensorSpec) -> ir.Value:
+    dtype = ir.DataType(_ONNX_TYPES[tensor.dtype])
+    return ir.Value(name=tensor.name, shape=ir.Shape(tensor.shape), type=ir.TensorType(dtype))
 
 
 def _separate_constant_outputs(graph: ir.Graph) -> None:
