@@ -5,9 +5,8 @@ An image is encoded once; every prompt after that costs one small decoder call.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +17,6 @@ from .components import clean_mask
 from .image_prompts import ImagePrompts, image_prompts
 from .pixels import check_frame, image_tensor, upsample_bilinear, upsample_mask
 from .predictor import Predictor
-from .pretrained import pretrained_bundle
 from .session import Array, Session
 from .tracker import Features
 
@@ -28,7 +26,6 @@ _IMAGES_PER_CALL = 4
 
 #: masks, predicted IoU, low-resolution logits
 Prediction = tuple[Array, Array, Array]
-P = TypeVar("P", bound="ImagePredictor")
 
 
 class ImagePredictor(Predictor):
@@ -60,15 +57,6 @@ class ImagePredictor(Predictor):
         self._features: list[Features] = []
         self._sizes: list[tuple[int, int]] = []
         self._is_batch = False
-
-    @classmethod
-    def from_pretrained(cls: type[P], model_id: str | os.PathLike[str], **kwargs: Any) -> P:
-        """A predictor of a bundle folder or a model name; keywords as for the constructor.
-
-        A name such as ``facebook/sam2.1-hiera-tiny`` is downloaded and exported once, into the
-        user's cache, which needs the extra ``export``.
-        """
-        return cls(pretrained_bundle(model_id), **kwargs)
 
     @property
     def is_image_set(self) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..configs.bundle import Bundle
 from ..configs.models import ModelConfig
+from .pretrained import pretrained_bundle
 from .session import Session, open_session
 
 P = TypeVar("P", bound="Predictor")
@@ -18,15 +20,24 @@ class Predictor:
     def __init__(
         self,
         bundle: Bundle,
-        backend: str,
-        device: str,
-        threads: int | None,
-        session: Session | None,
+        backend: str = "onnxruntime",
+        device: str = "cpu",
+        threads: int | None = None,
+        session: Session | None = None,
     ) -> None:
         self._owns_session = session is None
         self.session: Session = session or open_session(bundle, backend, device, threads)
         self.bundle = bundle
         self.config: ModelConfig = bundle.model
+
+    @classmethod
+    def from_pretrained(cls: type[P], model_id: str | os.PathLike[str], **kwargs: Any) -> P:
+        """A predictor of a bundle folder or a model name; keywords as for the constructor.
+
+        A name such as ``facebook/sam2.1-hiera-tiny`` is downloaded and exported once, into the
+        user's cache, which needs the extra ``export``.
+        """
+        return cls(bundle=pretrained_bundle(model_id), **kwargs)
 
     def close(self) -> None:
         """Free the session if this predictor opened it."""
