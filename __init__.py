@@ -21,7 +21,9 @@ if TYPE_CHECKING:
         SessionError,
         StateError,
     )
+    from .export.bundle import bundle_for
     from .runtime.image import ImagePredictor
+    from .runtime.masks import MaskGenerator
     from .runtime.stream import StreamTracker
     from .runtime.video import VideoPredictor
 
@@ -37,6 +39,8 @@ _HOME = {
         "configs.errors",
     ),
     "ImagePredictor": "runtime.image",
+    "bundle_for": "export.bundle",
+    "MaskGenerator": "runtime.masks",
     "StreamTracker": "runtime.stream",
     "VideoPredictor": "runtime.video",
 }  # fmt: skip
@@ -48,6 +52,7 @@ __all__ = [
     "FrameError",
     "ImagePredictor",
     "InputError",
+    "MaskGenerator",
     "MissingExtraError",
     "ProofError",
     "Sam2rtError",
@@ -56,6 +61,7 @@ __all__ = [
     "StreamTracker",
     "VideoPredictor",
     "__version__",
+    "bundle_for",
 ]
 
 

@@ -172,6 +172,36 @@ def upsample_mask(logits: Array, size: tuple[int, int], threshold: float = 0.0) 
     return out.reshape(*logits.shape[:-2], *size)
 
 
+def upsample_above(
+    plane: Array, size: tuple[int, int], level: float
+) -> tuple[Array, tuple[int, int]]:
+    """The part of ``upsample_bilinear(plane, size)`` outside which no value exceeds `level`.
+
+    plane: float32 [h, w]. Gives the part [H', W'], same bits, and the row and column of its first
+    pixel; an empty part where nothing exceeds the level. Saves work where masks are small.
+    """
+    # values between two taps exceed both by a rounding at most
+    above: Array = plane > level - 1e-4 * (1 + abs(level))
+    x, y = _lerp(plane.shape[1], size[1]), _lerp(plane.shape[0], size[0])
+    rows, cols = _reached(y, np.any(above, axis=1)), _reached(x, np.any(above, axis=0))
+    if rows.start == rows.stop:
+        return np.zeros((0, 0), np.float32), (0, 0)
+    wide = plane.take(x.low[cols], axis=1) * x.weight_low[cols]
+    wide += plane.take(x.high[cols], axis=1) * x.weight_high[cols]
+    part = wide.take(y.low[rows], axis=0) * y.weight_low[rows, None]
+    part += wide.take(y.high[rows], axis=0) * y.weight_high[rows, None]
+    return part, (rows.start, cols.start)
+
+
+def _reached(lerp: _Lerp, chosen: Array) -> slice:
+    """Output positions between the first and last that read a chosen source."""
+    sources = np.flatnonzero(chosen)
+    if not sources.size:
+        return slice(0, 0)
+    outputs = np.flatnonzero((lerp.high >= sources[0]) & (lerp.low <= sources[-1]))
+    return slice(int(outputs[0]), int(outputs[-1]) + 1) if outputs.size else slice(0, 0)
+
+
 @dataclass(frozen=True)
 class _Lerp:
     """Per output position: the two sources and their weights."""

@@ -1,0 +1,181 @@
+"""The parts of automatic mask generation: point grids, crops, boxes, run lengths, suppression.
+
+Plain numpy, no model. The rules are those of the original's ``sam2/utils/amg.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+import numpy as np
+
+from ..configs.errors import InputError
+from .media import opencv
+from .session import Array
+
+#: x0, y0, x1, y1 in pixels
+Box = tuple[int, int, int, int]
+#: boxes this close to a crop's edge (pixels) are taken for cut off by it
+_EDGE = 20.0
+
+
+def point_grid(per_side: int) -> Array:
+    """per_side^2 points x, y in 0..1, the middles of equal cells, row by row: [K, 2] float64."""
+    if per_side < 1:
+        raise InputError(f"a grid of {per_side} points a side has no points: expected at least 1")
+    middles = np.linspace(1 / (2 * per_side), 1 - 1 / (2 * per_side), per_side)
+    x, y = np.meshgrid(middles, middles)
+    return np.stack([x, y], axis=-1).reshape(-1, 2)
+
+
+def layer_grids(per_side: int, layers: int, downscale: int) -> list[Array]:
+    """A grid per crop layer; layer i has per_side / downscale^i points a side, rounded down."""
+    return [point_grid(int(per_side / downscale**i)) for i in range(layers + 1)]
+
+
+def crop_boxes(size: tuple[int, int], layers: int, overlap_ratio: float) -> list[tuple[int, Box]]:
+    """(layer, box) of the whole image of (height, width), then of 4^i crops for layer i.
+
+    Neighbouring crops of the first layer overlap by overlap_ratio of the shorter side, those of
+    later layers by half as much each.
+    """
+    height, width = size
+    boxes = [(0, (0, 0, width, height))]
+    for layer in range(1, layers + 1):
+        count = 2**layer
+        overlap = int(overlap_ratio * min(size) * (2 / count))
+        crop_w, crop_h = (math.ceil((overlap * (count - 1) + n) / count) for n in (width, height))
+        lefts = [(crop_w - overlap) * i for i in range(count)]
+        tops = [(crop_h - overlap) * i for i in range(count)]
+        boxes += [
+            (layer, (x, y, min(x + crop_w, width), min(y + crop_h, height)))
+            for x, y in product(lefts, tops)
+        ]
+    return boxes
+
+
+def mask_box(mask: Array) -> Box:
+    """First and last column and row of a mask [H, W] as x0, y0, x1, y1; zeros when empty."""
+    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return 0, 0, 0, 0
+    return int(cols[0]), int(rows[0]), int(cols[-1]), int(rows[-1])
+
+
+def is_cut_off(box: Box, crop: Box, size: tuple[int, int]) -> bool:
+    """Whether a box (image pixels) ends near a side of its crop that is no side of the image."""
+    whole = (0, 0, size[1], size[0])
+    return any(
+        abs(side - edge) <= _EDGE < abs(side - border)
+        for side, edge, border in zip(box, crop, whole, strict=True)
+    )
+
+
+def non_maximum_suppression(boxes: Array, scores: Array, threshold: float) -> Array:
+    """Indices of the boxes [N, 4] XYXY kept, in descending order of score [N].
+
+    A box is dropped when its IoU with a kept one of a higher score exceeds the threshold; equal
+    scores count in the order given. Boxes without area overlap nothing.
+    """
+    order = np.argsort(-scores, kind="stable")
+    xyxy = boxes.astype(np.float32)[order]
+    areas = (xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1])
+    alive = np.ones(len(order), np.bool_)
+    for i in range(len(order)):
+        if not alive[i]:
+            continue
+        rest = slice(i + 1, None)
+        width = np.minimum(xyxy[i, 2], xyxy[rest, 2]) - np.maximum(xyxy[i, 0], xyxy[rest, 0])
+        height = np.minimum(xyxy[i, 3], xyxy[rest, 3]) - np.maximum(xyxy[i, 1], xyxy[rest, 1])
+        shared = np.maximum(width, 0) * np.maximum(height, 0)
+        with np.errstate(invalid="ignore"):
+            alive[rest] &= ~(shared / (areas[i] + areas[rest] - shared) > threshold)
+    kept: Array = order[alive]
+    return kept
+
+
+@dataclass(frozen=True)
+class RunLengths:
+    """A mask as lengths of runs, column by column: background first, COCO's uncompressed RLE."""
+
+    size: tuple[int, int]
+    counts: tuple[int, ...]
+
+    @property
+    def area(self) -> int:
+        """Pixels of the mask."""
+        return sum(self.counts[1::2])
+
+    def rle(self) -> dict[str, list[int]]:
+        """As COCO's tools take it."""
+        return {"size": list(self.size), "counts": list(self.counts)}
+
+
+def run_lengths(part: Array, corner: tuple[int, int], size: tuple[int, int]) -> RunLengths:
+    """Run lengths of a mask of `size` that is empty outside `part` [H', W'] bool.
+
+    corner: row and column of the part's first pixel.
+    """
+    height, width = size
+    columns = np.zeros((part.shape[1], part.shape[0] + 2), np.bool_)
+    columns[:, 1:-1] = part.T
+    column, row = np.nonzero(columns[:, 1:] != columns[:, :-1])
+    flips = (corner[1] + column) * height + corner[0] + row
+    # a run that goes on from one column's bottom to the next one's top ends and starts at once
+    twice = np.flatnonzero(flips[1:] == flips[:-1])
+    flips = np.delete(flips, np.concatenate([twice, twice + 1]))
+    counts = np.diff(flips, prepend=0, append=height * width).tolist()
+    if flips.size and flips[-1] == height * width:
+        counts.pop()
+    return RunLengths(size, tuple(counts))
+
+
+def remove_small_regions(
+    mask: Array, area: float, mode: Literal["holes", "islands"]
+) -> tuple[Array, bool]:
+    """Fill holes, or remove islands, of fewer than `area` pixels of a mask [H, W] bool.
+
+    Returns the mask and whether it changed. Components touch by side or corner. When all islands
+    are small the largest stays. Needs OpenCV.
+    """
+    cv2 = opencv("removing small regions")
+    background = mode == "holes"
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(
+        (mask ^ background).astype(np.uint8), connectivity=8
+    )
+    sizes = stats[1:, cv2.CC_STAT_AREA]
+    small = sizes < area
+    if not small.any():
+        return mask, False
+    if not background and small.all():
+        small[int(sizes.argmax())] = False
+    changed: Array = np.append(False, small)[labels]
+    return (mask | changed if background else mask & ~changed), True
+
+
+def stability_score(logits: Array, threshold: float, offset: float) -> float:
+    """Pixels above threshold + offset per pixel above threshold - offset; NaN without any.
+
+    logits: float32, any shape; those left out must not exceed threshold - offset.
+    """
+    inner = np.count_nonzero(logits > np.float32(threshold + offset))
+    outer = np.count_nonzero(logits > np.float32(threshold - offset))
+    return float(np.float32(inner) / np.float32(outer)) if outer else math.nan
+
+
+def checked_grids(grids: Sequence[Array], layers: int) -> list[Array]:
+    """Point grids of the caller, one per crop layer: [K, 2] x, y in 0..1."""
+    if len(grids) <= layers:
+        raise InputError(f"{len(grids)} point grids for {layers} crop layers and the whole image")
+    checked = [np.asarray(grid, np.float64) for grid in grids]
+    for grid in checked:
+        inside = grid.ndim == 2 and grid.shape[1] == 2 and ((grid >= 0) & (grid <= 1)).all()
+        if not inside or not len(grid):
+            raise InputError(
+                f"a point grid must be [K, 2] with x, y in 0..1, got shape {grid.shape}"
+            )
+    return checked
