@@ -72,7 +72,11 @@ def compile_kernel(
         constexprs=values,
         attrs=aligned,
     )
-    options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages}
+    options = {
+        "num_warps": launch.num_warps,
+        "num_stages": launch.num_stages,
+        "enable_fp_fusion": kernel.fused,
+    }
     try:
         built = triton.compile(source, target=target, options=options)
     except Exception as error:  # Triton raises its compiler's own types

@@ -35,6 +35,7 @@ class Kernel:
     tensor type the kernel is compiled for.
     launches: candidates by architecture, the first is the default; an architecture that is
     not listed takes those of the nearest older one.
+    fused: whether a * b + c may be one rounding; False where the result must have the CPU's bits.
     """
 
     module: str
@@ -42,6 +43,7 @@ class Kernel:
     signature: Mapping[str, str]
     launches: Mapping[int, tuple[Launch, ...]]
     constants: Mapping[str, Any] = field(default_factory=dict)
+    fused: bool = True
 
     def candidates(self, arch: int) -> tuple[Launch, ...]:
         known = [a for a in self.launches if a <= arch]
@@ -55,7 +57,8 @@ class Kernel:
     def digest(self) -> str:
         """sha256 over the kernel's source and every launch: what decides its machine code."""
         parts = {a: [_plain(x) for x in launches] for a, launches in self.launches.items()}
-        text = f"{self.entry}|{dict(self.signature)}|{sorted(self.constants.items())}|{parts}"
+        about = (self.entry, self.fused, dict(self.signature), sorted(self.constants.items()))
+        text = f"{about}|{parts}"
         return hashlib.sha256(self.source().read_bytes() + text.encode()).hexdigest()
 
 

@@ -44,7 +44,18 @@ def _mend_interpreter() -> None:
         # the same process uses too
         return interpreter.InterpretedFunction(self.fn)(*arguments, **named)
 
+    device_function = interpreter.InterpretedFunction.__call__
+
+    def restored(self: Any, *arguments: Any, **named: Any) -> Any:
+        # a call inside a kernel patches the language for good, which breaks the compiler
+        scope = interpreter._patch_lang(self.fn)
+        try:
+            return device_function(self, *arguments, **named)
+        finally:
+            scope.restore()
+
     interpreter._patch_lang_tensor = patched
+    interpreter.InterpretedFunction.__call__ = restored
     jit.JITFunction.__call__ = call
 
 

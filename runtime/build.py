@@ -1,0 +1,299 @@
+"""``sam2rt build``: every graph of a bundle to an engine of this machine, proved before kept.
+
+Runs where the engines run: neither torch nor onnx. The proof itself is given by the caller
+(``prove``), which is how the build stays below the layer that owns it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args
+
+import numpy as np
+
+from ..configs.bundle import Bundle, Precision, file_sha256
+from ..configs.errors import BundleError, InputError, ProofError, Sam2rtError, SessionError
+from ..configs.graphs import graph_specs
+from ..configs.staging import replaced_folder
+from ..plugins import memory_cross_attention as op
+from ..plugins.operators import digests, triton_present
+from ..plugins.tensorrt_plugins import PLUGIN_ID, AttentionSettings, register_attention
+from .build_engine import (
+    EngineOptions,
+    Messages,
+    Progress,
+    engine_from_onnx,
+    make_logger,
+    tensorrt_module,
+)
+from .build_onnx import function_names, without_functions
+from .build_profiles import Limits, graph_profiles
+from .cuda import device
+from .engine_sidecar import (
+    ENGINES,
+    EngineRecord,
+    Machine,
+    misfits,
+    onnx_digest,
+    read_record,
+    write_record,
+)
+from .session import Session
+from .trt import TensorRTSession
+
+ATTENTIONS = ("auto", "folded", "full", "plugin")
+#: an extra graph a bundle may carry: memory attention with values at full width
+FULL = "memory_attention.full"
+_ATTENTION = "memory_attention"
+#: (session over the new engines) -> what the proof measured; ProofError when out of bounds
+Prove = Callable[[Session], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What to build. graphs: None for all. precision: None, or what the bundle must have.
+
+    attention: "folded" (values at memory width, plain operators), "full" (values at full
+    width, for fused attention that wants equal widths), "plugin" (our kernel), or "auto": each
+    is built, proved and timed, and the fastest that passed is kept.
+    """
+
+    graphs: tuple[str, ...] | None = None
+    precision: Precision | None = None
+    attention: str = "auto"
+    limits: Limits = field(default_factory=Limits)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+    def __post_init__(self) -> None:
+        if self.attention not in ATTENTIONS:
+            raise InputError(
+                f"unknown attention '{self.attention}': expected one of {', '.join(ATTENTIONS)}"
+            )
+        if self.precision is not None and self.precision not in get_args(Precision):
+            known = ", ".join(get_args(Precision))
+            raise InputError(f"unknown precision '{self.precision}': expected one of {known}")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way memory attention was tried; error None and milliseconds set when it passed."""
+
+    attention: str
+    milliseconds: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """folder: where the engines are. seconds: per graph. candidates: of memory attention."""
+
+    folder: Path
+    machine: Machine
+    seconds: Mapping[str, float]
+    candidates: tuple[Candidate, ...]
+    proof: Mapping[str, Any]
+
+
+def build_engines(
+    bundle: Bundle,
+    options: BuildOptions,
+    prove: Prove,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Build engines into ``bundle/engines/<machine>``; all of them or nothing is kept.
+
+    Raises InputError for options that do not fit the bundle, SessionError when TensorRT or the
+    GPU fails, ProofError when no engine of a graph is close enough to the reference.
+    """
+    graphs = _chosen(bundle, options)
+    trt = tensorrt_module()
+    found = device()
+    machine = Machine(trt.__version__, found.arch, found.name, found.driver)
+    _require_others(bundle, machine, graphs)
+    final = bundle.path / ENGINES / machine.folder
+    with replaced_folder(final) as work:
+        _keep_others(final, work, graphs)
+        job = _Job(trt, bundle, options, machine, found.multiprocessors, work, progress)
+        for graph in graphs:
+            if graph != _ATTENTION:
+                job.build(graph, "folded")
+        candidates = job.build_attention(prove) if _ATTENTION in graphs else ()
+        proof = job.proof(prove)
+    return BuildReport(final, machine, dict(job.seconds), candidates, proof)
+
+
+def _chosen(bundle: Bundle, options: BuildOptions) -> tuple[str, ...]:
+    if options.precision not in (None, bundle.precision):
+        raise InputError(
+            f"bundle {bundle.path} is {bundle.precision}, asked for {options.precision}: precision "
+            f"lies in the graph: sam2rt export CHECKPOINT -o BUNDLE --precision {options.precision}"
+        )
+    known = tuple(graph_specs(bundle.model))
+    for name in options.graphs or ():
+        if name not in known:
+            raise InputError(f"unknown graph '{name}': expected one of {', '.join(known)}")
+    return options.graphs or known
+
+
+def _require_others(bundle: Bundle, machine: Machine, graphs: tuple[str, ...]) -> None:
+    """Engines that are not built now must be there, since the proof runs them all."""
+    for name in graph_specs(bundle.model):
+        if name in graphs:
+            continue
+        if reasons := misfits(bundle, machine.folder, name, machine):
+            raise BundleError(
+                f"the proof needs the engine of {name} too ({reasons[0]}): build all graphs"
+            )
+
+
+def _keep_others(final: Path, work: Path, graphs: tuple[str, ...]) -> None:
+    for path in final.glob("*") if final.is_dir() else ():
+        if path.stem not in graphs:
+            shutil.copy2(path, work / path.name)
+
+
+@dataclass
+class _Job:
+    """One build into the folder `work`."""
+
+    trt: ModuleType
+    bundle: Bundle
+    options: BuildOptions
+    machine: Machine
+    multiprocessors: int
+    work: Path
+    progress: Progress | None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def build(self, graph: str, attention: str) -> EngineRecord:
+        """Build one engine and its record into the work folder."""
+        started = time.monotonic()
+        source = FULL if attention == "full" else graph
+        path = self.bundle.graph_path(source)
+        model = path.read_bytes()
+        kernels: dict[str, str] = {}
+        if attention == "plugin":
+            model = without_functions(model, {op.NAME})
+            kernels[PLUGIN_ID] = digests()[PLUGIN_ID]
+            self._register()
+        entry = self.bundle.graphs[graph]
+        profiles = graph_profiles(entry.spec, self.bundle.model, self.options.limits)
+        engine = engine_from_onnx(
+            self.trt, model, path, profiles, self.options.engine, self.progress
+        )
+        target = self.work / f"{graph}.engine"
+        target.write_bytes(engine)
+        record = EngineRecord(
+            graph=graph, size=len(engine), sha256=file_sha256(target),
+            onnx=onnx_digest(self.bundle, graph), tensorrt=self.machine.tensorrt,
+            arch=self.machine.arch, gpu=self.machine.gpu, driver=self.machine.driver,
+            precision=self.bundle.precision, attention=attention,
+            hardware_compatible=self.options.engine.hardware_compatible,
+            version_compatible=self.options.engine.version_compatible,
+            device_memory=self._device_memory(engine, graph), profiles=profiles, kernels=kernels,
+            splits=self._splits() if attention == "plugin" else 1,
+        )  # fmt: skip
+        write_record(target, record)
+        self.seconds[graph] = time.monotonic() - started
+        return record
+
+    def build_attention(self, prove: Prove) -> tuple[Candidate, ...]:
+        """Build memory attention as asked; for "auto" keep the fastest that passed its proof."""
+        if self.options.attention != "auto":
+            self._require(self.options.attention)
+            self.build(_ATTENTION, self.options.attention)
+            return ()
+        tried: list[Candidate] = []
+        best: tuple[float, bytes, bytes] | None = None
+        engine, sidecar = (self.work / f"{_ATTENTION}{end}" for end in (".engine", ".json"))
+        for attention in ATTENTIONS[1:]:
+            candidate = self._try(attention, prove)
+            tried.append(candidate)
+            if candidate.milliseconds is not None and (
+                best is None or candidate.milliseconds < best[0]
+            ):
+                best = (candidate.milliseconds, engine.read_bytes(), sidecar.read_bytes())
+        if best is None:
+            reasons = "; ".join(f"{c.attention}: {c.error}" for c in tried)
+            raise ProofError(f"no form of {_ATTENTION} can be used ({reasons})")
+        engine.write_bytes(best[1])
+        sidecar.write_bytes(best[2])
+        return tuple(tried)
+
+    def _try(self, attention: str, prove: Prove) -> Candidate:
+        try:
+            self._require(attention)
+            self.build(_ATTENTION, attention)
+            with self._session() as session:
+                prove(session)
+                return Candidate(attention, milliseconds=_time(session, self.bundle))
+        except Sam2rtError as error:
+            return Candidate(attention, error=str(error))
+
+    def _require(self, attention: str) -> None:
+        if attention == "full" and FULL not in self.bundle.graphs:
+            raise BundleError(f"the bundle has no graph '{FULL}'")
+        if attention == "plugin":
+            if op.NAME not in function_names(self.bundle.graph_path(_ATTENTION).read_bytes()):
+                raise BundleError(f"the graph has no node {PLUGIN_ID}: export it with plugin nodes")
+            if not triton_present():
+                raise SessionError("compiling the kernel needs triton: pip install 'triton>=3.6'")
+
+    def proof(self, prove: Prove) -> Mapping[str, Any]:
+        """Prove the engines in the work folder and write the result into their records."""
+        with self._session() as session:
+            measured = prove(session)
+        for graph in self.seconds:
+            path = self.work / f"{graph}.engine"
+            write_record(path, dataclasses.replace(read_record(path), proof=measured))
+        return measured
+
+    def _session(self) -> TensorRTSession:
+        # the work folder lies beside the final one, so it is named like another machine's
+        return TensorRTSession(self.bundle, engines=self.work.name)
+
+    def _splits(self) -> int:
+        rows = self.bundle.model.embed_size**2
+        return op.split_count(rows, 1, self.multiprocessors)
+
+    def _register(self) -> None:
+        model = self.bundle.model
+        settings = AttentionSettings(
+            self.machine.arch, model.hidden_dim, model.mem_dim, self._splits()
+        )
+        trtp = importlib.import_module("tensorrt.plugin")
+        register_attention(self.trt, trtp, settings)
+
+    def _device_memory(self, engine: bytes, graph: str) -> int:
+        runtime = self.trt.Runtime(make_logger(self.trt, Messages()))
+        loaded = runtime.deserialize_cuda_engine(engine)
+        if loaded is None:
+            raise SessionError(f"TensorRT cannot load the engine of {graph} it has just built")
+        return int(loaded.device_memory_size_v2)
+
+
+def _time(session: Session, bundle: Bundle, runs: int = 20) -> float:
+    """Median milliseconds of the steady state of memory attention, copies included."""
+    model, spec = bundle.model, bundle.graphs[_ATTENTION].spec
+    sizes = {"N": 1, "I": 1, "M": model.num_maskmem, "K": model.max_obj_ptrs}
+    stream = np.random.default_rng(0)
+    inputs: dict[str, Any] = {}
+    for t in spec.inputs:
+        shape = tuple(sizes[d] if isinstance(d, str) else d for d in t.shape)
+        if t.dtype == "int64":
+            inputs[t.name] = stream.integers(0, model.num_maskmem, shape)
+        else:
+            inputs[t.name] = stream.standard_normal(shape).astype(t.dtype)
+    taken = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        session.run(_ATTENTION, inputs)
+        taken.append(time.perf_counter() - started)
+    return 1e3 * sorted(taken[3:])[len(taken[3:]) // 2]

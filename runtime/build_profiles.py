@@ -1,0 +1,113 @@
+"""Optimization profiles: which shapes an engine of a graph accepts.
+
+The steady state is a fixed shape of its own, so that its kernels are chosen for exactly that
+work and one CUDA graph replays it; the growing phase, prompts and groups of objects share one
+dynamic profile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..configs.errors import InputError
+from ..configs.graphs import GraphSpec
+from ..configs.models import ModelConfig
+from .engine_sidecar import Ranges
+
+#: points of one prompt an engine accepts, the padding point included
+MAX_POINTS = 32
+#: tensors TensorRT cannot have a range for: their shape never changes
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Largest sizes of the dynamic dimensions.
+
+    objects: N in one call; memories: M of one object; images: B of the encoder.
+    """
+
+    objects: int = 4
+    memories: int = 7
+    images: int = 2
+
+    def __post_init__(self) -> None:
+        if min(self.objects, self.memories, self.images) < 1:
+            raise InputError(
+                f"expected at least one object, memory and image, got {self}: raise the limit"
+            )
+
+
+def graph_profiles(spec: GraphSpec, model: ModelConfig, limits: Limits) -> tuple[Ranges, ...]:
+    """Profiles of one graph: fixed steady states first, the dynamic one last.
+
+    A graph without dynamic dimensions gets one fixed profile.
+    """
+    steady = _steady(model, limits, spec)
+    fixed = [_ranges(spec, sizes, sizes, sizes) for sizes in steady]
+    if not spec.dynamic:
+        return tuple(fixed[:1])
+    least, most = _bounds(model, limits)
+    return (*fixed, _ranges(spec, least, steady[0], most))
+
+
+def _steady(model: ModelConfig, limits: Limits, spec: GraphSpec) -> list[dict[str, int]]:
+    memories = min(limits.memories, model.num_maskmem)
+    # a tracked frame has one empty point and the padding point
+    shared = {"B": 1, "I": 1, "G": 1, "M": memories, "K": model.max_obj_ptrs, "P": 2}
+    objects = [1] if limits.objects == 1 or "N" not in spec.dynamic else [1, limits.objects]
+    return [{**shared, "N": n} for n in objects]
+
+
+def _bounds(model: ModelConfig, limits: Limits) -> tuple[dict[str, int], dict[str, int]]:
+    least = {"B": 1, "I": 1, "G": 1, "N": 1, "M": 1, "K": 0, "P": 0}
+    # every prompted frame in reach gives a pointer beside the newest ones
+    pointers = model.max_obj_ptrs + max(0, limits.memories - 1)
+    most = {
+        "B": limits.images, "I": limits.objects, "G": limits.objects, "N": limits.objects,
+        "M": limits.memories, "K": pointers, "P": MAX_POINTS,
+    }  # fmt: skip
+    return least, most
+
+
+def _ranges(
+    spec: GraphSpec, least: Mapping[str, int], usual: Mapping[str, int], most: Mapping[str, int]
+) -> Ranges:
+    def shape(tensor_shape: tuple[int | str, ...], sizes: Mapping[str, int]) -> tuple[int, ...]:
+        return tuple(sizes[d] if isinstance(d, str) else d for d in tensor_shape)
+
+    return {
+        t.name: (shape(t.shape, least), shape(t.shape, usual), shape(t.shape, most))
+        for t in spec.inputs
+    }
+
+
+def is_fixed(profile: Ranges) -> bool:
+    return all(least == most for least, _, most in profile.values())
+
+
+def admits(profile: Ranges, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+    """Whether arrays of these shapes fit the profile."""
+    return all(
+        all(low <= size <= high for low, size, high in zip(least, shapes[name], most, strict=True))
+        for name, (least, _, most) in profile.items()
+    )
+
+
+def choose_profile(
+    profiles: tuple[Ranges, ...], shapes: Mapping[str, tuple[int, ...]], graph: str
+) -> int:
+    """Index of the first profile that admits the shapes; InputError says which option helps."""
+    for index, profile in enumerate(profiles):
+        if admits(profile, shapes):
+            return index
+    over = [
+        f"{name} {list(shapes[name])} (at most {list(most)})"
+        for name, (_, _, most) in profiles[-1].items()
+        if any(size > high for size, high in zip(shapes[name], most, strict=True))
+    ]
+    raise InputError(
+        f"the engine of {graph} was built for smaller inputs than {', '.join(over)}: build it "
+        "with larger --max-objects or --max-memories"
+    )
