@@ -37,6 +37,10 @@ class PromptEncoder(nn.Module):
         )
         self.no_mask_embed = nn.Embedding(1, c)
 
+    def label_rows(self) -> list[Tensor]:
+        """What labels 0, 1, 2, 3 add to a point's encoding, each [1, C]."""
+        return [row for embedding in self.point_embeddings for row in embedding.parameters()]
+
     def sparse(self, coords: Tensor, labels: Tensor) -> Tensor:
         """Points [N, P, 2] in S-pixels and labels [N, P] int -> [N, P, C].
 
@@ -46,8 +50,8 @@ class PromptEncoder(nn.Module):
         encoded = self.pe_layer((coords + 0.5) / self.image_size)
         label = labels[..., None]
         encoded = torch.where(label == -1, self.not_a_point_embed.weight, encoded)
-        for kind, embedding in enumerate(self.point_embeddings):
-            encoded = encoded + torch.where(label == kind, embedding.weight, 0.0)
+        for kind, row in enumerate(self.label_rows()):
+            encoded = encoded + torch.where(label == kind, row, 0.0)
         return encoded
 
     def dense(self, mask_input: Tensor) -> Tensor:
@@ -193,7 +197,7 @@ class MaskDecoder(nn.Module):
         hyper = torch.stack(
             [mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
         )
-        logits = (hyper @ upscaled.flatten(2)).unflatten(2, upscaled.shape[2:])
+        logits = (hyper @ upscaled.flatten(2)).reshape(-1, NUM_MASKS, *upscaled.shape[2:])
         ious = self.iou_prediction_head(tokens[:, 1]).sigmoid()
         return DecoderOutput(logits, ious, mask_tokens, self.pred_obj_score_head(tokens[:, 0]))
 

@@ -76,8 +76,8 @@ class PointEncoder(nn.Module):
         self.register_buffer("phase", (matrix.sum(0) * (1 / size - 1)).float())
         self.register_buffer("zero", torch.tensor(0.0))
         self.register_buffer("first_row", torch.tensor(1, dtype=torch.int32))
-        rows = [prompts.not_a_point_embed, *prompts.point_embeddings]
-        self.register_buffer("table", torch.cat([row.weight.detach() for row in rows]))
+        rows = [prompts.not_a_point_embed.weight, *prompts.label_rows()]
+        self.register_buffer("table", torch.cat(rows).detach())
 
     def forward(self, coords: Tensor, labels: Tensor) -> Tensor:
         angle = coords @ self.frequency + self.phase
@@ -152,14 +152,15 @@ class MaskDecoderGraph(GraphModule):
         hyper = torch.stack(
             [mlp(t) for mlp, t in zip(self.hypernetworks, mask_tokens, strict=True)], dim=1
         )
-        return (hyper @ pixels).reshape(-1, NUM_MASKS, 4 * size, 4 * size)
+        masks: Tensor = (hyper @ pixels).reshape(-1, NUM_MASKS, 4 * size, 4 * size)
+        return masks
 
     def _selected(
         self, logits: Tensor, ious: Tensor, tokens: list[Tensor], multimask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Mask, IoU and token as decoder.select_mask chooses them."""
         config = self.config
-        masks, iou = logits.split(1, dim=1), ious.split(1, dim=1)
+        masks, iou = torch.split(logits, 1, dim=1), torch.split(ious, 1, dim=1)
         first = iou[1] >= torch.maximum(iou[2], iou[3])
         second = iou[2] >= iou[3]
 

@@ -16,11 +16,12 @@ from .graph_layers import (
     GraphModule,
     affine,
     attend,
+    of_kind,
     out_with_value_bias,
     pad_grid,
     query_blocks,
 )
-from .hiera import HieraBlock
+from .hiera import HieraBlock, Lateral
 from .model import Sam2
 
 
@@ -105,13 +106,12 @@ class ChannelsFirst(nn.Module):
     matrix: Tensor
     bias: Tensor
 
-    def __init__(self, size: int, *convs: nn.Module) -> None:
+    def __init__(self, size: int, *convs: nn.Conv2d) -> None:
         """The convolutions are applied one after another, folded into one matrix."""
         super().__init__()
         self.size = size
-        assert all(isinstance(conv, nn.Conv2d) for conv in convs)
         weights = [conv.weight.detach().double().flatten(1) for conv in convs]
-        biases = [conv.bias.detach().double() for conv in convs]
+        biases = [conv.bias.detach().double() for conv in convs if conv.bias is not None]
         matrix, bias = weights[0], biases[0]
         for weight, shift in zip(weights[1:], biases[1:], strict=True):
             matrix, bias = weight @ matrix, weight @ bias + shift
@@ -137,11 +137,14 @@ class ImageEncoderGraph(GraphModule):
         patch = trunk.patch_embed.proj
         self.patch = nn.Conv2d(3, patch.out_channels, 7, stride=4, padding=3, bias=False)
         self.patch.weight = patch.weight
+        assert patch.bias is not None
         position = trunk.position_embedding() + patch.bias
         self.register_buffer("position", position.detach().contiguous())
-        self.blocks = nn.ModuleList(EncoderBlock(block, query_block) for block in trunk.blocks)
+        self.blocks = nn.ModuleList(
+            EncoderBlock(block, query_block) for block in of_kind(trunk.blocks, HieraBlock)
+        )
         self.stage_ends = trunk.stage_ends
-        laterals = [lateral.conv for lateral in reversed(model.image_encoder.neck.convs)]
+        laterals = [level.conv for level in of_kind(model.image_encoder.neck.convs, Lateral)][::-1]
         size = self.config.embed_size
         self.level0 = ChannelsFirst(4 * size, laterals[0], decoder.conv_s0)
         self.level1 = ChannelsFirst(2 * size, laterals[1], decoder.conv_s1)

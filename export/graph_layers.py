@@ -6,7 +6,7 @@ Everything here is exact algebra on the reference's weights, done in float64 and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +65,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, sizes: Sequence[int] = (0,)) -> Tens
     `sizes` (see :func:`query_blocks`) cuts the queries into blocks done one after another.
     """
     keys = k.transpose(-1, -2)
-    blocks = q.split(sizes, dim=-2) if len(sizes) > 1 else (q,)
+    blocks = torch.split(q, list(sizes), dim=-2) if len(sizes) > 1 else (q,)
     parts = [torch.softmax(block @ keys, dim=-1) @ v for block in blocks]
     return torch.cat(parts, dim=-2) if len(parts) > 1 else parts[0]
 
@@ -131,6 +131,16 @@ def per_row(x: Tensor, rows: Tensor) -> Tensor:
     """[1, T, C] -> [N, T, C], N being the first dimension of `rows`."""
     result: Tensor = _PerRow.apply(x, rows)  # type: ignore[no-untyped-call]
     return result
+
+
+Kind = TypeVar("Kind", bound=nn.Module)
+
+
+def of_kind(modules: nn.ModuleList, kind: type[Kind]) -> list[Kind]:
+    """The modules of a list, known to be of one kind."""
+    found = [module for module in modules if isinstance(module, kind)]
+    assert len(found) == len(modules)
+    return found
 
 
 class GraphModule(nn.Module):

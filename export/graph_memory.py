@@ -20,6 +20,7 @@ from .graph_layers import (
     GraphModule,
     affine,
     attend,
+    of_kind,
     out_with_value_bias,
     query_blocks,
     reshape,
@@ -50,7 +51,7 @@ class MemoryTokens(NamedTuple):
 
 def _swapped(rows: Tensor) -> Tensor:
     """Rows (2i, 2i + 1) become (-row 2i+1, row 2i): a quarter turn of each output pair."""
-    even, odd = rows.unflatten(0, (-1, 2)).unbind(1)
+    even, odd = rows.reshape(rows.shape[0] // 2, 2, *rows.shape[1:]).unbind(1)
     return torch.stack((-odd, even), dim=1).flatten(0, 1)
 
 
@@ -65,7 +66,8 @@ class RotaryProjection(nn.Module):
         self.turned = Affine(_swapped(weight), _swapped(bias), rank)
 
     def forward(self, x: Tensor, turn: Turn) -> Tensor:
-        return self.straight(x) * turn.cos + self.turned(x) * turn.sin
+        result: Tensor = self.straight(x) * turn.cos + self.turned(x) * turn.sin
+        return result
 
 
 class SelfAttention(nn.Module):
@@ -146,11 +148,12 @@ class MemoryAttentionGraph(GraphModule):
         super().__init__(model)
         attention, config = model.memory_attention, model.config
         query_sizes = query_blocks(config.embed_size**2, query_block)
+        layers = of_kind(attention.layers, MemoryAttentionLayer)
         self.layers = nn.ModuleList(
-            AttentionLayer(layer, query_sizes, fold_values) for layer in attention.layers
+            AttentionLayer(layer, query_sizes, fold_values) for layer in layers
         )
         self.norm = attention.norm
-        rotary = attention.layers[0].self_attn
+        rotary = layers[0].self_attn
         tables = {
             "position": INPUT_POSITION * attention.position.flatten(2),
             "memory_position": model.memory_position.flatten(2).transpose(1, 2)[:, None],
@@ -171,7 +174,7 @@ class MemoryAttentionGraph(GraphModule):
         frames = reshape(memory, (0, -1, config.mem_dim, area)).transpose(2, 3)
         keys = frames + (self.memory_position + self.time_table[memory_tpos])
         # a pointer's slices may stand in any order: attention has none
-        pointers = torch.cat(obj_ptrs.split(config.mem_dim, dim=2), dim=1)
+        pointers = torch.cat(torch.split(obj_ptrs, config.mem_dim, dim=2), dim=1)
         pointer_keys = pointers
         if self.pointer_time is not None:
             time = self.pointer_time(sine_1d(obj_ptr_pos, config.hidden_dim))
@@ -181,8 +184,9 @@ class MemoryAttentionGraph(GraphModule):
         x = (image_embed.reshape(-1, config.hidden_dim, area) + self.position).transpose(1, 2)
         for layer in self.layers:
             x = layer(x, tokens, turn)
-        x = self.norm(x).transpose(1, 2)
-        return x.reshape(-1, config.hidden_dim, config.embed_size, config.embed_size)
+        grid = (-1, config.hidden_dim, config.embed_size, config.embed_size)
+        result: Tensor = self.norm(x).transpose(1, 2).reshape(grid)
+        return result
 
 
 class MemoryEncoderGraph(GraphModule):

@@ -172,7 +172,9 @@ def _blocks(config: ModelConfig) -> list[HieraBlock]:
     return blocks
 
 
-class _Lateral(nn.Module):
+class Lateral(nn.Module):
+    """The 1x1 convolution of one pyramid level."""
+
     def __init__(self, dim: int, dim_out: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(dim, dim_out, 1)
@@ -188,7 +190,7 @@ class Neck(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         dims = reversed(config.stage_dims)
-        self.convs = nn.ModuleList(_Lateral(dim, config.hidden_dim) for dim in dims)
+        self.convs = nn.ModuleList(Lateral(dim, config.hidden_dim) for dim in dims)
 
     def forward(self, stages: list[Tensor]) -> list[Tensor]:
         """Trunk stages -> three levels [B, C, S/4, S/4], [B, C, S/8, S/8], [B, C, S/16, S/16]."""

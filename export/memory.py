@@ -42,7 +42,7 @@ class RotaryAttention(nn.Module):
         q = rotate_pairs(self.q_proj(q), self.cos, self.sin)
         k = self.k_proj(k)
         spatial, rest = k[:, : k.shape[1] - extra], k[:, k.shape[1] - extra :]
-        frames = spatial.unflatten(1, (-1, self.cos.shape[0]))
+        frames = spatial.reshape(k.shape[0], -1, self.cos.shape[0], k.shape[2])
         k = torch.cat((rotate_pairs(frames, self.cos, self.sin).flatten(1, 2), rest), dim=1)
         q, k, v = (x[:, None] for x in (q, k, self.v_proj(v)))
         result: Tensor = self.out_proj(F.scaled_dot_product_attention(q, k, v)[:, 0])
@@ -88,7 +88,8 @@ class MemoryAttention(nn.Module):
         keys = memory + memory_pos
         for layer in self.layers:
             x = layer(x, keys, memory, extra)
-        return self.norm(x).transpose(1, 2).reshape(embed.shape)
+        result: Tensor = self.norm(x).transpose(1, 2).reshape(embed.shape)
+        return result
 
 
 class MaskDownsampler(nn.Module):
@@ -120,7 +121,8 @@ class FuserBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(self.dwconv(x)).permute(0, 2, 3, 1)
         y = self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))
-        return x + y.permute(0, 3, 1, 2)
+        result: Tensor = x + y.permute(0, 3, 1, 2)
+        return result
 
 
 class Fuser(nn.Module):

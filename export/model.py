@@ -126,7 +126,8 @@ class Sam2(nn.Module):
         encoding of the distance in 2.1, zero in 2.0.
         """
         config = self.config
-        tokens = obj_ptrs.unflatten(2, (-1, config.mem_dim)).flatten(1, 2)
+        objects, pointers, _ = obj_ptrs.shape
+        tokens = obj_ptrs.reshape(objects, pointers * config.pointer_tokens, config.mem_dim)
         if config.family == "2.0":
             return tokens, torch.zeros_like(tokens)
         position = self.obj_ptr_tpos_proj(sine_1d(obj_ptr_pos, config.hidden_dim))

@@ -36,10 +36,10 @@ EXTERNAL_BYTES = (1 << 31) - (1 << 24)
 TRACED = {"B": 1, "N": 2, "I": 1, "G": 1, "P": 3, "M": 2, "K": 3}
 
 _ONNX_TYPES = {
-    "float32": onnx.TensorProto.FLOAT,
-    "int32": onnx.TensorProto.INT32,
-    "int64": onnx.TensorProto.INT64,
-    "bool": onnx.TensorProto.BOOL,
+    "float32": ir.DataType.FLOAT,
+    "int32": ir.DataType.INT32,
+    "int64": ir.DataType.INT64,
+    "bool": ir.DataType.BOOL,
 }
 
 
@@ -131,16 +131,16 @@ def _declare_inputs(graph: ir.Graph, spec: GraphSpec) -> None:
 
 
 def _declared(tensor: TensorSpec) -> ir.Value:
-    dtype = ir.DataType(_ONNX_TYPES[tensor.dtype])
-    return ir.Value(name=tensor.name, shape=ir.Shape(tensor.shape), type=ir.TensorType(dtype))
+    kind = ir.TensorType(_ONNX_TYPES[tensor.dtype])
+    return ir.Value(name=tensor.name, shape=ir.Shape(tensor.shape), type=kind)
 
 
 def _separate_constant_outputs(graph: ir.Graph) -> None:
     """Give an output that is a constant a node of its own, as engine builders expect."""
     for index, output in enumerate(graph.outputs):
-        if output.name not in graph.initializers:
-            continue
         name = output.name
+        if name is None or name not in graph.initializers:
+            continue
         graph.initializers.pop(name)
         output.name = f"{name}_constant"
         graph.initializers[output.name] = output

@@ -56,7 +56,7 @@ def rotary_table(channels: int, size: int) -> tuple[Tensor, Tensor]:
 
 def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn the adjacent channel pairs (2i, 2i + 1) of [..., L, C] by the angles [L, C / 2]."""
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    even, odd = x.reshape(*x.shape[:-1], x.shape[-1] // 2, 2).unbind(-1)
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
 
 
