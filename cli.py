@@ -25,6 +25,7 @@ def command_group() -> click.Group:
         import click
     except ModuleNotFoundError:
         raise MissingExtraError("the command line", "click", "media") from None
+    from .benchmarks.console import COMMANDS as BENCHMARK_COMMANDS
     from .export.console import COMMANDS as EXPORT_COMMANDS
     from .runtime.console import COMMANDS as RUNTIME_COMMANDS
 
@@ -34,7 +35,7 @@ def command_group() -> click.Group:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     click.version_option(__version__, prog_name="sam2rt")(group)
-    for command in (*EXPORT_COMMANDS, *RUNTIME_COMMANDS):
+    for command in (*EXPORT_COMMANDS, *RUNTIME_COMMANDS, *BENCHMARK_COMMANDS):
         group.add_command(command)
     return group
 

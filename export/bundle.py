@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -22,9 +20,10 @@ from ..configs.bundle import (
     staged_folder,
     write_manifest,
 )
-from ..configs.errors import CheckpointError, InputError, ProofError
+from ..configs.errors import BundleError, CheckpointError, InputError, ProofError
 from ..configs.graphs import graph_specs
 from .checkpoints import Checkpoint, load_checkpoint
+from .download import cache_folder, official_name
 from .graphs import GraphForm, graph_modules
 from .model import Sam2, build_model
 from .onnx_from_module import onnx_from_module, save_onnx
@@ -33,7 +32,7 @@ from .proof_record import Progress, Record, record, save_record
 from .reference import ReferenceSession
 from .verify import fresh_seed, prove, verify_bundle
 
-__all__ = ["export_bundle", "reference_record", "verify_bundle"]
+__all__ = ["bundle_for", "export_bundle", "reference_record", "verify_bundle"]
 
 DEFAULT_OPSET = 20
 _PROOF_FILE = "proof.npz"
@@ -95,6 +94,22 @@ def export_bundle(
     return Bundle.load(target, check_hashes=False)
 
 
+def bundle_for(name: str) -> Bundle:
+    """The bundle of a model by name, exported once into the user's cache.
+
+    `name` is an official name or hub id, downloaded first, or anything else that
+    :func:`load_checkpoint` takes. A cached bundle that does not load is made again.
+    """
+    folder = official_name(name) or name.strip("/").replace("/", "--")
+    target = cache_folder() / "bundles" / folder
+    if target.is_dir():
+        try:
+            return Bundle.load(target)
+        except BundleError:
+            shutil.rmtree(target)
+    return export_bundle(name, target)
+
+
 def _proved(
     bundle: Bundle, model: Sam2, seed: int | None, threads: int | None, progress: Progress | None
 ) -> tuple[Record, dict[str, Any]]:
@@ -152,8 +167,7 @@ def _write_graphs(
     for name, module in graph_modules(model, form).items():
         if progress is not None:
             progress(f"exporting {name}", len(entries), _GRAPHS)
-        with _quiet():
-            graph = onnx_from_module(module, specs[name], opset)
+        graph = onnx_from_module(module, specs[name], opset)
         if precision != "fp32" and name not in EXACT_GRAPHS:
             graph = lowered(graph, precision)
         external = save_onnx(graph, folder / f"{name}.onnx")
@@ -163,15 +177,3 @@ def _write_graphs(
             tuple(bundle_file(folder, path.name) for path in external),
         )
     return entries
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The graph library notes on stderr what it leaves as it is."""
-    logger = logging.getLogger("onnx_ir")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -170,6 +170,11 @@ def fetch(
     return target
 
 
+def sha256_of(target: Path) -> str:
+    """The sha256 that was written beside a downloaded file."""
+    return _record(target).read_text().split(maxsplit=1)[0]
+
+
 def _record(target: Path) -> Path:
     return target.with_name(target.name + ".sha256")
 
@@ -179,7 +184,7 @@ def _checked_copy(remote: Remote, target: Path) -> Path:
     found = file_sha256(target)
     expected = remote.sha256
     if expected is None and record.is_file():
-        expected = record.read_text().split(maxsplit=1)[0]
+        expected = sha256_of(target)
     if expected not in (None, found):
         raise CheckpointError(
             f"{target} has sha256 {found[:12]}..., expected {expected[:12]}... "

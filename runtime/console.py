@@ -7,12 +7,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
+from ..configs.bundle import Bundle
 from .session import BACKENDS
+
+if TYPE_CHECKING:
+    from .frames import OnError
 
 if TYPE_CHECKING:
     NumbersBase = click.ParamType[tuple[float, ...]]
@@ -20,6 +25,7 @@ else:  # not generic in older versions of click
     NumbersBase = click.ParamType
 
 F = TypeVar("F", bound=Callable[..., Any])
+NO_PROMPT = "nothing to look for: give a --point x,y or a --box x0,y0,x1,y1"
 _PROMPTS = ("object", "frame", "point", "box")
 
 
@@ -154,7 +160,7 @@ def ordered_prompts(ctx: click.Context) -> list[Prompt]:
             prompt.points.append((x, y, int(label)))
     _refuse_idle(ctx, idle)
     if not prompts:
-        ctx.fail("nothing to look for: give a --point x,y or a --box x0,y0,x1,y1")
+        ctx.fail(NO_PROMPT)
     return list(prompts.values())
 
 
@@ -177,4 +183,97 @@ def session_options(command: F) -> F:
     return command
 
 
-COMMANDS: list[click.Command] = []
+def output_option(command: F) -> F:
+    """Adds -o, the folder of the results."""
+    return click.option(
+        "-o", "--output", "out", required=True, type=click.Path(path_type=Path),
+        help="Folder for the results; an earlier result there is replaced.",
+    )(command)  # fmt: skip
+
+
+def bundle_option(command: F) -> F:
+    """Adds --bundle, loaded and checked."""
+    return click.option(
+        "--bundle", "path", required=True, type=click.Path(path_type=Path),
+        help="Folder made by 'sam2rt export'.",
+    )(command)  # fmt: skip
+
+
+@click.command("segment", no_args_is_help=True)
+@click.argument("image", type=click.Path(path_type=Path))
+@bundle_option
+@click.option("--point", "points", multiple=True, type=POINT, help="Label 1 object, 0 background.")
+@click.option("--box", "boxes", multiple=True, type=BOX, help="Several boxes make several objects.")
+@click.option("--all-masks", is_flag=True, help="Keep all three readings of an unclear prompt.")
+@output_option
+@session_options
+def segment(
+    image: Path, path: Path, points: tuple[tuple[float, float, float], ...],
+    boxes: tuple[tuple[float, float, float, float], ...], all_masks: bool, out: Path,
+    backend: str, device: str, threads: int | None,
+) -> None:  # fmt: skip
+    """Segment what points and boxes mark in a picture."""
+    from .segment import segment_image
+
+    if not points and not boxes:
+        raise click.UsageError(NO_PROMPT, click.get_current_context())
+    with Progress() as progress:
+        segments = segment_image(
+            Bundle.load(path), image, out,
+            points=[(x, y, int(label)) for x, y, label in points], boxes=boxes,
+            all_masks=all_masks, backend=backend, device=device, threads=threads,
+            progress=progress,
+        )  # fmt: skip
+    for found in segments:
+        area = 100 * float(found.mask.mean())
+        click.echo(f"object {found.obj_id}: {area:.1f} % of the image, IoU {found.iou:.3f}")
+    click.echo(f"written to {out}")
+
+
+@click.command("track", cls=PromptCommand, no_args_is_help=True)
+@click.argument("video")
+@bundle_option
+@click.option("--object", multiple=True, type=int, help="Whose prompts follow.  [default: 1]")
+@click.option(
+    "--frame", multiple=True, type=click.IntRange(0), help="Whose prompts follow.  [default: 0]"
+)
+@click.option("--point", multiple=True, type=POINT, help="Label 1 object, 0 background.")
+@click.option("--box", multiple=True, type=BOX)
+@click.option(
+    "--on-error", type=click.Choice(["raise", "skip", "hold"]), default="raise", show_default=True,
+    help="What an unreadable frame in the middle does.",
+)  # fmt: skip
+@click.option("--no-masks", is_flag=True, help="Write no PNG of each mask.")
+@click.option("--no-video", is_flag=True, help="Write no overlay.mp4.")
+@click.option("--no-overlap", is_flag=True, help="A pixel belongs to one object at most.")
+@output_option
+@session_options
+@click.pass_context
+def track(
+    context: click.Context, /, video: str, path: Path, on_error: OnError, no_masks: bool,
+    no_video: bool, no_overlap: bool, out: Path, backend: str, device: str, threads: int | None,
+    **_: object,
+) -> None:  # fmt: skip
+    """Track objects through a video, from points and boxes.
+
+    VIDEO is a file, a folder of pictures or an address of a stream. --object and --frame hold
+    for the prompts after them:
+
+    --object 1 --frame 0 --point 420,260 --object 2 --frame 5 --box 10,20,200,300
+    """
+    from .track import track_video
+
+    prompts = ordered_prompts(context)
+    with Progress() as progress:
+        summary = track_video(
+            Bundle.load(path), video, out, prompts, on_error=on_error, write_masks=not no_masks,
+            write_video=not no_video, non_overlap_masks=no_overlap, backend=backend,
+            device=device, threads=threads, progress=progress,
+        )  # fmt: skip
+    objects = ", ".join(map(str, summary.obj_ids))
+    speed = summary.num_frames / max(summary.seconds, 1e-9)
+    click.echo(f"{summary.num_frames} frames, objects {objects}: {speed:.2f} frames per second")
+    click.echo(f"written to {out}")
+
+
+COMMANDS: list[click.Command] = [segment, track]
