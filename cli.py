@@ -27,7 +27,9 @@ def command_group() -> click.Group:
         raise MissingExtraError("the command line", "click", "media") from None
     from .benchmarks.console import COMMANDS as BENCHMARK_COMMANDS
     from .export.console import COMMANDS as EXPORT_COMMANDS
+    from .export.console_build import COMMANDS as BUILD_COMMANDS
     from .runtime.console import COMMANDS as RUNTIME_COMMANDS
+    from .runtime.console_gpu import COMMANDS as GPU_COMMANDS
 
     group = click.Group(
         "sam2rt",
@@ -35,7 +37,8 @@ def command_group() -> click.Group:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     click.version_option(__version__, prog_name="sam2rt")(group)
-    for command in (*EXPORT_COMMANDS, *RUNTIME_COMMANDS, *BENCHMARK_COMMANDS):
+    layers = (EXPORT_COMMANDS, BUILD_COMMANDS, RUNTIME_COMMANDS, GPU_COMMANDS, BENCHMARK_COMMANDS)
+    for command in (command for commands in layers for command in commands):
         group.add_command(command)
     return group
 

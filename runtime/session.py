@@ -54,7 +54,8 @@ def open_session(
 ) -> Session:
     """A session on that backend; nothing is opened before it is entered or run.
 
-    `device` is "cpu", "cuda" or "tensorrt" for onnxruntime (its execution provider). `threads`
+    `device` is "cpu", "cuda" or "tensorrt" for onnxruntime (its execution provider). The backend
+    tensorrt knows GPUs alone: "cuda" or "cuda:1"; "cpu", the default, means the first. `threads`
     None leaves the number of CPU threads to the backend. Raises InputError for an unknown
     backend or device, MissingExtraError when its packages are absent.
     """
@@ -62,6 +63,10 @@ def open_session(
         from .ort import OnnxRuntimeSession
 
         return OnnxRuntimeSession(bundle, device=device, threads=threads)
+    if backend == "tensorrt":
+        from .trt import TensorRTSession
+
+        return TensorRTSession(bundle, device="cuda" if device == "cpu" else device)
     raise InputError(f"unknown backend '{backend}': expected one of {', '.join(BACKENDS)}")
 
 

@@ -1,0 +1,128 @@
+"""The command ``sam2rt build``: engines of this machine, proved against the bundle's record.
+
+Lies above the builder because the proof does; neither torch nor onnx is imported, so that it
+runs on the machine the engines are for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from ..configs.bundle import Bundle, Precision
+from ..runtime.build import ATTENTIONS, BuildOptions, BuildReport, Prove, build_engines
+from ..runtime.build_engine import EngineOptions
+from ..runtime.build_profiles import Limits
+from ..runtime.console import Progress
+from ..runtime.session import Session
+from .proof import BOUNDS, check, compare
+from .verify import bundle_record
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+)\s*([KMG]?)(?:i?B)?", value.strip(), re.IGNORECASE)
+    if match is None:
+        raise click.BadParameter(f"{value!r}: expected a number of bytes such as 4G or 512M")
+    return int(match[1]) * _UNITS[match[2].upper()]
+
+
+def engine_prover(bundle: Bundle, progress: Progress | None = None) -> Prove:
+    """Compare a session of engines with what the reference gave when the bundle was exported.
+
+    Raises BundleError when the bundle keeps no record; the result raises ProofError when an
+    output is out of the precision's bounds.
+    """
+    expected = bundle_record(bundle)
+    bounds = BOUNDS[bundle.precision]
+
+    def prove(session: Session) -> Mapping[str, Any]:
+        report = compare(expected, session, bounds, progress=progress)
+        check(report, bounds, "the engine")
+        return report.as_dict()
+
+    return prove
+
+
+@click.command("build")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--graphs", help="Comma-separated graphs to build. Default: all.")
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    help="Refuse a bundle of another precision; it lies in the graphs.",
+)
+@click.option(
+    "--max-objects",
+    default=4,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Objects in one call.",
+)
+@click.option(
+    "--max-memories",
+    default=7,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Memories one object attends to: prompted frames and the 6 newest.",
+)
+@click.option("--workspace", callback=_bytes, help="Scratch memory of a kernel, such as 4G.")
+@click.option(
+    "--timing-cache",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of kernel timings to use and to update.",
+)
+@click.option(
+    "--hardware-compat", is_flag=True, help="Also for other GPUs of this compute capability."
+)
+@click.option(
+    "--version-compat", is_flag=True, help="Also for later TensorRT of this major version."
+)
+@click.option("--opt-level", type=click.IntRange(0, 5), help="Builder effort.")
+@click.option(
+    "--attention",
+    default="auto",
+    show_default=True,
+    type=click.Choice(ATTENTIONS),
+    help="Form of memory attention; auto keeps the fastest that passes its proof.",
+)
+def build_command(
+    bundle: Path, graphs: str | None, precision: Precision | None, max_objects: int,
+    max_memories: int, workspace: int | None, timing_cache: Path | None, hardware_compat: bool,
+    version_compat: bool, opt_level: int | None, attention: str,
+) -> None:  # fmt: skip
+    """Build TensorRT engines of BUNDLE for this machine, and prove them."""
+    loaded = Bundle.load(bundle)
+    options = BuildOptions(
+        graphs=tuple(graphs.split(",")) if graphs else None,
+        precision=precision,
+        attention=attention,
+        limits=Limits(objects=max_objects, memories=max_memories),
+        engine=EngineOptions(
+            workspace, opt_level, hardware_compat, version_compat, timing_cache
+        ),
+    )  # fmt: skip
+    with Progress() as progress:
+        prove = engine_prover(loaded, progress)
+        report = build_engines(loaded, options, prove, progress)
+    _print(report)
+
+
+def _print(report: BuildReport) -> None:
+    click.echo(f"{report.folder}: {report.machine.gpu}, TensorRT {report.machine.tensorrt}")
+    for graph, seconds in report.seconds.items():
+        click.echo(f"  {graph}: built in {seconds:.0f} s")
+    for tried in report.candidates:
+        said = tried.error or f"{tried.milliseconds:.2f} ms"
+        click.echo(f"  memory attention, {tried.attention}: {said}")
+    click.echo(f"  proof: lowest mask IoU {report.proof['clip']['lowest_iou']:.4f}")
+
+
+COMMANDS: list[click.Command] = [build_command]
