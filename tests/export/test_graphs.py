@@ -181,3 +181,14 @@ def test_the_model_stays_trainable():
     graph_modules(model)
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert all((value == before[key]).all() for key, value in model.state_dict().items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["sam2.1_hiera_small", "sam2_hiera_base_plus", "sam2.1_hiera_large"]
+)
+def test_larger_models_at_a_small_size(name):
+    """Other depths, widths, heads, windows and position tables than the recorded models'."""
+    check(name, 256, "image_encoder", B=1)
+    check(name, 256, "memory_attention", N=2, I=1, M=3, K=2)
+    check(name, 256, "mask_decoder", N=2, G=1, P=2)
