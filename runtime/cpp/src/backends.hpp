@@ -1,0 +1,15 @@
+#ifndef SAM2RT_SRC_BACKENDS_HPP
+#define SAM2RT_SRC_BACKENDS_HPP
+
+#include "sam2rt/session.hpp"
+
+namespace sam2rt {
+
+std::shared_ptr<Session> open_onnxruntime(const Bundle& bundle, const SessionOptions& options);
+#ifdef SAM2RT_WITH_TENSORRT
+std::shared_ptr<Session> open_tensorrt(const Bundle& bundle);
+#endif
+
+}  // namespace sam2rt
+
+#endif

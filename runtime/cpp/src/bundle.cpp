@@ -1,0 +1,101 @@
+#include "sam2rt/bundle.hpp"
+
+#include <fstream>
+#include <iterator>
+
+#include "manifest.hpp"
+#include "sam2rt/error.hpp"
+#include "sha256.hpp"
+#include "text.hpp"
+
+namespace sam2rt {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string read_text(const fs::path& folder) {
+  const fs::path path = folder / manifest_name;
+  std::error_code ignored;
+  if (!fs::is_regular_file(path, ignored)) {
+    const std::string found = fs::is_directory(folder, ignored)
+                                  ? text("a folder without ", manifest_name)
+                                  : std::string("no such folder");
+    throw BundleError("expected a bundle at " + folder.string() + ", found " + found + ": " +
+                      export_again);
+  }
+  std::ifstream file(path, std::ios::binary);
+  std::string content{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  if (!file && !file.eof()) {
+    throw BundleError("cannot read " + path.string() + ": " + export_again);
+  }
+  return content;
+}
+
+bool inside(const fs::path& path, const fs::path& folder) {
+  const fs::path real = fs::canonical(path);
+  const fs::path root = fs::canonical(folder);
+  auto part = real.begin();
+  for (const fs::path& expected : root) {
+    if (part == real.end() || *part++ != expected) return false;
+  }
+  return true;
+}
+
+void check_file(const fs::path& folder, const BundleFile& entry, bool check_hash) {
+  const fs::path path = folder / fs::u8path(entry.path);
+  std::error_code ignored;
+  if (!fs::is_regular_file(path, ignored)) {
+    throw BundleError(path.string() + " is missing: " + export_again);
+  }
+  if (!inside(path, folder)) {
+    throw BundleError(path.string() + " is a link that leaves the bundle folder: " + export_again);
+  }
+  const auto size = fs::file_size(path);
+  if (size != entry.size) {
+    throw BundleError(text(path.string(), " has ", size, " bytes, the manifest says ", entry.size,
+                           " (truncated?): ", export_again));
+  }
+  if (!check_hash) return;
+  if (const auto found = file_sha256(path); found != entry.sha256) {
+    throw BundleError(text(path.string(), " has sha256 ", found.substr(0, 12),
+                           "..., the manifest says ", entry.sha256.substr(0, 12),
+                           "...: ", export_again));
+  }
+}
+
+}  // namespace
+
+Bundle Bundle::load(const fs::path& folder, bool check_hashes) {
+  auto data = std::make_shared<Data>();
+  static_cast<BundleData&>(*data) = parse_manifest(folder, read_text(folder));
+  try {
+    for (const GraphEntry& graph : data->graphs) {
+      check_file(folder, graph.file, check_hashes);
+      for (const BundleFile& file : graph.external) check_file(folder, file, check_hashes);
+    }
+    for (const BundleFile& file : data->other_files) check_file(folder, file, check_hashes);
+  } catch (const std::ios_base::failure& error) {
+    throw BundleError(text("cannot read the bundle ", folder.string(), " (", error.what(), ")"));
+  } catch (const fs::filesystem_error& error) {
+    throw BundleError(text("cannot read the bundle ", folder.string(), " (", error.what(), ")"));
+  }
+  return Bundle(std::move(data));
+}
+
+Bundle::Bundle(std::shared_ptr<const Data> data) noexcept : data_(std::move(data)) {}
+
+const fs::path& Bundle::path() const noexcept { return data_->path; }
+const ModelConfig& Bundle::model() const noexcept { return data_->model; }
+const std::string& Bundle::precision() const noexcept { return data_->precision; }
+int Bundle::opset() const noexcept { return data_->opset; }
+const std::string& Bundle::generator() const noexcept { return data_->generator; }
+const std::string& Bundle::checkpoint_sha256() const noexcept { return data_->checkpoint_sha256; }
+const GraphEntry& Bundle::graph(Graph graph) const noexcept {
+  return data_->graphs[static_cast<std::size_t>(graph)];
+}
+fs::path Bundle::graph_path(Graph name) const {
+  return data_->path / fs::u8path(graph(name).file.path);
+}
+
+}  // namespace sam2rt

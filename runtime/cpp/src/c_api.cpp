@@ -1,0 +1,160 @@
+#include "sam2rt.h"
+
+#include <cstring>
+#include <optional>
+
+#include "c_handles.hpp"
+#include "sam2rt/sam2rt.hpp"
+
+using sam2rt::guarded;
+
+namespace sam2rt {
+
+PointPrompt point_prompt(const sam2rt_prompt* given) {
+  required(given, "prompt");
+  PointPrompt prompt;
+  if (given->count > 0) {
+    required(given->points, "points");
+    required(given->labels, "labels");
+  }
+  for (std::size_t i = 0; i < given->count; ++i) {
+    prompt.points.push_back({given->points[2 * i], given->points[2 * i + 1]});
+    prompt.labels.push_back(given->labels[i]);
+  }
+  if (const float* box = given->box) prompt.box = Box{box[0], box[1], box[2], box[3]};
+  prompt.clear_old_points = given->keep_old_points == 0;
+  return prompt;
+}
+
+FrameView frame_view(const sam2rt_frame* frame) {
+  required(frame, "frame");
+  if (frame->format < SAM2RT_RGB || frame->format > SAM2RT_NV12) {
+    throw FrameError("a frame has an unknown pixel format: use rgb, bgr, rgba or nv12");
+  }
+  return {frame->data,
+          frame->width,
+          frame->height,
+          frame->stride,
+          static_cast<PixelFormat>(frame->format),
+          frame->cuda != 0 ? MemoryKind::cuda : MemoryKind::host,
+          frame->chroma};
+}
+
+void copy_result(const FrameResult& from, sam2rt_result* to) {
+  if (to == nullptr) return;
+  to->count = from.obj_ids.size();
+  to->frame_idx = from.frame_idx;
+  if (to->count > to->capacity) {
+    throw InputError("the result has " + std::to_string(to->count) + " objects, its buffers " +
+                     "have room for " + std::to_string(to->capacity) + ": give larger ones");
+  }
+  const auto copy = [](const auto& values, auto* out) {
+    if (out != nullptr) std::copy(values.begin(), values.end(), out);
+  };
+  copy(from.obj_ids, to->obj_ids);
+  copy(from.object_scores, to->object_scores);
+  copy(from.ious, to->ious);
+  copy(from.logits, to->logits);
+  if (to->masks != nullptr) {
+    for (std::size_t i = 0; i < from.logits.size(); ++i) to->masks[i] = from.logits[i] > 0 ? 1 : 0;
+  }
+}
+
+StreamOptions stream_options(const sam2rt_options* given) {
+  sam2rt_options used;
+  sam2rt_default_options(&used);
+  if (given != nullptr) used = *given;
+  StreamOptions options;
+  options.max_cond_frames_in_attn = used.max_cond_frames_in_attn;
+  options.fill_hole_area = used.fill_hole_area;
+  options.objects_per_call = used.objects_per_call;
+  options.memory_dtype = used.memory_dtype;
+  options.non_overlap_masks = used.non_overlap_masks != 0;
+  if (used.num_frames > 0) options.num_frames = used.num_frames;
+  return options;
+}
+
+}  // namespace sam2rt
+
+extern "C" {
+
+const char* sam2rt_version(void) { return sam2rt::version(); }
+
+sam2rt_status sam2rt_bundle_load(const char* folder, int32_t check_hashes, sam2rt_bundle** bundle,
+                                 sam2rt_error* error) {
+  return guarded(error, [&] {
+    sam2rt::required(folder, "folder");
+    sam2rt::required(bundle, "place for the bundle");
+    *bundle = new sam2rt_bundle{
+        sam2rt::Bundle::load(std::filesystem::u8path(folder), check_hashes != 0)};
+  });
+}
+
+const char* sam2rt_bundle_model(const sam2rt_bundle* bundle) {
+  return bundle != nullptr ? bundle->bundle.model().name.c_str() : "";
+}
+
+int32_t sam2rt_bundle_image_size(const sam2rt_bundle* bundle) {
+  return bundle != nullptr ? bundle->bundle.model().image_size : 0;
+}
+
+void sam2rt_bundle_free(sam2rt_bundle* bundle) { delete bundle; }
+
+sam2rt_status sam2rt_session_open(const sam2rt_bundle* bundle, const char* backend,
+                                  const char* device, int32_t threads, sam2rt_session** session,
+                                  sam2rt_error* error) {
+  return guarded(error, [&] {
+    sam2rt::required(bundle, "bundle");
+    sam2rt::required(session, "place for the session");
+    sam2rt::SessionOptions options;
+    if (backend != nullptr) options.backend = backend;
+    if (device != nullptr) options.device = device;
+    if (threads != 0) options.threads = threads;
+    *session = new sam2rt_session{sam2rt::open_session(bundle->bundle, options)};
+  });
+}
+
+void sam2rt_session_free(sam2rt_session* session) { delete session; }
+
+void sam2rt_default_options(sam2rt_options* options) {
+  if (options == nullptr) return;
+  const sam2rt::TrackerOptions defaults;
+  *options = {0, defaults.max_cond_frames_in_attn, defaults.fill_hole_area,
+              defaults.objects_per_call, 0, 0, defaults.memory_dtype};
+}
+
+sam2rt_status sam2rt_image_new(const sam2rt_session* session, sam2rt_image** image,
+                               sam2rt_error* error) {
+  return guarded(error, [&] {
+    sam2rt::required(session, "session");
+    sam2rt::required(image, "place for the predictor");
+    *image = new sam2rt_image{sam2rt::ImagePredictor(session->session)};
+  });
+}
+
+sam2rt_status sam2rt_image_set(sam2rt_image* image, const sam2rt_frame* frame,
+                               sam2rt_error* error) {
+  return guarded(error, [&] {
+    sam2rt::required(image, "predictor");
+    image->predictor.set_image(sam2rt::frame_view(frame));
+  });
+}
+
+sam2rt_status sam2rt_image_predict(sam2rt_image* image, const sam2rt_prompt* prompt,
+                                   int32_t multimask, uint8_t* masks, float* ious,
+                                   sam2rt_error* error) {
+  return guarded(error, [&] {
+    sam2rt::required(image, "predictor");
+    const sam2rt::PointPrompt given = sam2rt::point_prompt(prompt);
+    sam2rt::PredictOptions options;
+    options.multimask_output = multimask != 0;
+    const auto result =
+        image->predictor.predict({given.points, given.labels, given.box, {}}, options);
+    if (masks != nullptr) std::memcpy(masks, result.masks.data(), result.masks.size());
+    if (ious != nullptr) std::copy(result.ious.begin(), result.ious.end(), ious);
+  });
+}
+
+void sam2rt_image_free(sam2rt_image* image) { delete image; }
+
+}  // extern "C"

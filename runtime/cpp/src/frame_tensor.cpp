@@ -1,0 +1,176 @@
+#include "frame_tensor.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "normalise.hpp"
+#include "simd.hpp"
+#include "transpose.hpp"
+
+namespace sam2rt {
+
+namespace {
+
+/// Pillow's fixed point for 8 bits: 32 - 8 - 2.
+constexpr int precision_bits = 22;
+/// Rows (or columns) worked on at a time: the width of a transposed block.
+constexpr std::size_t block = transpose_side;
+
+double bicubic(double x) noexcept {
+  constexpr double a = -0.5;
+  x = std::fabs(x);
+  if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
+  if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
+  return 0.0;
+}
+
+/// `block` neighbouring results: the weighted sums of rows of `block` bytes, `step` apart.
+SAM2RT_INLINE void convolve(const std::uint8_t* in, std::size_t step, const std::int32_t* weights,
+                            int count, std::uint8_t* out) {
+  std::int32_t sums[block];
+  for (std::size_t i = 0; i < block; ++i) sums[i] = 1 << (precision_bits - 1);
+  for (int t = 0; t < count; ++t, in += step) {
+    const std::int32_t weight = weights[t];
+    for (std::size_t i = 0; i < block; ++i) sums[i] += weight * in[i];
+  }
+  for (std::size_t i = 0; i < block; ++i) {
+    const std::int32_t value = sums[i] >> precision_bits;
+    out[i] = static_cast<std::uint8_t>(value < 0 ? 0 : value > 255 ? 255 : value);
+  }
+}
+
+/// All taps of one pass over one channel: `positions` results, each from its own first tap, or
+/// (same_taps) all from one, each a block further.
+struct Pass {
+  const std::uint8_t* in;
+  std::size_t tap_step;
+  const int* first;
+  const int* count;
+  const std::int32_t* weights;
+  std::size_t most;
+  std::size_t positions;
+  std::uint8_t* out;
+};
+
+SAM2RT_INLINE void along(const Pass& pass) {
+  for (std::size_t i = 0; i < pass.positions; ++i) {
+    convolve(pass.in + static_cast<std::size_t>(pass.first[i]) * pass.tap_step, pass.tap_step,
+             pass.weights + i * pass.most, pass.count[i], pass.out + i * block);
+  }
+}
+
+SAM2RT_INLINE void across(const Pass& pass) {
+  const std::uint8_t* in = pass.in + static_cast<std::size_t>(*pass.first) * pass.tap_step;
+  for (std::size_t i = 0; i < pass.positions; ++i) {
+    convolve(in + i * block, pass.tap_step, pass.weights, *pass.count, pass.out + i * block);
+  }
+}
+
+void along_any(const Pass& pass) { along(pass); }
+void across_any(const Pass& pass) { across(pass); }
+SAM2RT_AVX2 void along_avx2(const Pass& pass) { along(pass); }
+SAM2RT_AVX2 void across_avx2(const Pass& pass) { across(pass); }
+
+}  // namespace
+
+void FrameTensor::Taps::prepare(int from, int to) {
+  if (from == n_in) return;
+  const double scale = static_cast<double>(from) / to;
+  const double filter_scale = std::max(scale, 1.0);
+  const double support = 2.0 * filter_scale;
+  most = static_cast<int>(std::ceil(support)) * 2 + 1;
+  const auto positions = static_cast<std::size_t>(to), width = static_cast<std::size_t>(most);
+  first.resize(positions), count.resize(positions), weights.assign(positions * width, 0);
+  std::vector<double> exact(width);
+  for (std::size_t i = 0; i < positions; ++i) {
+    const double centre = (static_cast<double>(i) + 0.5) * scale;
+    const double inverse = 1.0 / filter_scale;
+    first[i] = std::max(static_cast<int>(centre - support + 0.5), 0);
+    count[i] = std::min(static_cast<int>(centre + support + 0.5), from) - first[i];
+    double total = 0.0;
+    for (int t = 0; t < count[i]; ++t) {
+      exact[static_cast<std::size_t>(t)] = bicubic((t + first[i] - centre + 0.5) * inverse);
+      total += exact[static_cast<std::size_t>(t)];
+    }
+    for (int t = 0; t < count[i]; ++t) {
+      double weight = exact[static_cast<std::size_t>(t)];
+      if (total != 0.0) weight /= total;
+      const double fixed = weight * (1 << precision_bits);
+      weights[i * width + static_cast<std::size_t>(t)] =
+          static_cast<std::int32_t>(weight < 0 ? fixed - 0.5 : fixed + 0.5);
+    }
+  }
+  n_in = from;
+}
+
+FrameTensor::FrameTensor(int image_size) : size_(image_size) {
+  for (std::size_t c = 0; c < 3; ++c) {
+    for (std::size_t v = 0; v < 256; ++v) {
+      table_[c][v] = normalised(static_cast<float>(static_cast<double>(v) / 255.0), c);
+    }
+  }
+}
+
+void FrameTensor::run(const FrameView& frame, float* out) {
+  rows_.open(frame);
+  x_.prepare(frame.width, size_);
+  y_.prepare(frame.height, size_);
+  narrow(frame);
+  shorten(frame.height, out);
+}
+
+void FrameTensor::narrow(const FrameView& frame) {
+  const auto width = static_cast<std::size_t>(frame.width), size = static_cast<std::size_t>(size_);
+  const auto height = static_cast<std::size_t>(frame.height);
+  narrow_.resize(3 * height * size);
+  tile_.resize(size * block);
+  for (std::size_t top = 0; top < height; top += block) {
+    const std::size_t count = std::min(block, height - top);
+    const Rows rows = rows_.take(static_cast<int>(top), static_cast<int>(count));
+    const std::size_t bytes = width * rows.pixel_bytes;
+    columns_.resize(bytes * block);
+    const std::uint8_t* sources[block];
+    for (std::size_t i = 0; i < block; ++i) {
+      sources[i] = rows.data + std::min(i, count - 1) * rows.stride;
+    }
+    transpose_rows(sources, bytes, columns_.data());
+    for (std::size_t c = 0; c < 3; ++c) {
+      const std::uint8_t* channel = columns_.data() + rows.offset[c] * block;
+      const std::size_t step = rows.pixel_bytes * block;
+      if (frame.width == size_) {
+        for (std::size_t x = 0; x < size; ++x) {
+          std::memcpy(tile_.data() + x * block, channel + x * step, block);
+        }
+      } else {
+        const Pass pass{channel, step, x_.first.data(), x_.count.data(), x_.weights.data(),
+                        static_cast<std::size_t>(x_.most), size, tile_.data()};
+        SAM2RT_DISPATCH(along, pass);
+      }
+      transpose_columns(tile_.data(), size, count, narrow_.data() + (c * height + top) * size);
+    }
+  }
+}
+
+void FrameTensor::shorten(int frame_height, float* out) {
+  const auto height = static_cast<std::size_t>(frame_height);
+  const auto size = static_cast<std::size_t>(size_);
+  line_.resize(size);
+  for (std::size_t c = 0; c < 3; ++c) {
+    const std::uint8_t* plane = narrow_.data() + c * height * size;
+    for (std::size_t y = 0; y < size; ++y) {
+      const std::uint8_t* line = plane + y * size;
+      if (frame_height != size_) {
+        const auto most = static_cast<std::size_t>(y_.most);
+        const Pass pass{plane, size, &y_.first[y], &y_.count[y], y_.weights.data() + y * most,
+                        most, size / block, line_.data()};
+        SAM2RT_DISPATCH(across, pass);
+        line = line_.data();
+      }
+      float* row = out + (c * size + y) * size;
+      for (std::size_t x = 0; x < size; ++x) row[x] = table_[c][line[x]];
+    }
+  }
+}
+
+}  // namespace sam2rt

@@ -1,0 +1,40 @@
+#ifndef SAM2RT_SRC_MANIFEST_HPP
+#define SAM2RT_SRC_MANIFEST_HPP
+
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sam2rt/bundle.hpp"
+
+namespace sam2rt {
+
+inline constexpr const char* manifest_name = "manifest.json";
+/// What mends a broken bundle: the end of every such message.
+inline constexpr const char* export_again =
+    "make it again with 'sam2rt export CHECKPOINT -o BUNDLE'";
+
+/// The content of a manifest whose digest, form and graph contracts are right.
+struct BundleData {
+  std::filesystem::path path;
+  ModelConfig model;
+  std::string precision;
+  int opset = 0;
+  std::string checkpoint_sha256;
+  std::string generator;
+  std::vector<GraphEntry> graphs;      ///< the five contracts, in their order
+  std::vector<BundleFile> other_files;  ///< of the proof, and of graphs no contract names
+};
+
+struct Bundle::Data : BundleData {};
+
+/// Read the text of a manifest; `folder` is named in messages only. Throws BundleError.
+BundleData parse_manifest(const std::filesystem::path& folder, const std::string& json_text);
+
+/// The five graph contracts of a model, in the order of `Graph`.
+std::vector<GraphSpec> graph_specs(const ModelConfig& model);
+
+}  // namespace sam2rt
+
+#endif

@@ -1,0 +1,254 @@
+#include <onnxruntime_c_api.h>
+
+#include <cstdlib>
+
+#include "backends.hpp"
+#include "sam2rt/error.hpp"
+#include "text.hpp"
+
+namespace sam2rt {
+
+namespace {
+
+/// Frees an ONNX Runtime object through the function table it came from.
+struct Release {
+  const OrtApi* api = nullptr;
+  void operator()(OrtEnv* p) const noexcept { api->ReleaseEnv(p); }
+  void operator()(OrtSession* p) const noexcept { api->ReleaseSession(p); }
+  void operator()(OrtSessionOptions* p) const noexcept { api->ReleaseSessionOptions(p); }
+  void operator()(OrtMemoryInfo* p) const noexcept { api->ReleaseMemoryInfo(p); }
+  void operator()(OrtValue* p) const noexcept { api->ReleaseValue(p); }
+  void operator()(OrtCUDAProviderOptionsV2* p) const noexcept {
+    api->ReleaseCUDAProviderOptions(p);
+  }
+  void operator()(OrtTensorRTProviderOptionsV2* p) const noexcept {
+    api->ReleaseTensorRTProviderOptions(p);
+  }
+};
+
+template <class T>
+using Handle = std::unique_ptr<T, Release>;
+
+const OrtApi* load_api() {
+  const OrtApiBase* base = OrtGetApiBase();
+  const OrtApi* api = base->GetApi(ORT_API_VERSION);
+  if (api == nullptr) {
+    throw SessionError(text("onnxruntime ", base->GetVersionString(), " is too old: sam2rt was ",
+                            "built for version 1.", ORT_API_VERSION, " or newer"));
+  }
+  return api;
+}
+
+ONNXTensorElementDataType element_type(DType dtype) noexcept {
+  switch (dtype) {
+    case DType::float32: return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+    case DType::int32: return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
+    case DType::int64: return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
+    case DType::boolean: return ONNX_TENSOR_ELEMENT_DATA_TYPE_BOOL;
+  }
+  return ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
+}
+
+std::size_t element_size(DType dtype) noexcept {
+  return dtype == DType::int64 ? 8 : dtype == DType::boolean ? 1 : 4;
+}
+
+/// Graphs have at most eight inputs and six outputs.
+constexpr std::size_t most_tensors = 8;
+
+/// A message as one line of reasonable length.
+std::string line(const char* message) {
+  std::istringstream words(message);
+  std::string out;
+  for (std::string word; words >> word;) out += (out.empty() ? "" : " ") + word;
+  return out.size() <= 300 ? out : out.substr(0, 297) + "...";
+}
+
+/// Where the TensorRT provider keeps engines: building one takes minutes.
+std::string engine_cache(const Bundle& bundle) {
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  const char* home = std::getenv("HOME");
+  const std::filesystem::path root =
+      cache != nullptr && *cache != '\0'
+          ? std::filesystem::path(cache)
+          : std::filesystem::path(home != nullptr ? home : ".") / ".cache";
+  return (root / "sam2rt" / "onnxruntime-tensorrt" / bundle.checkpoint_sha256().substr(0, 16))
+      .string();
+}
+
+/// Runs a bundle's graphs with ONNX Runtime: CPU, or its CUDA and TensorRT execution providers. A
+/// device that was asked for and is not there is a SessionError, never another device.
+class OnnxRuntimeSession final : public Session {
+ public:
+  OnnxRuntimeSession(const Bundle& bundle, const SessionOptions& options)
+      : api_(load_api()),
+        version_(OrtGetApiBase()->GetVersionString()),
+        device_(options.device),
+        bundle_(bundle),
+        env_(nullptr, {api_}),
+        memory_(nullptr, {api_}) {
+    if (device_ != "cpu" && device_ != "cuda" && device_ != "tensorrt") {
+      throw InputError("unknown device '" + device_ +
+                       "' of onnxruntime: expected one of cpu, cuda, tensorrt");
+    }
+    OrtEnv* env = nullptr;
+    // errors arrive as exceptions: the log would only repeat them on stderr
+    start(api_->CreateEnv(ORT_LOGGING_LEVEL_FATAL, "sam2rt", &env));
+    env_.reset(env);
+    OrtMemoryInfo* memory = nullptr;
+    start(api_->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory));
+    memory_.reset(memory);
+    const Handle<OrtSessionOptions> configured = configure(options);
+    for (int i = 0; i < graph_count; ++i) open(static_cast<Graph>(i), configured.get());
+  }
+
+  const Bundle& bundle() const noexcept override { return bundle_; }
+
+  void run(Graph graph, Span<const InputTensor> inputs,
+           Span<const OutputTensor> outputs) override {
+    const GraphSpec& spec = bundle_.graph(graph).spec;
+    check_tensors(spec, inputs, outputs);
+    Values in(*this, graph);
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      // ONNX Runtime does not write through it
+      in.add(spec.inputs[i], const_cast<void*>(inputs[i].data), inputs[i].dtype, inputs[i].shape);
+    }
+    Values out(*this, graph);
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      if (outputs[i].data == nullptr) continue;
+      out.add(spec.outputs[i], outputs[i].data, outputs[i].dtype, outputs[i].shape);
+    }
+    ran(graph, api_->Run(graphs_[static_cast<std::size_t>(graph)].get(), nullptr, in.names.data(),
+                         in.values.data(), in.count, out.names.data(), out.count,
+                         out.values.data()));
+  }
+
+ private:
+  /// Tensors of one call around memory that the caller owns.
+  struct Values {
+    Values(const OnnxRuntimeSession& session, Graph called) : owner(session), graph(called) {}
+    Values(const Values&) = delete;
+    Values& operator=(const Values&) = delete;
+    ~Values() {
+      for (std::size_t i = 0; i < count; ++i) owner.api_->ReleaseValue(values[i]);
+    }
+    void add(const TensorSpec& spec, void* data, DType dtype, const Shape& shape) {
+      const auto bytes = static_cast<std::size_t>(shape.elements()) * element_size(dtype);
+      // an empty tensor has no memory, yet a pointer is asked for
+      void* start = data != nullptr ? data : static_cast<void*>(&nothing);
+      owner.ran(graph, owner.api_->CreateTensorWithDataAsOrtValue(
+                           owner.memory_.get(), start, bytes, shape.dims.data(),
+                           static_cast<std::size_t>(shape.rank), element_type(dtype),
+                           &values[count]));
+      names[count++] = spec.name.c_str();
+    }
+    const OnnxRuntimeSession& owner;
+    Graph graph;
+    std::array<const char*, most_tensors> names{};
+    std::array<OrtValue*, most_tensors> values{};
+    std::size_t count = 0;
+    std::int64_t nothing = 0;
+  };
+
+  /// The message of a failed call, empty after a good one.
+  std::string failure(OrtStatus* status) const {
+    if (status == nullptr) return {};
+    std::string message = line(api_->GetErrorMessage(status));
+    api_->ReleaseStatus(status);
+    return message.empty() ? "unknown error" : message;
+  }
+
+  void start(OrtStatus* status) const {
+    if (status == nullptr) return;
+    throw SessionError(text("cannot start onnxruntime ", version_, " on ", device_, " (",
+                            failure(status), "): check that its libraries are complete"));
+  }
+
+  void ran(Graph graph, OrtStatus* status) const {
+    if (status == nullptr) return;
+    throw SessionError(text("graph ", graph_name(graph), " failed on ", device_, " (",
+                            failure(status), "): fewer objects per call or a smaller image size ",
+                            "need less memory"));
+  }
+
+  Handle<OrtSessionOptions> configure(const SessionOptions& options) const {
+    OrtSessionOptions* raw = nullptr;
+    start(api_->CreateSessionOptions(&raw));
+    Handle<OrtSessionOptions> configured(raw, {api_});
+    if (options.threads) start(api_->SetIntraOpNumThreads(raw, *options.threads));
+    start(api_->SetInterOpNumThreads(raw, 1));
+    // each graph has its own threads: those of the last one must not spin beside the next's
+    start(api_->AddSessionConfigEntry(raw, "session.force_spinning_stop", "1"));
+    if (device_ == "tensorrt") append_tensorrt(raw);
+    // what TensorRT cannot take runs on CUDA
+    if (device_ != "cpu") append_cuda(raw);
+    return configured;
+  }
+
+  /// ONNX Runtime would run on the CPU instead without a word.
+  void require(const char* provider) const {
+    char** names = nullptr;
+    int count = 0;
+    start(api_->GetAvailableProviders(&names, &count));
+    bool found = false;
+    for (int i = 0; i < count; ++i) found |= std::string_view(names[i]) == provider;
+    start(api_->ReleaseAvailableProviders(names, count));
+    if (!found) {
+      throw SessionError(text("device '", device_, "' needs ", provider, ", onnxruntime ", version_,
+                              " lacks it: link one that was built with it"));
+    }
+  }
+
+  void append_cuda(OrtSessionOptions* options) const {
+    require("CUDAExecutionProvider");
+    OrtCUDAProviderOptionsV2* raw = nullptr;
+    start(api_->CreateCUDAProviderOptions(&raw));
+    const Handle<OrtCUDAProviderOptionsV2> provider(raw, {api_});
+    // TF32 would be another arithmetic than the CPU's
+    const char* const keys[] = {"use_tf32"};
+    const char* const values[] = {"0"};
+    start(api_->UpdateCUDAProviderOptions(raw, keys, values, 1));
+    start(api_->SessionOptionsAppendExecutionProvider_CUDA_V2(options, raw));
+  }
+
+  void append_tensorrt(OrtSessionOptions* options) const {
+    require("TensorrtExecutionProvider");
+    OrtTensorRTProviderOptionsV2* raw = nullptr;
+    start(api_->CreateTensorRTProviderOptions(&raw));
+    const Handle<OrtTensorRTProviderOptionsV2> provider(raw, {api_});
+    const std::string cache = engine_cache(bundle_);
+    const char* const keys[] = {"trt_engine_cache_enable", "trt_engine_cache_path"};
+    const char* const values[] = {"1", cache.c_str()};
+    start(api_->UpdateTensorRTProviderOptions(raw, keys, values, 2));
+    start(api_->SessionOptionsAppendExecutionProvider_TensorRT_V2(options, raw));
+  }
+
+  void open(Graph graph, const OrtSessionOptions* options) {
+    OrtSession* session = nullptr;
+    const auto path = bundle_.graph_path(graph);
+    const auto failed =
+        failure(api_->CreateSession(env_.get(), path.c_str(), options, &session));
+    if (!failed.empty()) {
+      throw SessionError(text("cannot open graph ", path.string(), " with onnxruntime ", version_,
+                              " on ", device_, " (", failed, "): check it with 'sam2rt inspect', ",
+                              "or make the bundle again"));
+    }
+    graphs_.emplace_back(session, Release{api_});
+  }
+
+  const OrtApi* api_;
+  std::string version_;
+  std::string device_;
+  Bundle bundle_;
+  Handle<OrtEnv> env_;
+  Handle<OrtMemoryInfo> memory_;
+  std::vector<Handle<OrtSession>> graphs_;
+};
+
+}  // namespace
+
+std::shared_ptr<Session> open_onnxruntime(const Bundle& bundle, const SessionOptions& options) {
+  return std::make_shared<OnnxRuntimeSession>(bundle, options);
+}
+
+}  // namespace sam2rt

@@ -1,0 +1,17 @@
+#ifndef SAM2RT_SRC_SIMD_HPP
+#define SAM2RT_SRC_SIMD_HPP
+
+// A loop written once and compiled twice: for every processor, and for AVX2 where it is there. No
+// fused multiply-add in either: the results are the same bits.
+#if defined(__GNUC__) && defined(__x86_64__)
+#  define SAM2RT_AVX2 __attribute__((target("avx2")))
+#  define SAM2RT_INLINE inline __attribute__((always_inline))
+#  define SAM2RT_DISPATCH(function, ...) \
+    (__builtin_cpu_supports("avx2") ? function##_avx2(__VA_ARGS__) : function##_any(__VA_ARGS__))
+#else
+#  define SAM2RT_AVX2
+#  define SAM2RT_INLINE inline
+#  define SAM2RT_DISPATCH(function, ...) function##_any(__VA_ARGS__)
+#endif
+
+#endif

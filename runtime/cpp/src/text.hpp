@@ -1,0 +1,38 @@
+#ifndef SAM2RT_SRC_TEXT_HPP
+#define SAM2RT_SRC_TEXT_HPP
+
+#include <cstdint>
+#include <sstream>
+#include <string>
+#include <string_view>
+
+namespace sam2rt {
+
+/// The arguments one after the other, as `<<` writes them.
+template <class... T>
+std::string text(const T&... parts) {
+  std::ostringstream out;
+  (out << ... << parts);
+  return out.str();
+}
+
+/// A number as Python's repr() writes it: the fewest digits that give it back.
+std::string repr(double value);
+
+/// Text as Python's repr() writes it (for messages; non-ASCII bytes are kept).
+std::string repr(std::string_view value);
+
+/// Values in brackets: [1, 2, 3].
+template <class Container, class Write>
+std::string listed(const Container& values, Write write) {
+  std::string out = "[";
+  for (const auto& value : values) {
+    if (out.size() > 1) out += ", ";
+    out += write(value);
+  }
+  return out + "]";
+}
+
+}  // namespace sam2rt
+
+#endif

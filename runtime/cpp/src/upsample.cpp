@@ -1,0 +1,97 @@
+#include "upsample.hpp"
+
+#include <algorithm>
+
+#include "simd.hpp"
+
+namespace sam2rt {
+
+namespace {
+
+SAM2RT_INLINE void lerp_rows(const float* low, const float* high, float weight_low,
+                             float weight_high, float* out, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) out[i] = low[i] * weight_low + high[i] * weight_high;
+}
+
+void lerp_rows_any(const float* low, const float* high, float wl, float wh, float* out,
+                   std::size_t count) {
+  lerp_rows(low, high, wl, wh, out, count);
+}
+
+SAM2RT_AVX2 void lerp_rows_avx2(const float* low, const float* high, float wl, float wh, float* out,
+                                std::size_t count) {
+  lerp_rows(low, high, wl, wh, out, count);
+}
+
+}  // namespace
+
+void Upsampler::Lerp::prepare(int from, int to) {
+  if (from == n_in && to == n_out) return;
+  const auto count = static_cast<std::size_t>(to);
+  low.resize(count), high.resize(count), weight_low.resize(count), weight_high.resize(count);
+  // rounded once, as torch's fused multiply-add does
+  const double scale = static_cast<double>(static_cast<float>(from) / static_cast<float>(to));
+  for (std::size_t i = 0; i < count; ++i) {
+    const double exact = scale * (static_cast<double>(i) + 0.5) - 0.5;
+    const float source = std::max(static_cast<float>(exact), 0.0F);
+    low[i] = std::min(static_cast<int>(source), from - 1);
+    high[i] = std::min(low[i] + 1, from - 1);
+    weight_high[i] = std::clamp(source - static_cast<float>(low[i]), 0.0F, 1.0F);
+    weight_low[i] = 1.0F - weight_high[i];
+  }
+  n_in = from;
+  n_out = to;
+}
+
+void Upsampler::prepare(const float* logits, int side, FrameSize to) {
+  x_.prepare(side, to.width);
+  y_.prepare(side, to.height);
+  const auto rows = static_cast<std::size_t>(side), width = static_cast<std::size_t>(to.width);
+  wide_.resize(rows * width);
+  for (std::size_t y = 0; y < rows; ++y) {
+    const float* in = logits + y * rows;
+    float* out = wide_.data() + y * width;
+    for (std::size_t x = 0; x < width; ++x) {
+      out[x] = in[x_.low[x]] * x_.weight_low[x] + in[x_.high[x]] * x_.weight_high[x];
+    }
+  }
+}
+
+void Upsampler::run(const float* logits, int side, FrameSize to, float* out) {
+  prepare(logits, side, to);
+  const auto width = static_cast<std::size_t>(to.width);
+  for (std::size_t y = 0; y < static_cast<std::size_t>(to.height); ++y) {
+    const float* low = wide_.data() + static_cast<std::size_t>(y_.low[y]) * width;
+    const float* high = wide_.data() + static_cast<std::size_t>(y_.high[y]) * width;
+    SAM2RT_DISPATCH(lerp_rows, low, high, y_.weight_low[y], y_.weight_high[y], out + y * width,
+                    width);
+  }
+}
+
+void Upsampler::run_mask(const float* logits, int side, FrameSize to, float threshold,
+                         std::uint8_t* out) {
+  prepare(logits, side, to);
+  const auto width = static_cast<std::size_t>(to.width);
+  row_.resize(width);
+  for (std::size_t y = 0; y < static_cast<std::size_t>(to.height); ++y) {
+    const float* low = wide_.data() + static_cast<std::size_t>(y_.low[y]) * width;
+    const float* high = wide_.data() + static_cast<std::size_t>(y_.high[y]) * width;
+    SAM2RT_DISPATCH(lerp_rows, low, high, y_.weight_low[y], y_.weight_high[y], row_.data(), width);
+    for (std::size_t x = 0; x < width; ++x) out[y * width + x] = row_[x] > threshold ? 1 : 0;
+  }
+}
+
+void without_overlap(float* logits, std::size_t objects, std::size_t plane) noexcept {
+  if (objects < 2) return;
+  for (std::size_t i = 0; i < plane; ++i) {
+    std::size_t winner = 0;
+    for (std::size_t n = 1; n < objects; ++n) {
+      if (logits[n * plane + i] > logits[winner * plane + i]) winner = n;
+    }
+    for (std::size_t n = 0; n < objects; ++n) {
+      if (n != winner) logits[n * plane + i] = std::min(logits[n * plane + i], -10.0F);
+    }
+  }
+}
+
+}  // namespace sam2rt

@@ -1,0 +1,56 @@
+#!/bin/sh
+# What to build against, in the folder DEST, without root: nothing is installed.
+#   tools/dependencies.sh DEST [PYTHON]
+# PYTHON's package onnxruntime gives the library (a link to it), so that C++ and Python run the
+# same one; the headers come from Debian. Then: cmake -Donnxruntime_ROOT=DEST/root/usr
+# Debian 13 holds ONNX Runtime's C header (libonnxruntime-dev) and nlohmann-json; any Debian or
+# Ubuntu with apt can unpack them, since both are only headers. Elsewhere give CMake
+# -Donnxruntime_ROOT=... and an installed nlohmann_json instead.
+set -eu
+
+dest=${1:?usage: dependencies.sh DEST [PYTHON]}
+python=${2:-python3}
+mkdir -p "$dest"
+dest=$(cd "$dest" && pwd)
+
+link_library() {
+    folder=$("$python" -c 'import importlib.util as u; print(u.find_spec("onnxruntime").submodule_search_locations[0])')
+    for library in "$folder"/capi/libonnxruntime.so.1.*; do
+        mkdir -p "$dest/root/usr/lib"
+        # the wheel lacks the name that the library asks for, its soname
+        ln -sf "$library" "$dest/root/usr/lib/libonnxruntime.so.1"
+        ln -sf "$library" "$dest/root/usr/lib/libonnxruntime.so"
+    done
+}
+
+if [ -f "$dest/complete" ]; then
+    link_library
+    exit 0
+fi
+if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then
+    echo "dependencies.sh needs apt-get and dpkg: elsewhere install nlohmann_json and an" \
+        "ONNX Runtime with headers, then run cmake with -Donnxruntime_ROOT=FOLDER" >&2
+    exit 1
+fi
+
+mkdir -p "$dest/apt/lists/partial" "$dest/apt/cache/archives/partial"
+mirror=${DEBIAN_MIRROR:-}
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+echo "deb [signed-by=$keyring] $mirror trixie main" >"$dest/apt/sources.list"
+
+# a list, a cache and a state of their own: the machine's apt is not touched
+apt() {
+    apt-get -qq -o Dir::Etc::sourcelist="$dest/apt/sources.list" -o Dir::Etc::sourceparts=- \
+        -o Dir::State::lists="$dest/apt/lists" -o Dir::Cache="$dest/apt/cache" \
+        -o APT::Sandbox::User="$(id -un)" "$@"
+}
+apt update
+cd "$dest/apt"
+apt download libonnxruntime-dev nlohmann-json3-dev
+for package in *.deb; do
+    dpkg -x "$package" "$dest/root"
+done
+# the package's library links are for another version: only the headers are wanted
+rm -rf "$dest/root/usr/lib" "$dest/apt"
+link_library
+touch "$dest/complete"
