@@ -118,7 +118,7 @@ def _tensor(tensor: TensorSpec) -> str:
 
 def proof_lines(proof: Mapping[str, Any]) -> Iterator[str]:
     """A proof's outcome as a table; what was emulated or not compared is said."""
-    emulated = ", bfloat16 emulated in float32" if proof["emulated"] else ""
+    emulated = ", rounding emulated in float32" if proof["emulated"] else ""
     where = f"{proof['backend']} {proof['device']}{emulated}"
     yield f"proof       {proof['status']} on {where}, seed {proof['seed']}"
     yield f"  {'output':<36} {'largest difference':>18} {'mean':>9} {'scale':>9} {'cosine':>10}"

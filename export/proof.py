@@ -75,11 +75,12 @@ class OutputDifference:
         a, b = expected.astype(np.float64), found.astype(np.float64)
         difference = np.abs(a - b)
         # NaN compares with nothing
-        self.max = max(self.max, float(np.nan_to_num(difference, nan=np.inf).max()))
+        self.max = max(self.max, float(np.nan_to_num(difference, nan=np.inf, posinf=np.inf).max()))
         self.scale = max(self.scale, float(np.abs(a[a != NO_OBJECT_LOGIT]).max(initial=0)))
         self._count += a.size
         self._sum += float(difference.sum())
-        self._products += (a @ b, a @ a, b @ b)
+        with np.errstate(invalid="ignore"):
+            self._products += (a @ b, a @ a, b @ b)
 
     @property
     def relative(self) -> float:

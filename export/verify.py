@@ -74,12 +74,13 @@ def prove(
 ) -> dict[str, Any]:
     """Compare a bundle's graphs on that backend with a record; ProofError out of bounds.
 
-    ONNX Runtime has no bfloat16 kernels for the CPU: there the graph is run with every operator
-    in float32 and its result rounded to bfloat16, which needs the onnx package; the outcome
-    says so under ``emulated``.
+    On the CPU, ONNX Runtime has no bfloat16 kernels, and computes much of a float16 graph in
+    float32 without rounding between operators. There the graph is run with every operator in
+    float32 and its result rounded, which needs the onnx package; the outcome says so under
+    ``emulated``.
     """
     bounds = BOUNDS[bundle.precision]
-    emulate = bundle.precision == "bf16" and (backend, device) == ("onnxruntime", "cpu")
+    emulate = bundle.precision != "fp32" and (backend, device) == ("onnxruntime", "cpu")
     runnable = _emulation(bundle) if emulate else _itself(bundle)
     with runnable as runs, open_session(runs, backend, device, threads) as session:
         report = compare(recorded, session, bounds, progress=progress)
@@ -103,7 +104,8 @@ def _itself(bundle: Bundle) -> Iterator[Bundle]:
 
 @contextmanager
 def _emulation(bundle: Bundle) -> Iterator[Bundle]:
-    """The bundle with graphs that round as bfloat16 does, in a temporary folder."""
+    """The bundle with graphs that round as half precision does, in a temporary folder."""
+    assert bundle.precision != "fp32"
     try:
         import onnx
 
@@ -111,9 +113,13 @@ def _emulation(bundle: Bundle) -> Iterator[Bundle]:
         from .precision import emulated
     except ModuleNotFoundError as error:
         package = error.name or "onnx"
-        raise MissingExtraError("proving a bf16 bundle on the CPU", package, "export") from None
+        raise MissingExtraError(
+            f"proving a {bundle.precision} bundle on the CPU", package, "export"
+        ) from None
     with tempfile.TemporaryDirectory() as folder:
         for name in bundle.graphs:
             graph = onnx.load(bundle.graph_path(name))
-            save_onnx(emulated(graph, "bf16"), Path(folder) / bundle.graphs[name].file.path)
+            save_onnx(
+                emulated(graph, bundle.precision), Path(folder) / bundle.graphs[name].file.path
+            )
         yield dataclasses.replace(bundle, path=Path(folder))
