@@ -55,10 +55,8 @@ def doctor(bundle: Path | None = None) -> list[Finding]:
 
 
 def _python() -> Iterator[Finding]:
-    from .. import __version__
-
     system = f"{platform.system()} {platform.machine()}"
-    text = f"sam2rt {__version__}, Python {platform.python_version()}, {system}"
+    text = f"{_version('sam2rt')}, Python {platform.python_version()}, {system}"
     yield Finding("sam2rt", "ok", text)
 
 

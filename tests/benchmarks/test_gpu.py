@@ -1,0 +1,157 @@
+"""The GPU benchmark where no GPU is: its checks run interpreted, its parts say why they cannot."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fake_bundle import write_bundle
+from triton_kernels import interpreted
+
+from sam2rt.benchmarks import gpu, gpu_kernels, gpu_systems
+from sam2rt.configs.bundle import Bundle
+from sam2rt.configs.errors import SessionError
+from sam2rt.plugins import memory_cross_attention as op
+from sam2rt.plugins.operators import Launch
+
+ROOT = Path(gpu.__file__).parents[1]
+SMALL = (
+    gpu_kernels.Problem(2, 5, 2, 3, width=64, value=16),
+    gpu_kernels.Problem(1, 6, 1, 0, width=64, value=16),
+)
+LAUNCH = Launch({"BLOCK_Q": 16, "BLOCK_K": 16}, 4, 1)
+
+
+def test_attention_check_passes_right_kernels() -> None:
+    module = interpreted("attention_kernels")
+    found = gpu_kernels.attention_errors(module, SMALL, (LAUNCH,), "cpu", torch.float32)
+    assert [f["splits"] for f in found] == [1, 4, 7] * 2
+    assert all(f["passed"] for f in found)
+    assert 0 < max(f["error"] for f in found) < 1e-6
+
+
+@pytest.mark.parametrize("fault", ["scaled", "unwritten"])
+def test_attention_check_fails_wrong_kernels(fault: str) -> None:
+    real = interpreted("attention_kernels")
+
+    class Wrong:
+        def __getitem__(self, grid: Any) -> Any:
+            def run(*arguments: Any, **named: Any) -> None:
+                real.memory_cross_attention[grid](*arguments, **named)
+                partial = arguments[8]
+                if fault == "scaled":
+                    partial *= 1.001
+                else:
+                    partial[0, 0, 0, 0] = math.nan
+
+            return run
+
+    module = SimpleNamespace(rotate_keys=real.rotate_keys, memory_cross_attention=Wrong())
+    found = gpu_kernels.attention_errors(module, SMALL[:1], (LAUNCH,), "cpu", torch.float32)
+    assert not any(f["passed"] for f in found)
+
+
+def test_torch_reference_is_the_numpy_reference() -> None:
+    inputs = gpu_kernels.make_inputs(SMALL[0], "cpu", torch.float32)
+    arrays = [t.numpy() for t in vars(inputs).values()]
+    query, key, value, cos, sin = arrays
+    turned = op.rotate_keys(key.astype(np.float64), cos, sin)
+    expected, _ = op.reference(query, turned, value, cos, sin)
+    found = gpu_kernels.reference(inputs, rows_at_once=7)
+    np.testing.assert_allclose(found.numpy(), expected[:, 0], atol=1e-12)
+
+
+def test_work_is_counted_once() -> None:
+    steady = gpu_kernels.STEADY[0]
+    assert (steady.rows, steady.tokens) == (4096, 28736)
+    assert steady.flop == 2 * 4096 * 28736 * 320
+
+
+def test_parts_without_a_gpu_say_why(tmp_path: Path) -> None:
+    """The script itself, as it runs where neither GPU nor TensorRT is."""
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    out = tmp_path / "gpu.json"
+    done = subprocess.run(
+        ["bash", str(ROOT / "benchmarks/gpu.sh"), str(out), "machine", "kernel_speed", "original"],
+        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHON": sys.executable},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(out.read_text())
+    assert list(report) == ["machine", "kernel_speed", "original"]
+    assert report["machine"]["sam2rt"].startswith("0.1.0")
+    assert report["kernel_speed"]["not_run"] in ("not installed: triton", "torch sees no GPU")
+    assert report["original"]["not_run"].startswith("not installed: sam2")
+    assert [p.name for p in tmp_path.iterdir()] == ["gpu.json"]
+
+
+def test_a_part_that_crashes_or_hangs_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts = {
+        "good": "print('noise'); print('RESULT {\"a\": 1}')",
+        "crash": "import os; os.abort()",
+        "partial": "import time; print('RESULT [1]', flush=True); time.sleep(60)",
+    }
+    real = subprocess.run
+
+    def run(command: list[str], **options: Any) -> Any:
+        options["timeout"] = min(options["timeout"], 3)
+        return real([sys.executable, "-c", scripts[command[-1]]], **options)
+
+    monkeypatch.setattr(gpu.subprocess, "run", run)
+    found = gpu.collect(list(scripts), 100)
+    assert found["good"] == {"a": 1}
+    assert found["crash"]["not_run"].startswith("exit code -6")
+    assert found["partial"] == [1]
+    assert gpu.collect(["good"], 1) == {"good": {"not_run": "no time was left"}}
+
+
+def test_replays_that_differ_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_bundle(tmp_path / "b")
+    bundle = Bundle.load(tmp_path / "b")
+    calls: list[str] = []
+
+    class Stale:
+        def run(self, graph: str, inputs: Any) -> Any:
+            calls.append(graph)
+            # the third call of a graph, its first replay, gives something else
+            wrong = graph == "memory_encoder" and calls.count(graph) == 3
+            return {"out": np.full(3, 1.5 if wrong else 1.0)}
+
+        def __enter__(self) -> Stale:
+            return self
+
+        def __exit__(self, *_: Any) -> None:
+            pass
+
+    monkeypatch.setattr(gpu_systems, "open_session", lambda *_: Stale())
+    assert gpu_systems.replay_differences(bundle, runs=2) == {
+        "memory_attention": 0.0, "memory_encoder": 0.5, "mask_decoder": 0.0,
+    }  # fmt: skip
+
+
+def test_errors_of_ours_are_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
+    def part() -> None:
+        raise SessionError("no GPU")
+
+    monkeypatch.setitem(gpu.PARTS, "engine_proof", part)
+    assert gpu.run_part("engine_proof") == {"not_run": "no GPU"}
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("sam2.1_hiera_base_plus", "configs/sam2.1/sam2.1_hiera_b+.yaml"),
+        ("sam2_hiera_large", "configs/sam2/sam2_hiera_l.yaml"),
+    ],
+)
+def test_configuration_files_of_the_original(name: str, file: str) -> None:
+    assert gpu_systems._original_config(gpu_systems.model_config(name)) == file
