@@ -26,10 +26,12 @@ def command_group() -> click.Group:
     except ModuleNotFoundError:
         raise MissingExtraError("the command line", "click", "media") from None
     from .benchmarks.console import COMMANDS as BENCHMARK_COMMANDS
+    from .benchmarks.console_evaluate import COMMANDS as EVALUATE_COMMANDS
     from .export.console import COMMANDS as EXPORT_COMMANDS
     from .export.console_build import COMMANDS as BUILD_COMMANDS
     from .runtime.console import COMMANDS as RUNTIME_COMMANDS
     from .runtime.console_gpu import COMMANDS as GPU_COMMANDS
+    from .runtime.console_masks import COMMANDS as MASKS_COMMANDS
 
     group = click.Group(
         "sam2rt",
@@ -37,7 +39,10 @@ def command_group() -> click.Group:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     click.version_option(__version__, prog_name="sam2rt")(group)
-    layers = (EXPORT_COMMANDS, BUILD_COMMANDS, RUNTIME_COMMANDS, GPU_COMMANDS, BENCHMARK_COMMANDS)
+    layers = (
+        EXPORT_COMMANDS, BUILD_COMMANDS, RUNTIME_COMMANDS, MASKS_COMMANDS, GPU_COMMANDS,
+        EVALUATE_COMMANDS, BENCHMARK_COMMANDS,
+    )  # fmt: skip
     for command in (command for commands in layers for command in commands):
         group.add_command(command)
     return group
