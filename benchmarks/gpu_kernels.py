@@ -116,7 +116,7 @@ def run_attention(
     options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages}
     module.memory_cross_attention[grid](
         inputs.query, key, inputs.value, inputs.cos, inputs.sin, rows, key.shape[1], splits,
-        partial, lse, WIDTH=width, VALUE=inputs.value.shape[2], **blocks, **options,
+        n, partial, lse, WIDTH=width, VALUE=inputs.value.shape[2], **blocks, **options,
     )  # fmt: skip
 
 

@@ -33,14 +33,15 @@ def _attend(query, key, value, valid, peak, total, acc, RAGGED: tl.constexpr):
 
 @triton.jit
 def memory_cross_attention(
-    query_ptr, key_ptr, value_ptr, cos_ptr, sin_ptr, n_query, n_key, n_split, partial_ptr,
-    lse_ptr, WIDTH: tl.constexpr, VALUE: tl.constexpr, BLOCK_Q: tl.constexpr,
+    query_ptr, key_ptr, value_ptr, cos_ptr, sin_ptr, n_query, n_key, n_split, n_batch,
+    partial_ptr, lse_ptr, WIDTH: tl.constexpr, VALUE: tl.constexpr, BLOCK_Q: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """Grid: (tiles of BLOCK_Q queries, pieces of the keys, objects); accumulates in float32."""
     split = tl.program_id(1)
     batch = tl.program_id(2).to(tl.int64)
-    query_ptr += batch * n_query * WIDTH
+    # n_batch is the number of query batches: one may serve all objects
+    query_ptr += (batch % n_batch) * n_query * WIDTH
     key_ptr += batch * n_key * WIDTH
     value_ptr += batch * n_key * VALUE
 

@@ -6,8 +6,10 @@ own width c because ``out_proj`` and the value projection fold into one matrix a
 
 Contract, N objects, T query rows = one grid of h*w pixels, L memory tokens:
 
-    query [N,T,C] unrotated; key [N,L,C] rotated; value [N,L,c]; cos, sin [T,C/2] float32
+    query [N or 1,T,C] unrotated; key [N,L,C] rotated; value [N,L,c]; cos, sin [T,C/2] float32
     -> partial [N,S,T,c] float32, lse [N,S,T] float32
+
+A query batch of 1 is shared by all objects, as on the first layer.
 
 S is the number of pieces the keys were cut into, so that one object fills a GPU: 32 query
 tiles alone would leave three quarters of an H100 idle. ``partial[:, s]`` is the normalised
@@ -91,15 +93,16 @@ def merge(partial: Array, lse: Array) -> Array:
 
 
 def _check(query: Array, key: Array, value: Array, cos: Array, sin: Array) -> None:
-    n, rows, width = query.shape
+    n, (shared, rows, width) = len(key), query.shape
     fits = (
-        key.shape == (n, key.shape[1], width)
+        shared in (1, n)
+        and key.shape == (n, key.shape[1], width)
         and value.shape[:2] == key.shape[:2]
         and cos.shape == sin.shape == (rows, width // 2)
     )
     if not fits:
         raise InputError(
-            f"{NAME}: expected query [N,T,C], key [N,L,C], value [N,L,c], cos and sin [T,C/2], "
+            f"{NAME}: expected query [N or 1,T,C], key [N,L,C], value [N,L,c], cos and sin [T,C/2], "
             f"got {query.shape}, {key.shape}, {value.shape}, {cos.shape}, {sin.shape}"
         )
 
@@ -143,9 +146,8 @@ def onnx_function(width: int, opset: int) -> str:
   attended = MatMul (weights, value)
   attended32 = Cast <to = 1> (attended)
   partial = Unsqueeze (attended32, split_axis)
-  query_shape = Shape <start = 0, end = 2> (query)
-  zero_rows = ConstantOfShape (query_shape)
-  lse = Unsqueeze (zero_rows, split_axis)
+  lse_shape = Shape <start = 0, end = 3> (partial)
+  lse = ConstantOfShape (lse_shape)
 }}
 """
 
@@ -176,7 +178,7 @@ ATTENTION = Kernel(
     signature={
         "query_ptr": "*T", "key_ptr": "*T", "value_ptr": "*T",
         "cos_ptr": "*fp32", "sin_ptr": "*fp32",
-        "n_query": "i32", "n_key": "i32", "n_split": "i32",
+        "n_query": "i32", "n_key": "i32", "n_split": "i32", "n_batch": "i32",
         "partial_ptr": "*fp32", "lse_ptr": "*fp32",
     },
     constants={"WIDTH": 256, "VALUE": 64},

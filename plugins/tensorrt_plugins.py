@@ -67,7 +67,7 @@ class _Current:
 
 def _describe(trt: ModuleType, trtp: ModuleType, holder: _Current) -> Callable[..., Any]:
     def describe(query: Any, key: Any, value: Any, cos: Any, sin: Any) -> Any:
-        n, rows = query.shape_expr[0], query.shape_expr[1]
+        n, rows = key.shape_expr[0], query.shape_expr[1]
         splits = holder.current.splits
         partial = _desc(trt, trtp, (n, splits, rows, value.shape_expr[2]))
         return partial, _desc(trt, trtp, (n, splits, rows))
@@ -99,17 +99,18 @@ def _implement(trt: ModuleType, trtp: ModuleType, holder: _Current) -> Callable[
     ) -> Any:
         settings = holder.current
         code, block_q = _compile(settings, _dtype(trt, query.dtype), tactic)
-        n, rows = query.shape_expr[0], query.shape_expr[1]
+        n, rows = key.shape_expr[0], query.shape_expr[1]
         launch = trtp.KernelLaunchParams()
         launch.grid_x = trtp.cdiv(rows, block_q)
         launch.grid_y = settings.splits
         launch.grid_z = n
         launch.block_x = code.block
         launch.shared_mem = code.shared
-        integers = trtp.SymIntExprs(3)
+        integers = trtp.SymIntExprs(4)
         integers[0] = trtp.SymInt32(rows)
         integers[1] = trtp.SymInt32(key.shape_expr[1])
         integers[2] = trtp.SymInt32(settings.splits)
+        integers[3] = trtp.SymInt32(query.shape_expr[0])
         return code.name, code.cubin if settings.cubin else code.ptx, launch, integers
 
     return implement

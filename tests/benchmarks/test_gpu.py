@@ -47,7 +47,7 @@ def test_attention_check_fails_wrong_kernels(fault: str) -> None:
         def __getitem__(self, grid: Any) -> Any:
             def run(*arguments: Any, **named: Any) -> None:
                 real.memory_cross_attention[grid](*arguments, **named)
-                partial = arguments[8]
+                partial = arguments[9]
                 if fault == "scaled":
                     partial *= 1.001
                 else:

@@ -39,12 +39,12 @@ def _inputs(
 
 def _attend(inputs: tuple[np.ndarray, ...], splits: int, block_q: int, block_k: int):
     query, key, value, cos, sin = inputs
-    n, rows, width = query.shape
+    n, (_, rows, width) = len(key), query.shape
     # poisoned, so that an element nobody writes shows
     partial = np.full((n, splits, rows, value.shape[2]), np.nan, np.float32)
     lse = np.full((n, splits, rows), np.nan, np.float32)
     grid = (math.ceil(rows / block_q), splits, n)
-    arguments = [query, key, value, cos, sin, rows, key.shape[1], splits, partial, lse]
+    arguments = [query, key, value, cos, sin, rows, key.shape[1], splits, len(query), partial, lse]
     out = run_interpreted(
         "attention_kernels", "memory_cross_attention", grid, arguments,
         WIDTH=width, VALUE=value.shape[2], BLOCK_Q=block_q, BLOCK_K=block_k,
@@ -75,6 +75,17 @@ def test_attention_kernel_equals_numpy(
     np.testing.assert_allclose(op.merge(partial, lse), expected[:, 0], rtol=0, atol=2e-5)
     joined = np.log(np.exp(lse.astype(np.float64)).sum(axis=1))
     np.testing.assert_allclose(joined, expected_lse[:, 0], rtol=0, atol=2e-5)
+
+
+def test_one_query_may_serve_all_objects() -> None:
+    query, key, value, cos, sin = _inputs(3, 5, 2, 7, 64, 16)
+    inputs = (query[:1].copy(), key, value, cos, sin)
+    partial, lse = _attend(inputs, 2, 16, 16)
+    expected, _ = op.reference(*inputs)
+    assert expected.shape == (3, 1, 25, 16)
+    np.testing.assert_allclose(op.merge(partial, lse), expected[:, 0], rtol=0, atol=2e-5)
+    with pytest.raises(InputError, match=r"query \[N or 1,T,C\]"):
+        op.reference(query[:2], key, value, cos, sin)
 
 
 def test_pieces_without_keys_weigh_nothing() -> None:

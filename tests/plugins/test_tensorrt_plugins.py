@@ -69,7 +69,7 @@ plugin.init(definition.register_func, {}, definition.aot_impl_attr_names,
 half, full = trt.DataType.BF16, trt.DataType.FLOAT
 types = [half, half, half, full, full]
 n, rows, l = symbol("n"), symbol("rows"), symbol("l")
-dims = [[n, rows, number(256)], [n, l, number(256)], [n, l, number(64)],
+dims = [[number(1), rows, number(256)], [n, l, number(256)], [n, l, number(64)],
         [rows, number(128)], [rows, number(128)]]
 out_types = plugin.get_output_data_types(types, [3, 3, 3, 2, 2])
 builder = Builder()
@@ -116,10 +116,10 @@ def test_registered_plugin_gives_shapes_tactics_and_launches(version: str) -> No
     assert [launch["block"] for launch in got["launches"]] == [256, 256, 128]
     assert [launch["shared"] for launch in got["launches"]] == [229376, 188416, 114688]
     for launch in got["launches"]:
-        # n_query, n_key, n_split: what the kernel takes between inputs and outputs
-        assert launch["integers"] == [4096, 28736, 4]
+        # n_query, n_key, n_split, n_batch: what the kernel takes between inputs and outputs
+        assert launch["integers"] == [4096, 28736, 4, 1]
         assert launch["name"] == "memory_cross_attention"
-        assert launch["parameters"] == 10
+        assert launch["parameters"] == 11
 
 
 def test_machine_code_instead_of_ptx() -> None:
