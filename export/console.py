@@ -27,9 +27,10 @@ from ..runtime.console import Progress, session_options
 )
 @click.option("--opset", type=int, help="ONNX operator set.  [default: 20]")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of the proof.")
+@click.option("--seed", type=click.IntRange(0), help="Fixes the proof's inputs.  [default: fresh]")
 def export(
     checkpoint: str, target: Path, model: str | None, image_size: int | None,
-    precision: Precision, opset: int | None, threads: int | None,
+    precision: Precision, opset: int | None, threads: int | None, seed: int | None,
 ) -> None:  # fmt: skip
     """Make a bundle from a checkpoint, and prove it.
 
@@ -44,8 +45,9 @@ def export(
     with Progress() as progress:
         loaded = load_checkpoint(checkpoint, model=model, image_size=image_size, progress=progress)
         bundle = export_bundle(
-            loaded, target, precision=precision, opset=opset, threads=threads, progress=progress
-        )
+            loaded, target, precision=precision, opset=opset, threads=threads, seed=seed,
+            progress=progress,
+        )  # fmt: skip
     click.echo(f"{bundle.model.name}, {bundle.model.image_size} pixels, {bundle.precision}")
     click.echo("\n".join(proof_lines(bundle.proof)))
     click.echo(f"written to {target}")

@@ -1,0 +1,348 @@
+"""The commands end to end: what they print, what they write, how they fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from file_server import serving
+
+from sam2rt.cli import main
+from sam2rt.configs.bundle import Bundle, file_sha256
+from sam2rt.configs.models import MODELS
+from sam2rt.export.untrained import untrained_state
+
+
+def run(*args: str | Path, capsys: pytest.CaptureFixture[str], code: int = 0) -> tuple[str, str]:
+    """Run the command in this process; its stdout and stderr."""
+    with pytest.raises(SystemExit) as done:
+        main([str(a) for a in args])
+    out, err = capsys.readouterr()
+    assert done.value.code == code, err
+    return out, err
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "w.pt"
+    torch.save({"model": untrained_state(MODELS["micro"], 2)}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("picture") / "scene.png"
+    pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+    cv2.imwrite(str(path), cv2.GaussianBlur(pixels, (9, 9), 0))
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(picture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of five frames that shift to the right."""
+    folder = tmp_path_factory.mktemp("clip")
+    pixels = cv2.imread(str(picture))
+    for i in range(5):
+        cv2.imwrite(str(folder / f"{i:02d}.png"), np.roll(pixels, 2 * i, axis=1))
+    return folder
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    import sam2rt
+
+    assert run("--version", capsys=capsys)[0] == f"sam2rt, version {sam2rt.__version__}\n"
+    out, _ = run("--help", capsys=capsys)
+    for name in ("export", "verify", "inspect", "download", "segment", "track", "bench"):
+        assert f"\n  {name} " in out
+        assert run(name, "--help", capsys=capsys)[0].startswith(f"Usage: sam2rt {name} ")
+
+
+def test_help_costs_neither_torch_nor_a_backend(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom sam2rt.cli import main\n"
+        "try:\n    main(['export', '--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'onnx', 'onnxruntime', 'cv2', 'PIL'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_export_inspect_verify(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "b"
+    out, err = run("export", weights, "-o", target, "--threads", "1", capsys=capsys)
+    assert err == ""
+    lines = out.splitlines()
+    assert lines[0] == "micro, 256 pixels, fp32"
+    assert lines[1].startswith("proof       passed on onnxruntime cpu, seed ")
+    assert lines[-1] == f"written to {target}"
+    bundle = Bundle.load(target)
+    row = next(line.split() for line in lines if "memory_encoder.memory" in line)
+    assert row[0] == "memory_encoder.memory"
+    assert float(row[1]) == pytest.approx(
+        bundle.proof["outputs"]["memory_encoder.memory"]["max"], rel=0.01
+    )
+
+    out, _ = run("inspect", target, capsys=capsys)
+    assert out.splitlines()[:3] == [
+        "model       micro (SAM 2.1), 256 pixels",
+        "precision   fp32, opset 20",
+        f"checkpoint  sha256 {file_sha256(weights)}",
+    ]
+    assert "  <- memory             float32  [N, M, 16, 16, 16]\n" in out
+    assert f"\nmask_prompt  {bundle.graphs['mask_prompt'].file.size / 1e6:.1f} MB\n" in out
+    assert "  bounds: 0.0001 of the scale, cosine 0.999999, IoU 0.99" in out
+
+    out, _ = run("verify", target, "--threads", "1", capsys=capsys)
+    assert out.startswith(f"proof       passed on onnxruntime cpu, seed {bundle.proof['seed']}\n")
+    out, _ = run("verify", target, "--checkpoint", weights, "--threads", "1", capsys=capsys)
+    assert "21 of 21 results compared" in out
+
+
+def test_export_options(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["--model", "micro", "--image-size", "128", "--precision", "fp16", "--opset", "18"]
+    args += ["--seed", "2", "--threads", "1"]
+    run("export", weights, "-o", tmp_path / "b", *args, capsys=capsys)
+    bundle = Bundle.load(tmp_path / "b")
+    assert (bundle.model.image_size, bundle.precision, bundle.opset) == (128, "fp16", 18)
+    assert (bundle.proof["emulated"], bundle.proof["seed"]) == (True, 2)
+
+
+def test_segment(
+    bundle: Bundle, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, err = run(
+        "segment", picture, "--bundle", bundle.path, "--point", "40,30", "--point", "2,2,0",
+        "-o", tmp_path / "out", "--threads", "1", capsys=capsys,
+    )  # fmt: skip
+    assert err == ""
+    mask = cv2.imread(str(tmp_path / "out" / "mask_1.png"), cv2.IMREAD_UNCHANGED)
+    assert mask.shape == (60, 80)
+    assert set(np.unique(mask)) <= {0, 255}
+    share = 100 * (mask > 0).mean()
+    assert out.startswith(f"object 1: {share:.1f} % of the image, IoU ")
+    assert out.endswith(f"written to {tmp_path / 'out'}\n")
+    record = json.loads((tmp_path / "out" / "masks.json").read_text())["annotations"][0]
+    assert record["area"] == int((mask > 0).sum())
+
+
+def test_segment_two_boxes(
+    bundle: Bundle, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes = ["--box", "5,5,30,30", "--box", "40,20,70,50"]
+    out, _ = run(
+        "segment", picture, "--bundle", bundle.path, *boxes, "-o", tmp_path / "out",
+        "--threads", "1", capsys=capsys,
+    )  # fmt: skip
+    assert [line.split(":")[0] for line in out.splitlines()[:2]] == ["object 1", "object 2"]
+
+
+def test_track_two_objects(
+    bundle: Bundle, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = ["--object", "4", "--point", "40,30", "--object", "9", "--frame", "2"]
+    out, err = run(
+        "track", clip, "--bundle", bundle.path, *prompts, "--box", "10,10,40,40",
+        "-o", tmp_path / "out", "--threads", "1", capsys=capsys,
+    )  # fmt: skip
+    assert err == ""
+    assert out.startswith("5 frames, objects 4, 9: ")
+    frames = json.loads((tmp_path / "out" / "masks.json").read_text())["frames"]
+    assert [[o["id"] for o in f["objects"]] for f in frames] == [[4], [4], [4, 9], [4, 9], [4, 9]]
+    masks = tmp_path / "out" / "masks"
+    assert len(list((masks / "4").iterdir())) == 5
+    assert sorted(p.name for p in (masks / "9").iterdir()) == [f"{i:05d}.png" for i in (2, 3, 4)]
+    assert (tmp_path / "out" / "overlay.mp4").stat().st_size > 0
+    assert (tmp_path / "out" / "sheet.png").is_file()
+
+
+def test_track_gives_the_predictors_masks(
+    bundle: Bundle, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import sam2rt
+
+    run(
+        "track", clip, "--bundle", bundle.path, "--point", "40,30", "--no-video",
+        "-o", tmp_path / "out", "--threads", "1", capsys=capsys,
+    )  # fmt: skip
+    with sam2rt.VideoPredictor(bundle, threads=1) as video:
+        state = video.init_state(clip)
+        video.add_new_points_or_box(state, 0, 1, points=[[40, 30]], labels=[1])
+        for i, _, logits in video.propagate_in_video(state):
+            name = str(tmp_path / "out" / "masks" / "1" / f"{i:05d}.png")
+            assert np.array_equal(cv2.imread(name, cv2.IMREAD_UNCHANGED) > 0, logits[0, 0] > 0)
+    assert not (tmp_path / "out" / "overlay.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["frobnicate"], "No such command 'frobnicate' (see 'sam2rt --help')"),
+        (["track"], None),
+        (
+            ["track", "x.mp4", "--bundle", "b", "-o", "o"],
+            "nothing to look for: give a --point x,y or a --box x0,y0,x1,y1 "
+            "(see 'sam2rt track --help')",
+        ),
+        (
+            ["segment", "x.png", "--bundle", "b", "-o", "o"],
+            "nothing to look for: give a --point x,y or a --box x0,y0,x1,y1 "
+            "(see 'sam2rt segment --help')",
+        ),
+        (["export", "w.pt"], "Missing option '-o' / '--output' (see 'sam2rt export --help')"),
+        (
+            ["export", "w.pt", "-o", "b", "--precision", "int8"],
+            "Invalid value for '--precision': 'int8' is not one of 'fp32', 'fp16', 'bf16' "
+            "(see 'sam2rt export --help')",
+        ),
+    ],
+)
+def test_wrong_usage(
+    args: list[str], expected: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, err = run(*args, capsys=capsys, code=2)
+    if expected is not None:
+        assert (out, err) == ("", f"sam2rt: {expected}\n")
+
+
+def test_errors_are_one_line(
+    bundle: Bundle, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = tmp_path / "absent"
+    calls: list[list[str | Path]] = [
+        ["inspect", absent],
+        ["verify", absent],
+        ["export", absent, "-o", tmp_path / "b"],
+        ["export", absent, "-o", tmp_path / "b", "--model", "sam9"],
+        ["segment", absent, "--bundle", bundle.path, "--point", "1,1", "-o", tmp_path / "s"],
+        ["segment", picture, "--bundle", absent, "--point", "1,1", "-o", tmp_path / "s"],
+        ["segment", picture, "--bundle", bundle.path, "--point", "999,1", "-o", tmp_path / "s"],
+        ["track", absent, "--bundle", bundle.path, "--point", "1,1", "-o", tmp_path / "t"],
+        ["download", "sam9"],
+        ["segment", picture, "--bundle", bundle.path, "--point", "1,1", "-o", tmp_path / "s",
+         "--device", "npu"],
+    ]  # fmt: skip
+    for call in calls:
+        out, err = run(*call, capsys=capsys, code=1)
+        assert out == ""
+        assert err.startswith("sam2rt: ")
+        assert err.count("\n") == 1, err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_download(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sam2rt.export import download
+
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with serving(b"some weights") as server:
+        monkeypatch.setattr(download, "HUB", server.url)
+        monkeypatch.setattr(
+            download.download_checkpoint,
+            "__kwdefaults__",
+            {
+                **download.download_checkpoint.__kwdefaults__,
+                "hub": server.url,
+            },
+        )
+        out, err = run("download", "someone/model", "-o", tmp_path, capsys=capsys)
+    path = tmp_path / "hub" / "someone--model" / "model.safetensors"
+    assert err == ""
+    assert out == f"{path}\nsha256 {file_sha256(path)}\n"
+
+
+def test_without_click(tmp_path: Path) -> None:
+    code = (
+        "import sys\nsys.modules['click'] = None\n"
+        "from sam2rt.cli import main\nmain(['--version'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    expected = "sam2rt: the command line needs the package 'click': pip install 'sam2rt[media]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
+
+
+def test_export_without_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys\nsys.modules['torch'] = None\n"
+        f"from sam2rt.cli import main\nmain(['export', 'w.pt', '-o', {str(tmp_path / 'b')!r}])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    expected = "sam2rt: export needs the package 'torch': pip install 'sam2rt[export]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)
+
+
+def _command() -> list[str]:
+    found = shutil.which("sam2rt", path=str(Path(sys.executable).parent))
+    return [found] if found else [sys.executable, "-c", "from sam2rt.cli import main; main()"]
+
+
+def test_the_installed_command_writes_errors_to_stderr(tmp_path: Path) -> None:
+    done = subprocess.run([*_command(), "inspect", str(tmp_path)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"sam2rt: expected a bundle at {tmp_path}, found a folder without manifest.json: make it "
+        "again with 'sam2rt export CHECKPOINT -o BUNDLE'\n"
+    )
+
+
+def test_output_into_a_closed_pipe_is_no_crash(bundle: Bundle) -> None:
+    process = subprocess.Popen(
+        [*_command(), "inspect", str(bundle.path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, err = process.communicate()
+    assert err == ""
+    assert process.returncode in (0, 1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+@pytest.mark.parametrize("command", ["export", "track"])
+def test_ctrl_c(command: str, weights: Path, bundle: Bundle, clip: Path, tmp_path: Path) -> None:
+    """One line, code 130, and nothing written, whenever it comes."""
+    target = tmp_path / "result"
+    args = {
+        "export": ["export", str(weights), "-o", str(target), "--threads", "1"],
+        "track": [
+            "track", str(_long_clip(clip, tmp_path)), "--bundle", str(bundle.path),
+            "--point", "40,30", "-o", str(target), "--threads", "1",
+        ],
+    }[command]  # fmt: skip
+    process = subprocess.Popen(
+        [*_command(), *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".result.*")):  # work has begun
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "sam2rt: interrupted\n")
+    assert not target.exists()
+    assert not list(tmp_path.glob(".result.*"))
+
+
+def _long_clip(clip: Path, folder: Path) -> Path:
+    target = folder / "clip"
+    target.mkdir()
+    sources = sorted(clip.iterdir())
+    for i in range(200):
+        (target / f"{i:04d}.png").symlink_to(sources[i % len(sources)])
+    return target
