@@ -25,23 +25,8 @@ double bicubic(double x) noexcept {
   return 0.0;
 }
 
-/// `block` neighbouring results: the weighted sums of rows of `block` bytes, `step` apart.
-SAM2RT_INLINE void convolve(const std::uint8_t* in, std::size_t step, const std::int32_t* weights,
-                            int count, std::uint8_t* out) {
-  std::int32_t sums[block];
-  for (std::size_t i = 0; i < block; ++i) sums[i] = 1 << (precision_bits - 1);
-  for (int t = 0; t < count; ++t, in += step) {
-    const std::int32_t weight = weights[t];
-    for (std::size_t i = 0; i < block; ++i) sums[i] += weight * in[i];
-  }
-  for (std::size_t i = 0; i < block; ++i) {
-    const std::int32_t value = sums[i] >> precision_bits;
-    out[i] = static_cast<std::uint8_t>(value < 0 ? 0 : value > 255 ? 255 : value);
-  }
-}
-
-/// All taps of one pass over one channel: `positions` results, each from its own first tap, or
-/// (same_taps) all from one, each a block further.
+/// One pass over one channel: `positions` times `block` neighbouring results, each the weighted sum
+/// of rows of `block` bytes, `tap_step` apart.
 struct Pass {
   const std::uint8_t* in;
   std::size_t tap_step;
@@ -53,24 +38,59 @@ struct Pass {
   std::uint8_t* out;
 };
 
-SAM2RT_INLINE void along(const Pass& pass) {
-  for (std::size_t i = 0; i < pass.positions; ++i) {
-    convolve(pass.in + static_cast<std::size_t>(pass.first[i]) * pass.tap_step, pass.tap_step,
-             pass.weights + i * pass.most, pass.count[i], pass.out + i * block);
+void convolve_any(const std::uint8_t* in, std::size_t step, const std::int32_t* weights, int count,
+                  std::uint8_t* out) {
+  std::int32_t sums[block];
+  for (std::size_t i = 0; i < block; ++i) sums[i] = 1 << (precision_bits - 1);
+  for (int t = 0; t < count; ++t, in += step) {
+    for (std::size_t i = 0; i < block; ++i) sums[i] += weights[t] * in[i];
+  }
+  for (std::size_t i = 0; i < block; ++i) {
+    out[i] = static_cast<std::uint8_t>(std::clamp(sums[i] >> precision_bits, 0, 255));
   }
 }
 
-SAM2RT_INLINE void across(const Pass& pass) {
+#ifdef SAM2RT_HAS_AVX2
+SAM2RT_AVX2 inline __m256i eight(const std::uint8_t* bytes) {
+  return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
+}
+
+SAM2RT_AVX2 void convolve_avx2(const std::uint8_t* in, std::size_t step,
+                               const std::int32_t* weights, int count, std::uint8_t* out) {
+  __m256i low = _mm256_set1_epi32(1 << (precision_bits - 1)), high = low;
+  for (int t = 0; t < count; ++t, in += step) {
+    const __m256i weight = _mm256_set1_epi32(weights[t]);
+    low = _mm256_add_epi32(low, _mm256_mullo_epi32(eight(in), weight));
+    high = _mm256_add_epi32(high, _mm256_mullo_epi32(eight(in + 8), weight));
+  }
+  low = _mm256_srai_epi32(low, precision_bits);
+  high = _mm256_srai_epi32(high, precision_bits);
+  // packing saturates to 0..255
+  const __m128i first = _mm_packs_epi32(_mm256_castsi256_si128(low),
+                                        _mm256_extracti128_si256(low, 1));
+  const __m128i second = _mm_packs_epi32(_mm256_castsi256_si128(high),
+                                         _mm256_extracti128_si256(high, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_packus_epi16(first, second));
+}
+#endif
+
+/// Each position has its own first tap and weights.
+void along(const Pass& pass) {
+  for (std::size_t i = 0; i < pass.positions; ++i) {
+    const std::uint8_t* in = pass.in + static_cast<std::size_t>(pass.first[i]) * pass.tap_step;
+    SAM2RT_DISPATCH(convolve, in, pass.tap_step, pass.weights + i * pass.most, pass.count[i],
+                    pass.out + i * block);
+  }
+}
+
+/// All positions share first tap and weights, each lies a block further.
+void across(const Pass& pass) {
   const std::uint8_t* in = pass.in + static_cast<std::size_t>(*pass.first) * pass.tap_step;
   for (std::size_t i = 0; i < pass.positions; ++i) {
-    convolve(in + i * block, pass.tap_step, pass.weights, *pass.count, pass.out + i * block);
+    SAM2RT_DISPATCH(convolve, in + i * block, pass.tap_step, pass.weights, *pass.count,
+                    pass.out + i * block);
   }
 }
-
-void along_any(const Pass& pass) { along(pass); }
-void across_any(const Pass& pass) { across(pass); }
-SAM2RT_AVX2 void along_avx2(const Pass& pass) { along(pass); }
-SAM2RT_AVX2 void across_avx2(const Pass& pass) { across(pass); }
 
 }  // namespace
 
@@ -145,7 +165,7 @@ void FrameTensor::narrow(const FrameView& frame) {
       } else {
         const Pass pass{channel, step, x_.first.data(), x_.count.data(), x_.weights.data(),
                         static_cast<std::size_t>(x_.most), size, tile_.data()};
-        SAM2RT_DISPATCH(along, pass);
+        along(pass);
       }
       transpose_columns(tile_.data(), size, count, narrow_.data() + (c * height + top) * size);
     }
@@ -164,7 +184,7 @@ void FrameTensor::shorten(int frame_height, float* out) {
         const auto most = static_cast<std::size_t>(y_.most);
         const Pass pass{plane, size, &y_.first[y], &y_.count[y], y_.weights.data() + y * most,
                         most, size / block, line_.data()};
-        SAM2RT_DISPATCH(across, pass);
+        across(pass);
         line = line_.data();
       }
       float* row = out + (c * size + y) * size;

@@ -4,6 +4,8 @@
 // A loop written once and compiled twice: for every processor, and for AVX2 where it is there. No
 // fused multiply-add in either: the results are the same bits.
 #if defined(__GNUC__) && defined(__x86_64__)
+#  include <immintrin.h>
+#  define SAM2RT_HAS_AVX2
 #  define SAM2RT_AVX2 __attribute__((target("avx2")))
 #  define SAM2RT_INLINE inline __attribute__((always_inline))
 #  define SAM2RT_DISPATCH(function, ...) \
