@@ -47,7 +47,9 @@ def untrained_bundle(folder: Path, name: str, precision: str) -> Bundle:
     path = folder / f"{name}.pt"
     torch.save({"model": untrained.untrained_state(model_config(name))}, path)
     checkpoint = checkpoints.load_checkpoint(path)
-    bundle: Bundle = exporter.export_bundle(checkpoint, folder / name, precision=precision)
+    bundle: Bundle = exporter.export_bundle(
+        checkpoint, folder / name, precision=precision, for_engines=True
+    )
     return bundle
 
 

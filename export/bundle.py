@@ -21,9 +21,10 @@ from ..configs.bundle import (
     write_manifest,
 )
 from ..configs.errors import BundleError, CheckpointError, InputError, ProofError
-from ..configs.graphs import graph_specs
+from ..configs.graphs import GraphSpec, graph_specs
 from .checkpoints import Checkpoint, load_checkpoint
 from .download import cache_folder, official_name
+from .engine_forms import engine_forms
 from .graphs import GraphForm, graph_modules
 from .model import Sam2, build_model
 from .onnx_from_module import onnx_from_module, save_onnx
@@ -49,6 +50,7 @@ def export_bundle(
     precision: Precision = "fp32",
     opset: int | None = None,
     form: GraphForm | None = None,
+    for_engines: bool = False,
     threads: int | None = None,
     seed: int | None = None,
     progress: Progress | None = None,
@@ -58,7 +60,8 @@ def export_bundle(
     The bundle is written whole or not at all: graphs, manifest, the record of the reference
     that later proofs need, and the outcome of the proof on ONNX Runtime's CPU backend with
     `threads` threads. `image_size` in pixels replaces the model's; `seed` fixes the proof's
-    inputs, fresh ones otherwise; `form` chooses between equal graphs. `progress` is told what
+    inputs, fresh ones otherwise; `form` chooses between equal graphs; `for_engines` adds the forms
+    that ``sam2rt build`` chooses from. `progress` is told what
     is being done, how many steps of it are, and of how many.
 
     Raises ProofError when the graphs do not equal the reference within the precision's bounds,
@@ -76,6 +79,8 @@ def export_bundle(
     number = DEFAULT_OPSET if opset is None else opset
     with staged_folder(target) as work:
         graphs = _write_graphs(model, work, number, precision, form or GraphForm(), progress)
+        if for_engines:
+            graphs.update(_write_engine_forms(model, work, number, precision))
         bundle = Bundle(
             path=work,
             model=checkpoint.config,
@@ -170,10 +175,21 @@ def _write_graphs(
         graph = onnx_from_module(module, specs[name], opset)
         if precision != "fp32" and name not in EXACT_GRAPHS:
             graph = lowered(graph, precision)
-        external = save_onnx(graph, folder / f"{name}.onnx")
-        entries[name] = GraphEntry(
-            specs[name],
-            bundle_file(folder, f"{name}.onnx"),
-            tuple(bundle_file(folder, path.name) for path in external),
-        )
+        entries[name] = _written(graph, specs[name], name, folder)
     return entries
+
+
+def _write_engine_forms(
+    model: Sam2, folder: Path, opset: int, precision: Precision
+) -> dict[str, GraphEntry]:
+    specs = graph_specs(model.config)
+    return {
+        name: _written(made, specs[graph], name, folder)
+        for name, graph, made in engine_forms(model, opset, precision)
+    }
+
+
+def _written(graph: onnx.ModelProto, spec: GraphSpec, name: str, folder: Path) -> GraphEntry:
+    external = save_onnx(graph, folder / f"{name}.onnx")
+    files = tuple(bundle_file(folder, path.name) for path in external)
+    return GraphEntry(spec, bundle_file(folder, f"{name}.onnx"), files)

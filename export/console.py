@@ -26,11 +26,13 @@ from ..runtime.console import Progress, session_options
     "--precision", type=click.Choice(get_args(Precision)), default="fp32", show_default=True
 )
 @click.option("--opset", type=int, help="ONNX operator set.  [default: 20]")
+@click.option("--engine-forms", is_flag=True, help="Add the forms that 'build' chooses from.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of the proof.")
 @click.option("--seed", type=click.IntRange(0), help="Fixes the proof's inputs.  [default: fresh]")
 def export(
     checkpoint: str, target: Path, model: str | None, image_size: int | None,
-    precision: Precision, opset: int | None, threads: int | None, seed: int | None,
+    precision: Precision, opset: int | None, engine_forms: bool, threads: int | None,
+    seed: int | None,
 ) -> None:  # fmt: skip
     """Make a bundle from a checkpoint, and prove it.
 
@@ -45,8 +47,8 @@ def export(
     with Progress() as progress:
         loaded = load_checkpoint(checkpoint, model=model, image_size=image_size, progress=progress)
         bundle = export_bundle(
-            loaded, target, precision=precision, opset=opset, threads=threads, seed=seed,
-            progress=progress,
+            loaded, target, precision=precision, opset=opset, for_engines=engine_forms,
+            threads=threads, seed=seed, progress=progress,
         )  # fmt: skip
     click.echo(f"{bundle.model.name}, {bundle.model.image_size} pixels, {bundle.precision}")
     click.echo("\n".join(proof_lines(bundle.proof)))

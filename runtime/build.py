@@ -49,9 +49,11 @@ from .session import Session
 from .trt import TensorRTSession
 
 ATTENTIONS = ("auto", "folded", "full", "plugin")
-#: an extra graph a bundle may carry: memory attention with values at full width
-FULL = "memory_attention.full"
+#: forms of a graph that a bundle may carry beside it, as ``<graph>.<form>``: attention in one
+#: piece, with our node; and with values at full width
+WHOLE, FULL = "whole", "full"
 _ATTENTION = "memory_attention"
+_FORMS = "export it with --engine-forms"
 #: (session over the new engines) -> what the proof measured; ProofError when out of bounds
 Prove = Callable[[Session], Mapping[str, Any]]
 
@@ -175,7 +177,7 @@ class _Job:
     def build(self, graph: str, attention: str) -> EngineRecord:
         """Build one engine and its record into the work folder."""
         started = time.monotonic()
-        source = FULL if attention == "full" else graph
+        source = self._source(graph, attention)
         path = self.bundle.graph_path(source)
         model = path.read_bytes()
         kernels: dict[str, str] = {}
@@ -192,7 +194,7 @@ class _Job:
         target.write_bytes(engine)
         record = EngineRecord(
             graph=graph, size=len(engine), sha256=file_sha256(target),
-            onnx=onnx_digest(self.bundle, graph), tensorrt=self.machine.tensorrt,
+            source=source, onnx=onnx_digest(self.bundle, source), tensorrt=self.machine.tensorrt,
             arch=self.machine.arch, gpu=self.machine.gpu, driver=self.machine.driver,
             precision=self.bundle.precision, attention=attention,
             hardware_compatible=self.options.engine.hardware_compatible,
@@ -237,12 +239,18 @@ class _Job:
         except Sam2rtError as error:
             return Candidate(attention, error=str(error))
 
+    def _source(self, graph: str, attention: str) -> str:
+        """The form of the graph that is built."""
+        form = f"{graph}.{FULL if attention == 'full' else WHOLE}"
+        return form if form in self.bundle.graphs else graph
+
     def _require(self, attention: str) -> None:
-        if attention == "full" and FULL not in self.bundle.graphs:
-            raise BundleError(f"the bundle has no graph '{FULL}'")
+        source = self._source(_ATTENTION, attention)
+        if attention == "full" and source == _ATTENTION:
+            raise BundleError(f"the bundle has no graph '{_ATTENTION}.{FULL}': {_FORMS}")
         if attention == "plugin":
-            if op.NAME not in function_names(self.bundle.graph_path(_ATTENTION).read_bytes()):
-                raise BundleError(f"the graph has no node {PLUGIN_ID}: export it with plugin nodes")
+            if op.NAME not in function_names(self.bundle.graph_path(source).read_bytes()):
+                raise BundleError(f"the graph has no node {PLUGIN_ID}: {_FORMS}")
             if not triton_present():
                 raise SessionError("compiling the kernel needs triton: pip install 'triton>=3.6'")
 

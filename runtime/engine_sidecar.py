@@ -47,12 +47,14 @@ class Machine:
 class EngineRecord:
     """The sidecar of one engine.
 
-    onnx: sha256 of the graph and its weight files. attention: how memory attention was built.
+    source: which form of the graph was built; onnx: sha256 of it and its weight files.
+    attention: how memory attention was built.
     splits: pieces its keys are cut into. device_memory: bytes one execution context takes.
     kernels: sha256 of every custom kernel inside, by name. proof: what the build measured.
     """
 
     graph: str
+    source: str
     size: int
     sha256: str
     onnx: str
@@ -151,7 +153,7 @@ def _misfits(record: EngineRecord, bundle: Bundle, graph: str, machine: Machine)
 
     if record.graph != graph:
         yield differs("graph", graph, record.graph)
-    if record.onnx != onnx_digest(bundle, graph):
+    if record.source not in bundle.graphs or record.onnx != onnx_digest(bundle, record.source):
         yield "it was built from another export than this bundle's"
     if record.arch != machine.arch:
         yield differs("compute capability", _dotted(record.arch), _dotted(machine.arch))

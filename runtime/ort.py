@@ -13,6 +13,7 @@ from typing import Any
 
 from ..configs.bundle import Bundle
 from ..configs.errors import InputError, MissingExtraError, SessionError
+from ..configs.graphs import graph_specs
 from .session import Array, check_inputs
 
 #: device -> the execution provider that must be active, then those that may take what it leaves
@@ -74,7 +75,8 @@ class OnnxRuntimeSession:
 
     def __enter__(self) -> OnnxRuntimeSession:
         try:
-            for graph in self.bundle.graphs:
+            # forms for engines, which a bundle may carry too, are not run here
+            for graph in graph_specs(self.bundle.model):
                 self._open(graph)
         except BaseException:
             self.close()

@@ -2,67 +2,44 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
-from onnx import TensorProto
-from torch import nn
+from onnx import ModelProto, TensorProto, helper
 
+from sam2rt.configs.errors import BundleError
+from sam2rt.configs.graphs import graph_specs
+from sam2rt.configs.models import model_config
+from sam2rt.export.graphs import GraphForm, graph_modules
+from sam2rt.export.model import build_model
+from sam2rt.export.onnx_from_module import onnx_from_module
 from sam2rt.export.plugin_nodes import (
-    memory_cross_attention,
     plugin_nodes,
+    with_attention_nodes,
     with_plugin_functions,
 )
+from sam2rt.export.precision import lowered
+from sam2rt.export.untrained import untrained_state
 from sam2rt.plugins import memory_cross_attention as op
-from sam2rt.runtime.build_onnx import without_functions
+from sam2rt.runtime.build_onnx import function_names, without_functions
 
-WIDTH, VALUE, ROWS, LAYERS = 64, 16, 36, 2
-
-
-class _Layers(nn.Module):
-    """Cross-attention layers in a row, each feeding the next its queries."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.out = nn.ModuleList(nn.Linear(VALUE, WIDTH) for _ in range(LAYERS))
-
-    def forward(self, query, key, value, cos, sin):  # type: ignore[no-untyped-def]
-        for out in self.out:
-            query = query + out(memory_cross_attention(query, key, value, cos, sin))
-        return query
-
-
-def _arrays(n: int, tokens: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(n)
-    angles = rng.uniform(0, 6, (ROWS, WIDTH // 2))
-    arrays = {
-        "query": rng.standard_normal((n, ROWS, WIDTH)),
-        "key": rng.standard_normal((n, tokens, WIDTH)),
-        "value": rng.standard_normal((n, tokens, VALUE)),
-        "cos": np.cos(angles),
-        "sin": np.sin(angles),
-    }
-    return {k: v.astype(np.float32) for k, v in arrays.items()}
+MICRO = model_config("micro")
+SPEC = graph_specs(MICRO)["memory_attention"]
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, onnx.ModelProto]:
-    torch.manual_seed(0)
-    module = _Layers().eval()
-    sample = tuple(torch.from_numpy(a) for a in _arrays(2, 80).values())
-    n, tokens = torch.export.Dim("N", min=1), torch.export.Dim("L", min=1)
-    shapes = ({0: n}, {0: n, 1: tokens}, {0: n, 1: tokens}, {}, {})
-    path = tmp_path_factory.mktemp("nodes") / "model.onnx"
-    torch.onnx.export(
-        module, sample, path, dynamo=True, opset_version=18, dynamic_shapes=shapes,
-        input_names=list(_arrays(1, 1)), output_names=["out"], verbose=False,
-        external_data=False,
-    )  # fmt: skip
-    return module, with_plugin_functions(onnx.load(path), WIDTH)
+def plain() -> ModelProto:
+    """Memory attention of micro with whole attentions, values at memory width."""
+    model = build_model(MICRO)
+    model.load_state_dict(untrained_state(MICRO))
+    module = graph_modules(model, GraphForm(query_block=None))["memory_attention"]
+    return onnx_from_module(module, SPEC, 20)
+
+
+@pytest.fixture(scope="module")
+def noded(plain: ModelProto) -> ModelProto:
+    return with_attention_nodes(plain, MICRO)
 
 
 def _run(model: bytes, arrays: dict[str, np.ndarray]) -> np.ndarray:
@@ -72,37 +49,84 @@ def _run(model: bytes, arrays: dict[str, np.ndarray]) -> np.ndarray:
     return session.run(None, arrays)[0]
 
 
-@pytest.mark.parametrize(("n", "tokens"), [(1, 36), (3, 100)])
-def test_node_with_its_body_equals_torch(
-    exported: tuple[nn.Module, onnx.ModelProto], n: int, tokens: int
-) -> None:
-    module, model = exported
-    arrays = _arrays(n, tokens)
-    with torch.no_grad():
-        expected = module(*(torch.from_numpy(a) for a in arrays.values())).numpy()
-    got = _run(model.SerializeToString(), arrays)
-    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5)
+def _inputs(n: int, shared: int, memories: int, pointers: int) -> dict[str, np.ndarray]:
+    stream = np.random.default_rng(n * 100 + memories)
+    sizes = {"N": n, "I": shared, "M": memories, "K": pointers}
+    arrays = {}
+    for t in SPEC.inputs:
+        shape = tuple(sizes[d] if isinstance(d, str) else d for d in t.shape)
+        if t.dtype == "int64":
+            arrays[t.name] = stream.integers(0, 7, shape)
+        else:
+            arrays[t.name] = stream.standard_normal(shape).astype(np.float32)
+    return arrays
 
 
-def test_dropping_the_function_leaves_one_custom_node_per_layer(
-    exported: tuple[nn.Module, onnx.ModelProto], tmp_path: Path
+@pytest.mark.parametrize(
+    ("n", "shared", "memories", "pointers"), [(1, 1, 7, 16), (2, 1, 3, 2), (2, 2, 1, 0)]
+)
+def test_graph_with_nodes_and_bodies_equals_the_plain_graph(
+    plain: ModelProto, noded: ModelProto, n: int, shared: int, memories: int, pointers: int
 ) -> None:
-    _, model = exported
-    assert [f.name for f in model.functions if f.domain == "sam2rt"] == [op.NAME]
-    bare = onnx.load_model_from_string(without_functions(model.SerializeToString(), {op.NAME}))
-    assert not [f for f in bare.functions if f.domain == "sam2rt"]
+    arrays = _inputs(n, shared, memories, pointers)
+    expected = _run(plain.SerializeToString(), arrays)
+    found = _run(noded.SerializeToString(), arrays)
+    # the rotation is done in another order: float32 rounding of numbers near 4
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+    assert np.abs(expected).max() > 1
+
+
+def test_dropping_the_function_leaves_one_custom_node_per_layer(noded: ModelProto) -> None:
+    data = noded.SerializeToString()
+    assert function_names(data) == {op.NAME}
+    bare = onnx.load_model_from_string(without_functions(data, {op.NAME}))
+    assert function_names(bare.SerializeToString()) == set()
     nodes = plugin_nodes(bare)
-    assert [node.op_type for node in nodes] == [op.NAME] * LAYERS
+    assert [node.op_type for node in nodes] == [op.NAME] * MICRO.memory_attention_layers
     for node in nodes:
-        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         assert attributes == {"plugin_namespace": b"sam2rt", "plugin_version": b"1"}
         assert (len(node.input), len(node.output)) == (5, 2)
     # nothing else of the model changes
-    again = onnx.ModelProto()
-    again.CopyFrom(model)
+    again = ModelProto()
+    again.CopyFrom(noded)
     del again.functions[:]
-    again.functions.extend(f for f in model.functions if f.domain != "sam2rt")
     assert again == bare
+
+
+def test_the_plain_cross_attention_is_gone(plain: ModelProto, noded: ModelProto) -> None:
+    def attentions(model: ModelProto) -> int:
+        return sum(
+            node.op_type == "Softmax" and not node.name.startswith("attention.")
+            for node in model.graph.node
+        )
+
+    layers = MICRO.memory_attention_layers
+    # one self- and one cross-attention per layer, and only the former after
+    assert (attentions(plain), attentions(noded)) == (2 * layers, layers)
+    names = {t.name for t in noded.graph.initializer}
+    assert not [n for n in names if "cross_attn.q.turned" in n]
+    assert {"rotary_cos", "rotary_sin"} <= names
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_graphs_get_nodes_of_their_type(plain: ModelProto, precision: str) -> None:
+    low = with_attention_nodes(lowered(plain, precision), MICRO)
+    onnx.checker.check_model(low)
+    inferred = onnx.shape_inference.infer_shapes(low, strict_mode=True)
+    half = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}[precision]
+    kinds = {v.name: v.type.tensor_type.elem_type for v in inferred.graph.value_info}
+    kinds |= {t.name: t.data_type for t in inferred.graph.initializer}
+    for node in plugin_nodes(inferred):
+        assert [kinds[x] for x in node.input] == [half] * 3 + [TensorProto.FLOAT] * 2
+        assert [kinds[x] for x in node.output] == [TensorProto.FLOAT] * 2
+
+
+def test_folded_or_split_graphs_are_refused(plain: ModelProto) -> None:
+    with pytest.raises(ValueError, match="expected 4 cross-attentions, found 2"):
+        with_attention_nodes(plain, model_config("sam2.1_hiera_tiny"))
+    with pytest.raises(ValueError, match="fewer grid tokens than pointer tokens"):
+        with_attention_nodes(plain, MICRO.with_image_size(128))
 
 
 def test_operator_names_are_no_built_in_operators() -> None:
@@ -110,26 +134,40 @@ def test_operator_names_are_no_built_in_operators() -> None:
     assert op.NAME not in {schema.name for schema in onnx.defs.get_all_schemas()}
 
 
-@pytest.mark.parametrize(("n", "tokens"), [(2, 90)])
+@pytest.mark.parametrize(("n", "tokens"), [(2, 90), (1, 36)])
 def test_plain_body_alone_equals_numpy(n: int, tokens: int) -> None:
-    arrays = _arrays(n, tokens)
-    node = onnx.helper.make_node(
-        op.NAME, list(op.INPUTS), list(op.OUTPUTS), domain="sam2rt", **op.ATTRIBUTES
-    )
+    stream = np.random.default_rng(n)
+    rows, width, value = 36, 64, 16
+    angles = stream.uniform(0, 6, (rows, width // 2))
+    arrays = {
+        "query": stream.standard_normal((n, rows, width)),
+        "key": stream.standard_normal((n, tokens, width)),
+        "value": stream.standard_normal((n, tokens, value)),
+        "cos": np.cos(angles),
+        "sin": np.sin(angles),
+    }
+    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
 
     def info(name: str, rank: int) -> onnx.ValueInfoProto:
-        return onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank)
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank)
 
-    graph = onnx.helper.make_graph(
+    node = helper.make_node(
+        op.NAME, list(op.INPUTS), list(op.OUTPUTS), domain="sam2rt", **op.ATTRIBUTES
+    )
+    graph = helper.make_graph(
         [node], "g", [info(k, a.ndim) for k, a in arrays.items()],
         [info("partial", 4), info("lse", 3)],
     )  # fmt: skip
-    model = onnx.helper.make_model(
-        graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10
-    )
-    with_plugin_functions(model, WIDTH)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    with_plugin_functions(model, width)
     onnx.checker.check_model(model)
-    partial = _run(model.SerializeToString(), arrays)
     expected, _ = op.reference(*arrays.values())
-    assert partial.shape == expected.shape
-    np.testing.assert_allclose(partial, expected, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(_run(model.SerializeToString(), arrays), expected, rtol=0, atol=2e-6)
+
+
+def test_bytes_that_are_no_graph_are_refused() -> None:
+    for data in (b"\xff" * 20, b"\x0a\x50short", b"\xcb\x01"):
+        with pytest.raises(BundleError, match="expected an ONNX graph"):
+            function_names(data)
+    with pytest.raises(BundleError, match="has no function sam2rt::MemoryCrossAttention"):
+        without_functions(b"", {op.NAME})

@@ -85,12 +85,12 @@ def job_with_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Build:
         for file in old.files():
             (work / file.path).parent.mkdir(exist_ok=True)
             (work / file.path).write_bytes((target / file.path).read_bytes())
-        (work / "memory_attention.onnx").write_bytes(WITH_NODE)
-        (work / "memory_attention.full.onnx").write_bytes(b"full")
         spec = old.graphs["memory_attention"].spec
         graphs = dict(old.graphs)
-        graphs["memory_attention"] = GraphEntry(spec, bundle_file(work, "memory_attention.onnx"))
-        graphs[build.FULL] = GraphEntry(spec, bundle_file(work, "memory_attention.full.onnx"))
+        for form, data in (("whole", WITH_NODE), ("full", b"full")):
+            name = f"memory_attention.{form}"
+            (work / f"{name}.onnx").write_bytes(data)
+            graphs[name] = GraphEntry(spec, bundle_file(work, f"{name}.onnx"))
         fields = {**vars(old), "path": work, "graphs": graphs}
         write_manifest(Bundle(**fields))
     return _Build(Bundle.load(tmp_path / "new"), monkeypatch)
@@ -158,6 +158,7 @@ def test_auto_keeps_the_fastest_form_that_passed(
     ]  # fmt: skip
     record = read_record(job.folder / "memory_attention.engine")
     assert (record.attention, record.splits) == ("plugin", 7)
+    assert record.source == "memory_attention.whole"
     name = "sam2rt::MemoryCrossAttention"
     assert record.kernels == {name: digests()[name]}
     tried = [model for name, model in job.models if name.startswith("memory_attention")]
@@ -191,7 +192,10 @@ def test_auto_without_any_usable_form_names_each(job: _Build) -> None:
 
 @pytest.mark.parametrize(
     ("attention", "words"),
-    [("full", "no graph 'memory_attention.full'"), ("plugin", "bytes that are none")],
+    [
+        ("full", "no graph 'memory_attention.full'.*--engine-forms"),
+        ("plugin", "bytes that are none"),
+    ],
 )
 def test_forms_the_bundle_lacks_are_refused(job: _Build, attention: str, words: str) -> None:
     with pytest.raises(BundleError, match=words):

@@ -132,7 +132,7 @@ def write_engines(bundle: Bundle, **changed: Any) -> Path:
         path = folder / f"{name}.engine"
         path.write_bytes(f"engine:{name}".encode())
         record = EngineRecord(
-            graph=name, size=path.stat().st_size, sha256=file_sha256(path),
+            graph=name, source=name, size=path.stat().st_size, sha256=file_sha256(path),
             onnx=onnx_digest(bundle, name), tensorrt=VERSION, arch=90, gpu="Fake GPU",
             driver=(13, 0), precision=bundle.precision, attention="folded",
             hardware_compatible=False, version_compatible=False, device_memory=1000,
