@@ -110,11 +110,18 @@ def _micro(name: str, family: Family) -> ModelConfig:
     )  # fmt: skip
 
 
+#: the model that ships with the package: trained on synthetic clips, 256 pixels
+_BUILT_IN = ModelConfig(
+    "sam2rt_micro", "2.1", 24, 1, (1, 2, 3, 1), (), window_spec=(8, 4, 16, 8), image_size=256,
+    hidden_dim=64, mem_dim=16, memory_attention_layers=2, memory_attention_ffn=256,
+)  # fmt: skip
+
 MODELS: dict[str, ModelConfig] = {
     config.name: config
     for config in [
         *_family("2.1", "sam2.1"),
         *_family("2.0", "sam2"),
+        _BUILT_IN,
         _micro("micro", "2.1"),
         _micro("micro20", "2.0"),
     ]

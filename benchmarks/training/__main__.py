@@ -1,0 +1,72 @@
+"""``python -m sam2rt.benchmarks.training``: train the built-in model, or fine-tune on a folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import torch
+
+from ...configs.errors import Sam2rtError
+from ...configs.models import model_config
+from ...export.checkpoints import load_checkpoint
+from .batches import FolderSource, synthetic_source
+from .run import Job, Schedule, Trainer, describe, run, save_weights
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--model", default="sam2rt_micro", show_default=True, help="When not fine-tuning.")
+@click.option("--from", "checkpoint", help="Fine-tune this checkpoint (path, name or hub id).")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Videos: JPEGImages/<video>/, Annotations/<video>/; without it synthetic clips.",
+)
+@click.option("--steps", default=12000, show_default=True, type=click.IntRange(1))
+@click.option("--rate", default=1.5e-3, show_default=True, help="Highest learning rate.")
+@click.option("--cool-down", default=1500, show_default=True, help="Steps of falling rate.")
+@click.option("--pictures", default=8, show_default=True, help="Pictures a step.")
+@click.option("--objects", default=3, show_default=True, help="Objects a picture, at most.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--hours", type=float, help="Stop after this long; run again to resume.")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--threads", default=0, help="CPU threads; 0 leaves it to torch.")
+def main(
+    folder: Path, model: str, checkpoint: str | None, data: Path | None, steps: int, rate: float,
+    cool_down: int, pictures: int, objects: int, seed: int, hours: float | None, device: str,
+    threads: int,
+) -> None:  # fmt: skip
+    """Train in FOLDER, resuming what is there; writes weights.safetensors for 'sam2rt export'.
+
+    The rate stays high until --cool-down steps before --steps: to end a run that was stopped,
+    resume it with --steps a little above where it stands.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    start = load_checkpoint(checkpoint) if checkpoint else None
+    config = start.config if start else model_config(model)
+    schedule = Schedule(steps, rate, cool_down=cool_down)
+    if start:
+        # fine-tuning starts where the curriculum ends
+        schedule = replace(schedule, pictures_only=0, longer_from=0, warm_up=min(50, steps))
+    source = FolderSource(data) if data else synthetic_source
+    job = Job(config, schedule, source, seed, pictures, objects)
+    trainer = Trainer(job, device)
+    if start:
+        trainer.load_weights(start.state)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "job.json").write_text(json.dumps(describe(job), indent=1) + "\n")
+    run(trainer, folder, until=hours * 3600 if hours else None, report=click.echo)
+    path = folder / "weights.safetensors"
+    save_weights(trainer, path)
+    click.echo(f"step {trainer.step}: wrote {path}; next: sam2rt export {path} -o BUNDLE")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Sam2rtError as error:
+        raise SystemExit(f"sam2rt: {error}") from None

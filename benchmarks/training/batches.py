@@ -1,0 +1,191 @@
+"""Pictures and masks to learn from: synthetic clips, or a folder of annotated videos.
+
+A worker process draws ahead of the training step. Arrays are numpy; masks are kept at the
+resolution losses are computed at.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ...configs.errors import FrameError
+from ...runtime.pixels import MEAN, STD, video_frame_tensor
+from ..synthetic import Level, make_clip
+
+#: side of the masks losses are computed on, pixels
+MASK_SIDE = 128
+#: an object smaller than this share of the picture is no use as a prompt
+_SMALLEST = 0.0008
+_QUEUE = 4
+
+
+@dataclass(frozen=True)
+class Batch:
+    """V clips of T frames with N objects among them.
+
+    frames [V, T, 3, S, S] float32, normalised; masks [N, T, R, R] float32 in 0..1 (area share);
+    clip [N] int64, the clip of each object. Every object is visible on frame 0.
+    """
+
+    frames: NDArray[np.float32]
+    masks: NDArray[np.float32]
+    clip: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to draw: clips, frames a clip, objects a clip at most, and the mix of levels."""
+
+    clips: int
+    frames: int
+    objects: int
+    levels: tuple[Level, ...]
+    size: int = 256
+
+
+Clip = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+Source = Callable[[np.random.Generator, Plan], Clip]
+
+
+def synthetic_source(rng: np.random.Generator, plan: Plan) -> Clip:
+    """A fresh clip: frames [T, S, S, 3] uint8, labels [T, S, S] uint8."""
+    level = plan.levels[int(rng.integers(len(plan.levels)))]
+    # seeds from 2^32 up: below lie those of evaluation clips
+    seed = int(rng.integers(1 << 32, 1 << 62))
+    clip = make_clip(seed, level, plan.frames, plan.size, stride=float(rng.choice([1, 1, 2, 3])))
+    if plan.frames > 1 and rng.random() < 0.15:
+        # a cut to another scene: every object is absent there
+        cut = int(rng.integers(1, plan.frames))
+        clip.frames[cut] = make_clip(seed + 1, level, 1, plan.size).frames[0]
+        clip.labels[cut] = 0
+    return clip.frames, clip.labels
+
+
+class FolderSource:
+    """Random cuts of the videos below a folder with JPEGImages/<video> and Annotations/<video>.
+
+    Annotations are palette pictures: 0 background, k the k-th object (DAVIS 2017's layout).
+    Raises FrameError when there is no annotated video.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        root = Path(folder)
+        self.videos = [
+            pairs
+            for video in sorted((root / "JPEGImages").glob("*"))
+            if (pairs := self._annotated(root, video.name))
+        ]
+        if not self.videos:
+            raise FrameError(
+                f"{root} holds no annotated video: expected JPEGImages/<video>/*.jpg and "
+                "Annotations/<video>/*.png"
+            )
+
+    @staticmethod
+    def _annotated(root: Path, video: str) -> list[tuple[Path, Path]]:
+        masks = {p.stem: p for p in (root / "Annotations" / video).glob("*.png")}
+        images = sorted((root / "JPEGImages" / video).glob("*.*"))
+        return [(image, masks[image.stem]) for image in images if image.stem in masks]
+
+    def __call__(self, rng: np.random.Generator, plan: Plan) -> Clip:
+        from PIL import Image
+
+        pairs = self.videos[int(rng.integers(len(self.videos)))]
+        step = int(rng.integers(1, 4))
+        start = int(rng.integers(max(1, len(pairs) - step * (plan.frames - 1))))
+        chosen = [pairs[min(start + step * i, len(pairs) - 1)] for i in range(plan.frames)]
+        if rng.random() < 0.5:
+            chosen.reverse()
+        side = (plan.size, plan.size)
+        frames, labels = [], []
+        for image, mask in chosen:
+            frames.append(np.asarray(Image.open(image).convert("RGB").resize(side)))
+            marked = Image.open(mask).resize(side, Image.Resampling.NEAREST)
+            labels.append(np.asarray(marked, np.uint8))
+        clip = np.stack(frames), np.stack(labels)
+        return (clip[0][:, :, ::-1], clip[1][:, :, ::-1]) if rng.random() < 0.5 else clip
+
+
+def make_batch(rng: np.random.Generator, plan: Plan, source: Source) -> Batch:
+    """Draw clips until there are plan.clips with an object visible on their first frame."""
+    frames: list[NDArray[np.float32]] = []
+    masks: list[NDArray[np.float32]] = []
+    owner: list[int] = []
+    while len(frames) < plan.clips:
+        pictures, labels = source(rng, plan)
+        visible = np.bincount(labels[0].ravel(), minlength=2)[1:] / labels[0].size
+        ids = np.flatnonzero(visible > _SMALLEST) + 1
+        if len(ids) == 0:
+            continue
+        for label in rng.permutation(ids)[: plan.objects]:
+            masks.append(np.stack([_reduced(frame == label) for frame in labels]))
+            owner.append(len(frames))
+        frames.append(np.stack([_normalised(f, plan.size) for f in pictures]))
+    return Batch(np.stack(frames), np.stack(masks), np.array(owner, np.int64))
+
+
+def _reduced(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    area = cv2.resize(mask.astype(np.float32), (MASK_SIDE, MASK_SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(area, np.float32)
+
+
+def _normalised(frame: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+    if frame.shape[:2] != (size, size):
+        return np.asarray(video_frame_tensor(frame, size), np.float32)
+    scaled = (frame.astype(np.float32) / 255 - MEAN) / STD
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1), np.float32)
+
+
+class Ahead:
+    """Batches drawn by a process of its own, reproducible: step k's batch depends on seed and k.
+
+    plan_of(step) says what to draw. Use as a context manager.
+    """
+
+    def __init__(
+        self, seed: int, plan_of: Callable[[int], Plan], source: Source, first_step: int
+    ) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._queue: Any = context.Queue(_QUEUE)
+        self._process = context.Process(
+            target=_draw, args=(self._queue, seed, plan_of, source, first_step), daemon=True
+        )
+
+    def __enter__(self) -> Iterator[Batch]:
+        self._process.start()
+        return self._batches()
+
+    def _batches(self) -> Iterator[Batch]:
+        while True:
+            try:
+                yield self._queue.get(timeout=5)
+            except queue.Empty:
+                if not self._process.is_alive():
+                    raise FrameError("the process that draws batches has ended") from None
+
+    def __exit__(self, *error: object) -> None:
+        self._process.terminate()
+        self._process.join()
+
+
+def _draw(
+    out: Any, seed: int, plan_of: Callable[[int], Plan], source: Source, first_step: int
+) -> None:
+    cv2.setNumThreads(1)
+    step = first_step
+    try:
+        while True:
+            rng = np.random.default_rng([seed, step])
+            out.put(make_batch(rng, plan_of(step), source))
+            step += 1
+    except KeyboardInterrupt:
+        return
