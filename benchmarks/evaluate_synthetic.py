@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: clips of one seed
 _CLIPS = 10_000
+#: training draws its clips' seeds from here on
+TRAINING_SEEDS = 1 << 32
 #: an object is prompted once it shows this share of the picture: a sliver cannot be clicked
 START_AREA = 0.0025
 
@@ -80,15 +82,11 @@ def synthetic_dataset(level: Level, seed: int, clips: int, frames: int) -> Datas
 
     if level not in LEVELS:
         raise InputError(f"unknown level '{level}': expected one of {', '.join(LEVELS)}")
-    if seed < 0 or not 1 <= clips <= _CLIPS or frames < 3:
+    if not 0 <= seed < TRAINING_SEEDS // _CLIPS or not 1 <= clips <= _CLIPS or frames < 3:
         raise InputError(
-            f"seed {seed}, {clips} clips, {frames} frames: expected a seed of at least 0, 1 to "
-            f"{_CLIPS} clips, at least 3 frames (the first and last are not judged)"
+            f"seed {seed}, {clips} clips, {frames} frames: expected a seed from 0 to "
+            f"{TRAINING_SEEDS // _CLIPS - 1}, 1 to {_CLIPS} clips, at least 3 frames (the first "
+            "and last are not judged)"
         )
-    first = HELD_OUT + seed * _CLIPS
-    videos = tuple(SyntheticVideo(first + i, level, frames) for i in range(clips))
+    videos = tuple(SyntheticVideo(seed * _CLIPS + i, level, frames) for i in range(clips))
     return Dataset(f"synthetic {level}", RULES["synthetic"], videos)
-
-
-#: seeds from here on are never trained on
-HELD_OUT = 2_000_000_000

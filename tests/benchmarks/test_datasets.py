@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sam2rt.benchmarks.datasets import open_dataset, read_labels
-from sam2rt.benchmarks.evaluate_synthetic import START_AREA, synthetic_dataset
+from sam2rt.benchmarks.evaluate_synthetic import START_AREA, TRAINING_SEEDS, synthetic_dataset
 from sam2rt.benchmarks.metrics import RULES
 from sam2rt.configs.errors import InputError
 
@@ -219,6 +219,12 @@ def test_synthetic_objects_are_annotated_from_their_first_good_view_on() -> None
         assert video.truth(0).void is None
 
 
+def test_evaluation_draws_no_clip_of_the_training() -> None:
+    seeds = [v.seed for s in (0, 1, 429_495) for v in synthetic_dataset("hard", s, 3, 9).videos]
+    assert seeds == [0, 1, 2, 10_000, 10_001, 10_002, *range(4_294_950_000, 4_294_950_003)]
+    assert max(seeds) < TRAINING_SEEDS
+
+
 def test_synthetic_clips_differ_by_seed_and_travel_as_arguments() -> None:
     first, other = (synthetic_dataset("plain", seed, 1, 3).videos[0] for seed in (0, 1))
     assert (first.clip.frames != other.clip.frames).any()
@@ -229,7 +235,9 @@ def test_synthetic_clips_differ_by_seed_and_travel_as_arguments() -> None:
     assert again.spans == first.spans
 
 
-@pytest.mark.parametrize("numbers", [(-1, 1, 9), (0, 0, 9), (0, 10_001, 9), (0, 1, 2)])
+@pytest.mark.parametrize(
+    "numbers", [(-1, 1, 9), (429_496, 1, 9), (0, 0, 9), (0, 10_001, 9), (0, 1, 2)]
+)
 def test_synthetic_numbers_that_make_no_clip(numbers: tuple[int, int, int]) -> None:
     with pytest.raises(InputError, match="at least 3 frames"):
         synthetic_dataset("plain", *numbers)
