@@ -102,7 +102,7 @@ def _check(query: Array, key: Array, value: Array, cos: Array, sin: Array) -> No
     )
     if not fits:
         raise InputError(
-            f"{NAME}: expected query [N or 1,T,C], key [N,L,C], value [N,L,c], cos and sin [T,C/2], "
+            f"{NAME}: expected query [N or 1,T,C], key [N,L,C], value [N,L,c], cos, sin [T,C/2], "
             f"got {query.shape}, {key.shape}, {value.shape}, {cos.shape}, {sin.shape}"
         )
 

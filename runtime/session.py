@@ -77,9 +77,7 @@ def check_inputs(spec: GraphSpec, inputs: Mapping[str, Array]) -> dict[str, Arra
     """
     expected = {t.name for t in spec.inputs}
     if set(inputs) != expected:
-        raise InputError(
-            f"graph {spec.name} takes {sorted(expected)}, got {sorted(inputs)}"
-        )
+        raise InputError(f"graph {spec.name} takes {sorted(expected)}, got {sorted(inputs)}")
     sizes: dict[str, int] = {}
     checked: dict[str, Array] = {}
     for tensor in spec.inputs:
@@ -93,7 +91,9 @@ def check_inputs(spec: GraphSpec, inputs: Mapping[str, Array]) -> dict[str, Arra
                 f"{spec.name}.{tensor.name}: expected {tensor.dtype} {list(tensor.shape)} "
                 f"with {sizes}, got {array.dtype} {list(array.shape)}"
             )
-        checked[tensor.name] = np.ascontiguousarray(array)
+        # a tensor on a GPU is contiguous, and numpy would download it
+        on_gpu = hasattr(array, "__cuda_array_interface__")
+        checked[tensor.name] = array if on_gpu else np.ascontiguousarray(array)
     batch = sizes.get("N", 1)
     for symbol in ("I", "G"):
         if sizes.get(symbol, 1) not in (1, batch):

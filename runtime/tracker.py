@@ -122,7 +122,7 @@ class Tracker:
         if memory is None:
             embed = features.prompt_embed
         else:
-            embed = self._attend(features, [memory], SlotBuffer(self.config), num_frames)
+            embed = self._attend(features, [memory], self._slot_buffer(), num_frames)
         coords, labels = _with_padding(points.coords, points.labels)
         mask_input = None
         if previous is not None and previous.mask_logits is not None:
@@ -180,7 +180,7 @@ class Tracker:
         slots: dict[tuple[int, ...], SlotBuffer] = {}
         for group in self._groups(selections):
             members = tuple(objects[i].key for i in group)
-            slots[members] = self._slots.get(members) or SlotBuffer(self.config)
+            slots[members] = self._slots.get(members) or self._slot_buffer()
             chosen = [selections[i] for i in group]
             outputs = self._track_group(features, chosen, slots[members], num_frames)
             results.update(zip(group, outputs, strict=True))
@@ -194,6 +194,11 @@ class Tracker:
         score = np.array([[output.object_score]], np.float32)
         memory = self._encode_memory(features, output.mask_logits[None], score, binarize=True)
         output.memory = store_memory(memory[0], self.options.memory_dtype)
+
+    def _slot_buffer(self) -> SlotBuffer:
+        # a session may keep memories where its graphs run
+        make = getattr(self.session, "slot_buffer", None)
+        return SlotBuffer(self.config) if make is None else make()
 
     def _groups(self, selections: Sequence[Selection]) -> list[list[int]]:
         by_size: dict[tuple[int, int], list[int]] = {}

@@ -1,4 +1,4 @@
-"""The native TensorRT backend: engines of a bundle on one GPU, numpy in and out.
+"""The native TensorRT backend: engines of a bundle on one GPU, numpy or GPU arrays in and out.
 
 Engines are shared; each thread has its own stream, execution contexts and buffers, since a
 tracker belongs to one thread. All device memory is taken when a graph is first used by a
@@ -8,7 +8,6 @@ thread. A fixed shape runs once as usual and is then replayed as one CUDA graph.
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +23,12 @@ from . import cuda
 from .build_engine import Messages, make_logger, tensorrt_module
 from .build_profiles import choose_profile, is_fixed
 from .engine_sidecar import ENGINES, EngineRecord, Machine, check_engine, engine_path
+from .gpu_arrays import is_device_array
+from .gpu_tensor import DeviceSlotBuffer, DeviceTensor, Pool, on_device
 from .session import Array, check_inputs
 
-#: outputs large enough to be worth keeping on the device for the next graph
-_KEPT = ("image_encoder", "memory_attention")
+#: graphs whose outputs the next graph takes: they stay on the device
+_KEPT = ("image_encoder", "memory_attention", "memory_encoder")
 
 
 def current_machine(trt: ModuleType, index: int = 0) -> Machine:
@@ -42,10 +43,21 @@ class TensorRTSession:
     `device` is "cuda" or "cuda:1" ... Entering opens all engines; without entering, each opens
     when it is first run. Whatever does not fit this machine is refused before TensorRT sees it
     (SessionError, BundleError). `engines` names another folder of engines than this machine's.
+    `stream` is the caller's CUDA stream as a handle; then one thread may use the session.
+
+    Embeddings and memories come as tensors that stay on the GPU until numpy asks for them.
+    Inputs may be arrays on the GPU (``__cuda_array_interface__``, DLPack).
     """
 
-    def __init__(self, bundle: Bundle, device: str = "cuda", engines: str | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: str = "cuda",
+        engines: str | None = None,
+        stream: int | None = None,
+    ) -> None:
         self.bundle = bundle
+        self.stream = stream
         self._index = device_index(device)
         self._folder = engines
         self._trt = tensorrt_module()
@@ -61,8 +73,17 @@ class TensorRTSession:
         if graph not in self.bundle.graphs:
             known = ", ".join(self.bundle.graphs)
             raise InputError(f"unknown graph '{graph}': expected one of {known}")
-        checked = check_inputs(self.bundle.graphs[graph].spec, inputs)
-        return self._worker().run(graph, checked)
+        worker = self._worker()
+        given = {
+            name: on_device(array, worker.stream) if is_device_array(array) else array
+            for name, array in inputs.items()
+        }
+        return worker.run(graph, check_inputs(self.bundle.graphs[graph].spec, given))
+
+    def slot_buffer(self) -> DeviceSlotBuffer:
+        """A ring of memories on the device, for a tracker of this thread."""
+        worker = self._worker()
+        return DeviceSlotBuffer(self.bundle.model, worker.pool, worker.stream)
 
     def close(self) -> None:
         """Free contexts, memory and engines; a later run opens them again."""
@@ -130,8 +151,12 @@ class TensorRTSession:
     def _worker(self) -> _Worker:
         worker: _Worker | None = getattr(self._threads, "worker", None)
         if worker is None:
-            worker = self._threads.worker = _Worker(self)
             with self._lock:
+                if self.stream is not None and self._workers:
+                    raise SessionError(
+                        "a session on the caller's stream belongs to one thread: open another"
+                    )
+                worker = self._threads.worker = _Worker(self)
                 self._workers.append(worker)
         return worker
 
@@ -153,50 +178,31 @@ class _Worker:
         self._session = session
         self._stream: cuda.Stream | None = None
         self._runners: dict[str, _Runner] = {}
-        self._resident = _Resident()
+        self.pool = Pool()
+
+    @property
+    def stream(self) -> cuda.Stream:
+        if self._stream is None:
+            # the device first: a stream needs one
+            self._session.engine(next(iter(self._session.bundle.graphs)))
+            self._stream = cuda.Stream(self._session.stream)
+        return self._stream
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         runner = self._runners.get(graph)
         if runner is None:
             engine, record = self._session.engine(graph)
-            self._stream = self._stream or cuda.Stream()
             spec = self._session.bundle.graphs[graph].spec
-            runner = self._runners[graph] = _Runner(engine, record, spec, self._stream)
-        outputs = runner.run(inputs, self._resident)
-        if graph in _KEPT:
-            for name, array in outputs.items():
-                array.flags.writeable = False
-                self._resident.keep(array, runner, name)
-        return outputs
+            runner = self._runners[graph] = _Runner(engine, record, spec, self.stream)
+        return runner.run(inputs, self.pool if graph in _KEPT else None)
 
     def close(self) -> None:
         for runner in self._runners.values():
             runner.close()
         self._runners.clear()
+        self.pool.close()
         if self._stream is not None:
             self._stream.close()
-
-
-class _Resident:
-    """Which host arrays still lie on the device, so that the next graph need not upload them.
-
-    Only read-only outputs are kept: the host copy cannot have changed.
-    """
-
-    def __init__(self) -> None:
-        self._kept: dict[int, tuple[weakref.ref[Array], _Runner, str, int]] = {}
-
-    def keep(self, array: Array, runner: _Runner, name: str) -> None:
-        key = id(array)
-        gone = weakref.ref(array, lambda _: self._kept.pop(key, None) and None)
-        self._kept[key] = (gone, runner, name, runner.generation)
-
-    def pointer(self, array: Array) -> int | None:
-        kept = self._kept.get(id(array))
-        if kept is None or kept[0]() is not array:
-            return None
-        _, runner, name, generation = kept
-        return runner.outputs[name].device.pointer if runner.generation == generation else None
 
 
 @dataclass
@@ -222,7 +228,6 @@ class _Runner:
     def __init__(
         self, engine: Any, record: EngineRecord, spec: GraphSpec, stream: cuda.Stream
     ) -> None:
-        self.generation = 0
         self._engine, self._record, self._spec, self._stream = engine, record, spec, stream
         self._contexts: dict[int, Any] = {}
         self._graphs: dict[int, cuda.Graph] = {}
@@ -237,22 +242,29 @@ class _Runner:
         self.inputs = {t.name: _port(t, sizes[t.name]) for t in spec.inputs}
         self.outputs = {t.name: _port(t, sizes[t.name]) for t in spec.outputs}
 
-    def run(self, inputs: Mapping[str, Array], resident: _Resident) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Any], pool: Pool | None) -> dict[str, Any]:
+        """Outputs as host arrays, or as device tensors in memory of `pool`."""
         shapes = {name: array.shape for name, array in inputs.items()}
         index = choose_profile(self._record.profiles, shapes, self._spec.name)
-        outputs = self._output_shapes(shapes)
-        self.generation += 1
-        staged = [self._stage(name, array, resident) for name, array in inputs.items()]
-        for target, source, nbytes in staged:
-            cuda.copy(target, source, nbytes, self._stream)
+        for name, array in inputs.items():
+            self._bring(name, array)
         self._enqueue(index, shapes)
-        for name, shape in outputs.items():
-            port = self.outputs[name]
-            nbytes = port.view(shape).nbytes
-            address = port.host.array.ctypes.data
-            cuda.copy(address, port.device.pointer, nbytes, self._stream)
+        results = {
+            name: self._take(self.outputs[name], shape, pool)
+            for name, shape in self._output_shapes(shapes).items()
+        }
         self._stream.synchronize()
-        return {name: self.outputs[name].view(shape).copy() for name, shape in outputs.items()}
+        return {n: r.copy() if isinstance(r, np.ndarray) else r for n, r in results.items()}
+
+    def _take(self, port: _Port, shape: tuple[int, ...], pool: Pool | None) -> Any:
+        """Enqueue the copy of an output to where it goes."""
+        if pool is not None:
+            made = DeviceTensor.pooled(pool, shape, port.spec.dtype, self._stream)
+            cuda.copy(made.pointer, port.device.pointer, made.nbytes, self._stream)
+            return made
+        host = port.view(shape)
+        cuda.copy(host.ctypes.data, port.device.pointer, host.nbytes, self._stream)
+        return host
 
     def close(self) -> None:
         for graph in self._graphs.values():
@@ -282,13 +294,15 @@ class _Runner:
             for t in self._spec.outputs
         }
 
-    def _stage(self, name: str, array: Array, resident: _Resident) -> tuple[int, int, int]:
-        """(device address, source address, bytes) of the copy that brings an input in."""
+    def _bring(self, name: str, array: Any) -> None:
+        """Enqueue the copy of an input into its fixed place, which a CUDA graph needs."""
         port = self.inputs[name]
-        if (source := resident.pointer(array)) is not None:
-            return port.device.pointer, source, array.nbytes
-        port.view(array.shape)[...] = array
-        return port.device.pointer, port.host.array.ctypes.data, array.nbytes
+        if isinstance(array, DeviceTensor):
+            source = array.pointer
+        else:
+            port.view(array.shape)[...] = array
+            source = port.host.array.ctypes.data
+        cuda.copy(port.device.pointer, source, array.nbytes, self._stream)
 
     def _enqueue(self, index: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
         if index in self._graphs:

@@ -15,6 +15,9 @@ from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import BundleError, InputError, SessionError
 from sam2rt.configs.graphs import GraphSpec
 from sam2rt.runtime import cuda, trt
+from sam2rt.runtime.gpu_tensor import DeviceTensor
+from sam2rt.runtime.session import check_inputs
+from sam2rt.runtime.stream import StreamTracker
 
 pytest.importorskip("cuda.bindings.runtime")
 
@@ -98,32 +101,127 @@ def test_results_do_not_change_when_the_next_frame_runs(bundle: Bundle, gpu: Fak
         _same(first, kept)
 
 
-def test_embeddings_stay_on_the_device_until_the_next_frame(
-    bundle: Bundle, gpu: FakeCuda, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    uploads: list[int] = []
-    copied = cuda.copy
-
-    def copy(destination: int, source: int, nbytes: int, stream: cuda.Stream) -> None:
-        uploads.append(source)
-        copied(destination, source, nbytes, stream)
-
-    monkeypatch.setattr(cuda, "copy", copy)
+def test_embeddings_stay_on_the_device(bundle: Bundle, gpu: FakeCuda) -> None:
     encoder, memory = (bundle.graphs[n].spec for n in ("image_encoder", "memory_encoder"))
     with trt.TensorRTSession(bundle) as session:
-        old = session.run("image_encoder", _inputs(encoder, 1))["image_embed"]
-        inputs = {**_inputs(memory), "image_embed": old}
-        resident = session._worker()._runners["image_encoder"].outputs["image_embed"]
-        uploads.clear()
-        _same(session.run("memory_encoder", inputs), compute(memory, inputs))
-        assert resident.device.pointer in uploads
+        images = _inputs(encoder, 1)
+        expected = compute(encoder, images)["image_embed"]
+        embed = session.run("image_encoder", images)["image_embed"]
+        assert isinstance(embed, DeviceTensor)
+        inputs = _inputs(memory)
+        uploads = gpu.calls.count("cudaMemcpyAsync")
+        found = session.run("memory_encoder", {**inputs, "image_embed": embed})
+        _same(found, compute(memory, {**inputs, "image_embed": expected}))
+        # four inputs in, one output aside, and the download that the comparison asked for
+        assert gpu.calls.count("cudaMemcpyAsync") - uploads == 6
+        # another frame does not change what is still looked at
         session.run("image_encoder", _inputs(encoder, 2))
-        uploads.clear()
-        # the device holds the next frame now: the host's copy is uploaded again
-        _same(session.run("memory_encoder", inputs), compute(memory, inputs))
-        assert resident.device.pointer not in uploads
+        np.testing.assert_array_equal(np.asarray(embed), expected)
         with pytest.raises(ValueError, match="read-only"):
-            old += 1
+            np.asarray(embed)[...] = 0
+
+
+def test_device_memory_comes_back_when_nobody_looks(bundle: Bundle, gpu: FakeCuda) -> None:
+    encoder = bundle.graphs["image_encoder"].spec
+    with trt.TensorRTSession(bundle) as session:
+        for seed in range(3):
+            session.run("image_encoder", _inputs(encoder, seed))
+        taken = len(gpu.allocated)
+        for seed in range(10):
+            session.run("image_encoder", _inputs(encoder, seed))
+        assert len(gpu.allocated) == taken
+
+
+def test_arrays_of_other_libraries_are_taken_from_the_gpu(bundle: Bundle, gpu: FakeCuda) -> None:
+    spec = bundle.graphs["image_encoder"].spec
+    inputs = _inputs(spec)
+    image = inputs["image"]
+
+    class Foreign:
+        __cuda_array_interface__ = {  # noqa: RUF012
+            "version": 3, "shape": image.shape, "typestr": "<f4", "strides": None,
+            "data": (image.ctypes.data, False), "stream": 4242,
+        }  # fmt: skip
+
+    with trt.TensorRTSession(bundle) as session:
+        found = session.run("image_encoder", {"image": Foreign()})
+        _same(found, compute(spec, inputs))
+        # our stream waits for the one the frame was made on
+        assert "cudaStreamWaitEvent" in gpu.calls
+        given = found["prompt_embed"].__cuda_array_interface__
+        assert (given["shape"], given["typestr"]) == ((1, 64, 16, 16), "<f4")
+        assert found["prompt_embed"].__dlpack_device__() == (2, 0)
+
+
+def test_the_callers_stream_is_used_by_one_thread_and_left_alone(
+    bundle: Bundle, gpu: FakeCuda
+) -> None:
+    spec = bundle.graphs["memory_encoder"].spec
+    errors: list[Exception] = []
+
+    def other() -> None:
+        try:
+            session.run("memory_encoder", _inputs(spec))
+        except SessionError as error:
+            errors.append(error)
+
+    with trt.TensorRTSession(bundle, stream=777) as session:
+        for seed in range(3):
+            _same(session.run("memory_encoder", _inputs(spec, seed)),
+                  compute(spec, _inputs(spec, seed)))  # fmt: skip
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert "belongs to one thread" in str(errors[0])
+    assert "cudaStreamCreateWithFlags" not in gpu.calls
+    assert "cudaStreamDestroy" not in gpu.calls
+
+
+class _HostSession:
+    """The same arithmetic with host arrays throughout, as the CPU backend has it."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+
+    def run(self, graph: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        spec = self.bundle.graphs[graph].spec
+        return compute(spec, check_inputs(spec, inputs))
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> _HostSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_tracking_with_the_ring_on_the_device_gives_the_same_bits(
+    bundle: Bundle, gpu: FakeCuda, dtype: str | None
+) -> None:
+    """Twelve frames, a second object from the fourth on: growing, grouping and the full ring."""
+    stream = np.random.default_rng(0)
+    frames = stream.integers(0, 256, (12, 48, 64, 3), dtype=np.uint8)
+
+    def track(session: object) -> list[np.ndarray]:
+        results = []
+        options = {"memory_dtype": dtype, "fill_hole_area": 0}
+        with StreamTracker(bundle, session=session, **options) as tracker:
+            tracker.add_points(obj_id=1, points=[[10, 10]], labels=[1])
+            for index, frame in enumerate(frames):
+                if index == 3:
+                    tracker.add_points(obj_id=2, points=[[30, 20]], labels=[1])
+                results.append(tracker.step(frame).logits)
+        return results
+
+    expected = track(_HostSession(bundle))
+    with trt.TensorRTSession(bundle) as session:
+        found = track(session)
+    assert [a.shape for a in found] == [a.shape for a in expected]
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_each_thread_has_its_own_contexts_and_buffers(bundle: Bundle, gpu: FakeCuda) -> None:
@@ -195,6 +293,9 @@ from pathlib import Path
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import Sam2rtError
 from sam2rt.runtime import cuda, trt
+from sam2rt.runtime.gpu_tensor import DeviceTensor
+from sam2rt.runtime.session import check_inputs
+from sam2rt.runtime.stream import StreamTracker
 from cuda.bindings import runtime as real
 from fake_cuda import FakeCuda
 from fake_tensorrt import FakeTensorRT, write_engines
