@@ -1,4 +1,4 @@
-"""The ONNX Runtime session, on a bundle of two toy graphs that know their own answer."""
+"""The ONNX Runtime session, on a bundle of toy graphs that know their own answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from sam2rt import Bundle, BundleError, InputError, MissingExtraError, SessionError
 from sam2rt.configs.bundle import GraphEntry, bundle_file
-from sam2rt.configs.graphs import GraphSpec, TensorSpec
+from sam2rt.configs.graphs import GraphSpec, TensorSpec, graph_specs
 from sam2rt.configs.models import model_config
 from sam2rt.runtime.ort import PROVIDERS, OnnxRuntimeSession
 from sam2rt.runtime.session import open_session
@@ -23,22 +23,29 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 F32 = np.float32
 
-SPECS = {
-    "affine": GraphSpec(
-        "affine",
-        (TensorSpec("x", "float32", ("N", 3)), TensorSpec("flip", "bool", (1,))),
-        (TensorSpec("y", "float32", ("N", 3)), TensorSpec("total", "float32", ("N",))),
-    ),
-    "double": GraphSpec(
-        "double",
+AFFINE, DOUBLE = "image_encoder", "mask_decoder"
+
+
+def _double(name: str) -> GraphSpec:
+    return GraphSpec(
+        name,
         (TensorSpec("codes", "int32", ("N", "P")),),
         (TensorSpec("twice", "int32", ("N", "P")),),
-    ),
+    )
+
+
+#: the names of a bundle's five graphs, with contracts of our own
+SPECS = {name: _double(name) for name in graph_specs(model_config("micro"))} | {
+    AFFINE: GraphSpec(
+        AFFINE,
+        (TensorSpec("x", "float32", ("N", 3)), TensorSpec("flip", "bool", (1,))),
+        (TensorSpec("y", "float32", ("N", 3)), TensorSpec("total", "float32", ("N",))),
+    )
 }
 
 
 def _model(spec: GraphSpec) -> Any:
-    """affine: y = 2x + 1, or its negative; total = sum of y over a row. double: 2 * codes."""
+    """AFFINE: y = 2x + 1, or its negative; total = sum of y over a row. Others: 2 * codes."""
     helper = onnx.helper
     kinds = {"float32": 1, "int32": 6, "bool": 9}
 
@@ -57,7 +64,7 @@ def _model(spec: GraphSpec) -> Any:
         helper.make_node("Where", ["flip", "minus", "z"], ["y"]),
         helper.make_node("ReduceSum", ["y", "axis"], ["total"], keepdims=0),
     ]
-    if spec.name == "double":
+    if spec.name != AFFINE:
         constants, nodes = [], [helper.make_node("Add", ["codes", "codes"], ["twice"])]
     graph = helper.make_graph(nodes, spec.name, infos(spec.inputs), infos(spec.outputs), constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
@@ -84,28 +91,28 @@ def _affine(n: int, flip: bool = False) -> dict[str, Any]:
 def test_runs_graphs_by_name(bundle: Bundle, threads: int | None) -> None:
     with open_session(bundle, "onnxruntime", "cpu", threads) as session:
         for n, flip in ((1, False), (4, True), (0, False)):
-            out = session.run("affine", _affine(n, flip))
+            out = session.run(AFFINE, _affine(n, flip))
             expected = (2 * _affine(n)["x"] + 1) * (-1 if flip else 1)
             assert list(out) == ["y", "total"]
             np.testing.assert_array_equal(out["y"], expected)
             np.testing.assert_array_equal(out["total"], expected.sum(1))
         codes = np.array([[1, -1]], np.int32)
-        np.testing.assert_array_equal(session.run("double", {"codes": codes})["twice"], 2 * codes)
+        np.testing.assert_array_equal(session.run(DOUBLE, {"codes": codes})["twice"], 2 * codes)
 
 
 def test_any_memory_layout_is_taken(bundle: Bundle) -> None:
     session = OnnxRuntimeSession(bundle)
     x = np.arange(24, dtype=F32).reshape(6, 4).T[::2, ::2]
     assert not x.flags.c_contiguous
-    out = session.run("affine", {"x": x, "flip": np.array([False])})
+    out = session.run(AFFINE, {"x": x, "flip": np.array([False])})
     np.testing.assert_array_equal(out["y"], 2 * x + 1)
 
 
 def test_constructing_opens_nothing_and_running_opens_one_graph(bundle: Bundle) -> None:
-    (bundle.path / "double.onnx").write_bytes(b"never read")
+    (bundle.path / f"{DOUBLE}.onnx").write_bytes(b"never read")
     session = OnnxRuntimeSession(bundle)
-    assert session.run("affine", _affine(1))["total"].tolist() == [9.0]
-    with pytest.raises(SessionError, match=r"double\.onnx"):
+    assert session.run(AFFINE, _affine(1))["total"].tolist() == [9.0]
+    with pytest.raises(SessionError, match=r"mask_decoder\.onnx"):
         session.__enter__()
     assert session._graphs == {}
 
@@ -114,7 +121,7 @@ def test_it_opens_again_after_closing(bundle: Bundle) -> None:
     session = OnnxRuntimeSession(bundle)
     for _ in range(2):
         with session:
-            assert session.run("affine", _affine(1))["total"].tolist() == [9.0]
+            assert session.run(AFFINE, _affine(1))["total"].tolist() == [9.0]
         assert session._graphs == {}
 
 
@@ -124,7 +131,7 @@ def test_one_session_serves_many_threads(bundle: Bundle) -> None:
 
     def work(n: int) -> None:
         for _ in range(20):
-            totals[n] = session.run("affine", _affine(n))["total"].tolist()
+            totals[n] = session.run(AFFINE, _affine(n))["total"].tolist()
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(1, 9)]
     for thread in threads:
@@ -138,10 +145,10 @@ def test_one_session_serves_many_threads(bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     ("graph", "change", "message"),
     [
-        ("affine", {"flip": None}, "graph affine takes"),
-        ("affine", {"x": np.zeros((2, 4), F32)}, r"affine.x: expected float32 \['N', 3\]"),
-        ("affine", {"x": np.zeros((2, 3))}, r"affine.x: .* got float64 \[2, 3\]"),
-        ("encoder", {}, "unknown graph 'encoder': expected one of affine, double"),
+        (AFFINE, {"flip": None}, "graph image_encoder takes"),
+        (AFFINE, {"x": np.zeros((2, 4), F32)}, r"image_encoder.x: expected float32 \['N', 3\]"),
+        (AFFINE, {"x": np.zeros((2, 3))}, r"image_encoder.x: .* got float64 \[2, 3\]"),
+        ("encoder", {}, "unknown graph 'encoder': expected one of image_encoder, "),
     ],
 )
 def test_inputs_that_break_the_contract(
@@ -151,21 +158,21 @@ def test_inputs_that_break_the_contract(
     session = OnnxRuntimeSession(bundle)
     with pytest.raises(InputError, match=message):
         session.run(graph, inputs)
-    assert session.run("affine", _affine(1))["total"].tolist() == [9.0]
+    assert session.run(AFFINE, _affine(1))["total"].tolist() == [9.0]
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda p: p.write_bytes(p.read_bytes()[:40]), r"cannot open graph .*affine\.onnx"),
-        (lambda p: p.write_bytes(b"\x00" * 64), r"cannot open graph .*affine\.onnx"),
-        (lambda p: p.unlink(), r"affine\.onnx .*\(it is missing\)"),
+        (lambda p: p.write_bytes(p.read_bytes()[:40]), r"cannot open graph .*image_encoder\.onnx"),
+        (lambda p: p.write_bytes(b"\x00" * 64), r"cannot open graph .*image_encoder\.onnx"),
+        (lambda p: p.unlink(), r"image_encoder\.onnx .*\(it is missing\)"),
     ],
 )
 def test_graphs_that_cannot_be_opened(bundle: Bundle, damage: Any, message: str) -> None:
-    damage(bundle.path / "affine.onnx")
+    damage(bundle.path / f"{AFFINE}.onnx")
     with pytest.raises(SessionError, match=message) as caught:
-        OnnxRuntimeSession(bundle).run("affine", _affine(1))
+        OnnxRuntimeSession(bundle).run(AFFINE, _affine(1))
     assert "\n" not in str(caught.value)
     assert "make the bundle again" in str(caught.value)
 
@@ -178,12 +185,12 @@ def test_a_graph_the_manifest_does_not_hold(bundle: Bundle) -> None:
 def test_a_failing_run_is_one_line(bundle: Bundle) -> None:
     """A contract looser than the graph lets a shape through that only the backend refuses."""
     loose = dataclasses.replace(
-        SPECS["affine"], inputs=(TensorSpec("x", "float32", ("N", "P")), SPECS["affine"].inputs[1])
+        SPECS[AFFINE], inputs=(TensorSpec("x", "float32", ("N", "P")), SPECS[AFFINE].inputs[1])
     )
-    entry = dataclasses.replace(bundle.graphs["affine"], spec=loose)
-    session = OnnxRuntimeSession(dataclasses.replace(bundle, graphs={"affine": entry}))
-    with pytest.raises(SessionError, match=r"graph affine failed on cpu \(") as caught:
-        session.run("affine", {"x": np.zeros((2, 5), F32), "flip": np.array([True])})
+    entry = dataclasses.replace(bundle.graphs[AFFINE], spec=loose)
+    session = OnnxRuntimeSession(dataclasses.replace(bundle, graphs={AFFINE: entry}))
+    with pytest.raises(SessionError, match=r"graph image_encoder failed on cpu \(") as caught:
+        session.run(AFFINE, {"x": np.zeros((2, 5), F32), "flip": np.array([True])})
     assert "\n" not in str(caught.value)
 
 
@@ -195,7 +202,7 @@ def test_a_provider_that_is_not_built_in_is_no_fallback(bundle: Bundle, device: 
     if provider in onnxruntime.get_available_providers():
         pytest.skip(f"this onnxruntime has {provider}")
     with pytest.raises(SessionError, match=rf"needs {provider}.*sam2rt\[gpu\]"):
-        OnnxRuntimeSession(bundle, device).run("affine", _affine(1))
+        OnnxRuntimeSession(bundle, device).run(AFFINE, _affine(1))
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
@@ -209,7 +216,7 @@ def test_a_provider_that_does_not_become_active_is_no_fallback(
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS[device]))
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
     with pytest.raises(SessionError, match=rf"instead of {PROVIDERS[device][0]}.*sam2rt doctor"):
-        OnnxRuntimeSession(bundle, device).run("affine", _affine(1))
+        OnnxRuntimeSession(bundle, device).run(AFFINE, _affine(1))
 
 
 @pytest.mark.parametrize(
@@ -242,4 +249,4 @@ def test_an_onnxruntime_that_does_not_load(bundle: Bundle, monkeypatch: Any) -> 
 
     monkeypatch.setattr(importlib, "import_module", broken)
     with pytest.raises(SessionError, match=r"installed but does not load \(onnxruntime: libonnx"):
-        OnnxRuntimeSession(bundle).run("affine", _affine(1))
+        OnnxRuntimeSession(bundle).run(AFFINE, _affine(1))

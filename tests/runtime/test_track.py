@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -227,3 +228,30 @@ def test_frames_of_another_size_are_an_error(micro_session: Session, tmp_path: P
     with pytest.raises(FrameError, match="frame 2 is 32 x 48, the first is 64 x 48"):
         _track(micro_session, tmp_path, tmp_path / "out", [Prompt(1, 0, [(5, 5, 1)])])
     assert not (tmp_path / "out").exists()
+
+
+def test_few_frames_are_held_whatever_the_length(micro_session: Session, tmp_path: Path) -> None:
+    """The source makes a frame when asked; at any time only a handful may be alive."""
+    alive = most = 0
+
+    class Lazy:
+        def __len__(self) -> int:
+            return 120
+
+        def __getitem__(self, index: int) -> Any:
+            nonlocal alive, most
+            frame = np.full((48, 64, 3), index, np.uint8)
+            alive += 1
+            most = max(most, alive)
+            weakref.finalize(frame, gone)
+            return frame
+
+    def gone() -> None:
+        nonlocal alive
+        alive -= 1
+
+    prompts = [Prompt(1, 119, [(5, 5, 1)])]
+    _track(micro_session, Lazy(), tmp_path / "out", prompts, write_masks=False)
+    assert len(_frames(tmp_path / "out")) == 120
+    # two decoded ahead, one more being decoded, one in work, one just handed over
+    assert most <= 6
