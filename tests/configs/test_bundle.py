@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from sam2rt.configs.bundle import Bundle, TensorSpec, file_sha256, write_manifest
 from sam2rt.configs.errors import BundleError
 from sam2rt.configs.graphs import graph_specs

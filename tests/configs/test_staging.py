@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fake_bundle import write_bundle
+
 from sam2rt.configs.bundle import Bundle, staged_folder
 from sam2rt.configs.errors import BundleError
 from sam2rt.configs.staging import replaced_folder

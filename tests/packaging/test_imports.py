@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sam2rt.configs.bundle import Bundle
+
 ROOT = Path(__file__).resolve().parents[2]
 _LOADED = "import sys, json; print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
 
@@ -54,6 +56,32 @@ def test_importing_has_no_side_effects(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+_USE_EVERYTHING = """
+import numpy as np
+import sam2rt
+bundle = sam2rt.Bundle.load({path!r})
+frame = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+with sam2rt.ImagePredictor(bundle, threads=1) as image:
+    image.set_image(frame)
+    masks, ious, low = image.predict([[30, 20]], [1])
+assert masks.shape == (3, 40, 60), masks.shape
+with sam2rt.VideoPredictor(bundle, threads=1) as video:
+    state = video.init_state([frame] * 3)
+    video.add_new_points_or_box(state, 0, 1, points=[[30, 20]], labels=[1])
+    assert len(list(video.propagate_in_video(state))) == 3
+with sam2rt.StreamTracker(bundle, threads=1) as tracker:
+    tracker.add_points(1, [[30, 20]], [1])
+    assert tracker.step(frame).masks.shape == (1, 40, 60)
+"""
+
+
+def test_running_a_bundle_loads_neither_torch_nor_onnx(bundle: Bundle, tmp_path: Path) -> None:
+    code = _USE_EVERYTHING.format(path=str(bundle.path))
+    loaded = _loaded_after(f"exec({code!r})", tmp_path)
+    assert "onnxruntime" in loaded
+    assert not {"torch", "onnx", "onnxscript", "transformers", "safetensors"} & loaded
+
+
 def test_unknown_public_name_is_an_attribute_error() -> None:
     import sam2rt
 
@@ -69,8 +97,9 @@ def test_the_tests_use_the_installed_package_alone() -> None:
     again = [
         name
         for name, module in list(sys.modules.items())
-        if not name.partition(".")[0] == "sam2rt"
+        if name.partition(".")[0] != "sam2rt"
         and (file := getattr(module, "__file__", None))
+        and Path(file).is_absolute()
         and Path(file).resolve().parent in (folder, folder / "configs", folder / "runtime")
     ]
     assert again == []
