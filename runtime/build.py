@@ -45,6 +45,7 @@ from .engine_sidecar import (
     read_record,
     write_record,
 )
+from .gpu_pixels import write_kernels
 from .session import Session
 from .trt import TensorRTSession
 
@@ -127,6 +128,8 @@ def build_engines(
             if graph != _ATTENTION:
                 job.build(graph, "folded")
         candidates = job.build_attention(prove) if _ATTENTION in graphs else ()
+        if triton_present():
+            write_kernels(work, machine.arch)
         proof = job.proof(prove)
     return BuildReport(final, machine, dict(job.seconds), candidates, proof)
 
@@ -157,7 +160,7 @@ def _require_others(bundle: Bundle, machine: Machine, graphs: tuple[str, ...]) -
 
 def _keep_others(final: Path, work: Path, graphs: tuple[str, ...]) -> None:
     for path in final.glob("*") if final.is_dir() else ():
-        if path.stem not in graphs:
+        if path.is_file() and path.stem not in graphs:
             shutil.copy2(path, work / path.name)
 
 

@@ -248,6 +248,13 @@ class Graph(_Owned):
             self._handle = None
 
 
+@dataclass(frozen=True)
+class Address:
+    """A device address, told apart from an integer argument of a kernel."""
+
+    value: int
+
+
 class Kernel(_Owned):
     """One kernel of a cubin or PTX image.
 
@@ -265,13 +272,15 @@ class Kernel(_Owned):
             set_limit = cu.cuFuncSetAttribute(self._function, limit, shared)
             check(set_limit, f"asking {shared} bytes of shared memory for {name}")
 
-    def launch(self, grid: Sequence[int], stream: Stream, *arguments: int | float | Buffer) -> None:
-        """Enqueue on `stream`; a Buffer is passed as its address, int as 32 bits, float as 32."""
+    def launch(
+        self, grid: Sequence[int], stream: Stream, *arguments: int | float | Address
+    ) -> None:
+        """Enqueue on `stream`; integers and floats are passed as 32 bits."""
         values: list[Any] = []
         types: list[Any] = []
         for value in arguments:
-            if isinstance(value, Buffer):
-                values.append(value.pointer)
+            if isinstance(value, Address):
+                values.append(value.value)
                 types.append(ctypes.c_void_p)
             else:
                 values.append(value)

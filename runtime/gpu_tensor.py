@@ -94,7 +94,7 @@ class DeviceTensor:
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+        return int(np.prod(self.shape, dtype=np.int64)) * int(self.dtype.itemsize)
 
     def __len__(self) -> int:
         return int(self.shape[0])
@@ -132,6 +132,9 @@ class DeviceTensor:
     def astype(self, dtype: Any, copy: bool = True) -> Any:
         same = np.dtype(dtype) == self.dtype
         return self if same and not copy else np.asarray(self).astype(dtype)
+
+    def address(self) -> cuda.Address:
+        return cuda.Address(self.pointer)
 
     def _view(self) -> DeviceView:
         return DeviceView(self.pointer, self.shape, self.dtype.name, self._owner)

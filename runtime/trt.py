@@ -24,6 +24,7 @@ from .build_engine import Messages, make_logger, tensorrt_module
 from .build_profiles import choose_profile, is_fixed
 from .engine_sidecar import ENGINES, EngineRecord, Machine, check_engine, engine_path
 from .gpu_arrays import is_device_array
+from .gpu_pixels import GpuPixels
 from .gpu_tensor import DeviceSlotBuffer, DeviceTensor, Pool, on_device
 from .session import Array, check_inputs
 
@@ -79,6 +80,13 @@ class TensorRTSession:
             for name, array in inputs.items()
         }
         return worker.run(graph, check_inputs(self.bundle.graphs[graph].spec, given))
+
+    def pixels(self) -> GpuPixels:
+        """Frames to inputs and logits to masks on the device, on this thread's stream."""
+        machine = current_machine(self._trt, self._index)
+        folder = self.bundle.path / ENGINES / (self._folder or machine.folder)
+        worker = self._worker()
+        return GpuPixels(folder, worker.stream, worker.pool)
 
     def slot_buffer(self) -> DeviceSlotBuffer:
         """A ring of memories on the device, for a tracker of this thread."""

@@ -52,6 +52,8 @@ class _Build:
         monkeypatch.setattr(build, "engine_from_onnx", self._engine)
         monkeypatch.setattr(build._Job, "_register", lambda job: None)
         monkeypatch.setattr(build, "triton_present", lambda: True)
+        self.kernels: list[tuple[Path, int]] = []
+        monkeypatch.setattr(build, "write_kernels", lambda *a: self.kernels.append(a))
 
     def _engine(self, trt: Any, model: bytes, path: Path, *_: Any) -> bytes:
         self.models.append((path.stem, model))
@@ -104,6 +106,7 @@ def test_every_graph_becomes_an_engine_with_its_record(job: _Build) -> None:
         f"{g}{end}" for g in job.bundle.graphs for end in (".engine", ".json")
     )
     assert (report.proof, job.proofs) == ({"worst": 0.01}, 1)
+    assert [arch for _, arch in job.kernels] == [90]
     for name in job.bundle.graphs:
         path = job.folder / f"{name}.engine"
         record = read_record(path)

@@ -1,0 +1,179 @@
+"""Pixels on the GPU: frames to the model's input, logits to masks, small holes filled.
+
+The kernels are compiled when engines are built and lie beside them, so nothing here needs
+Triton. Each equals the CPU path of :mod:`.pixels` and :mod:`.components` bit for bit, but for
+portrait frames on Pillow 13 and later, which resizes those in another order than the original.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..configs.errors import BundleError, FrameError, InputError
+from ..plugins import components, pixels
+from ..plugins.compiling import compile_kernel
+from ..plugins.operators import Kernel
+from . import cuda
+from .gpu_tensor import DeviceTensor, Pool, on_device
+from .pixels import MEAN, STD
+from .session import Array
+
+_FOLDER, _INDEX = "kernels", "kernels.json"
+_BLOCK = 256
+_BUILD = "build the engines again: sam2rt build"
+
+
+def beside_kernels() -> dict[str, Kernel]:
+    """The kernels that run beside the engines, by name."""
+    return {
+        name: kernel
+        for module in (pixels, components)
+        for name, (_, kernel) in module.KERNELS.items()
+    }
+
+
+def write_kernels(folder: Path, arch: int) -> None:
+    """Compile every kernel for sm_`arch` into the engine folder; needs Triton."""
+    target = folder / _FOLDER
+    target.mkdir(exist_ok=True)
+    index: dict[str, Any] = {}
+    for name, kernel in beside_kernels().items():
+        code = compile_kernel(kernel, arch)
+        (target / f"{name}.cubin").write_bytes(code.cubin)
+        index[name] = {
+            "entry": code.name, "block": code.block, "shared": code.shared,
+            "sha256": hashlib.sha256(code.cubin).hexdigest(), "source": kernel.digest(),
+        }  # fmt: skip
+    (target / _INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+
+
+def read_kernels(folder: Path) -> dict[str, tuple[bytes, Mapping[str, Any]]]:
+    """Machine code and launch data of each kernel; BundleError for what is missing or changed."""
+    index_path = folder / _FOLDER / _INDEX
+    try:
+        index = json.loads(index_path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"cannot read {index_path} ({type(error).__name__}): {_BUILD}") from None
+    found: dict[str, tuple[bytes, Mapping[str, Any]]] = {}
+    for name, kernel in beside_kernels().items():
+        path = folder / _FOLDER / f"{name}.cubin"
+        entry = index.get(name) if isinstance(index, dict) else None
+        if entry is None or not path.is_file():
+            raise BundleError(f"expected the kernel {path}, found none: {_BUILD}")
+        code = path.read_bytes()
+        if hashlib.sha256(code).hexdigest() != entry.get("sha256"):
+            raise BundleError(f"kernel {path} was changed or truncated: {_BUILD}")
+        if entry.get("source") != kernel.digest():
+            raise BundleError(f"kernel {path} is of another version of sam2rt: {_BUILD}")
+        found[name] = (code, entry)
+    return found
+
+
+class GpuPixels:
+    """Launches the kernels of an engine folder on one stream.
+
+    Frames are host or GPU arrays, results tensors that stay on the GPU. Content is ready for
+    work on the same stream; numpy waits by itself.
+    """
+
+    def __init__(self, folder: Path, stream: cuda.Stream, pool: Pool) -> None:
+        self._stream, self._pool = stream, pool
+        self._tables: dict[tuple[Any, ...], list[DeviceTensor]] = {}
+        self._kernels = {
+            name: cuda.Kernel(code, entry["entry"], entry["block"], entry["shared"])
+            for name, (code, entry) in read_kernels(folder).items()
+        }
+        values = (np.arange(256) / 255.0).astype(np.float32)
+        self._normalise = self._uploaded((values - MEAN[:, None]) / STD[:, None])
+
+    def close(self) -> None:
+        for kernel in self._kernels.values():
+            kernel.close()
+
+    def frame_tensor(self, frame: Any, size: int) -> DeviceTensor:
+        """A video frame, uint8 RGB [H,W,3] on host or GPU, as the model's input [1,3,S,S]."""
+        on_gpu = self._tensor(frame)
+        if on_gpu.ndim != 3 or on_gpu.shape[2] != 3 or on_gpu.dtype != np.uint8:
+            raise FrameError(
+                f"a frame must be uint8 [H, W, 3], got {on_gpu.dtype} {list(on_gpu.shape)}"
+            )
+        height, width, _ = on_gpu.shape
+        columns = self._cached(("taps", width, size), lambda: pixels.bicubic_taps(width, size))
+        rows = self._cached(("taps", height, size), lambda: pixels.bicubic_taps(height, size))
+        narrow = self._empty((height, size, 3), np.uint8)
+        out = self._empty((1, 3, size, size), np.float32)
+        taps = (columns[1].shape[1], rows[1].shape[1])
+        across, down = (_tiles(size * 3), height), (_tiles(size * 3), size)
+        self._launch("resize_rows", across, on_gpu, *columns, size, width, taps[0], narrow)
+        given = (narrow, *rows, self._normalise, size, height, taps[1], out)
+        self._launch("resize_columns_normalise", down, *given)
+        return out
+
+    def masks(self, logits: Any, size: tuple[int, int], threshold: float = 0.0) -> DeviceTensor:
+        """Logits [N,h,w] float32 at frame size, above the threshold: bool [N,*size]."""
+        source = self._logits(logits)
+        n, h, w = source.shape
+        y = self._cached(("lerp", h, size[0]), lambda: pixels.lerp_table(h, size[0]))
+        x = self._cached(("lerp", w, size[1]), lambda: pixels.lerp_table(w, size[1]))
+        out = self._empty((n, *size), np.bool_)
+        self._launch("upsample_mask", (_tiles(size[1]), size[0], n),
+                     source, *y, *x, float(threshold), h, w, *size, out)  # fmt: skip
+        return out
+
+    def fill_holes(self, logits: Any, area: int, threshold: float = 0.0, value: float = 0.1
+                   ) -> DeviceTensor:  # fmt: skip
+        """Logits [N,h,w] with the background's components of at most `area` pixels filled."""
+        source = self._logits(logits)
+        n, h, w = source.shape
+        label, count = (self._empty(source.shape, np.int32) for _ in range(2))
+        out = self._empty(source.shape, np.float32)
+        grid = (_tiles(h * w), 1, n)
+        self._launch("label_pixels", grid, source, float(threshold), h, w, label, count)
+        self._launch("join_neighbours", grid, h, w, label)
+        self._launch("count_areas", grid, h, w, label, count)
+        self._launch("fill_small", grid, source, label, count, area, float(value), h, w, out)
+        return out
+
+    def _logits(self, logits: Any) -> DeviceTensor:
+        source = self._tensor(logits)
+        if source.ndim != 3 or source.dtype != np.float32:
+            raise InputError(
+                f"expected float32 logits [N, h, w], got {source.dtype} {list(source.shape)}"
+            )
+        return source
+
+    def _tensor(self, array: Any) -> DeviceTensor:
+        given = on_device(array, self._stream)
+        return given if isinstance(given, DeviceTensor) else self._uploaded(np.asarray(given))
+
+    def _uploaded(self, array: Array) -> DeviceTensor:
+        made = self._empty(array.shape, array.dtype)
+        host = np.ascontiguousarray(array)
+        cuda.copy(made.pointer, host.ctypes.data, host.nbytes, self._stream)
+        # the host array may go away before the copy has run
+        self._stream.synchronize()
+        return made
+
+    def _cached(self, key: tuple[Any, ...], make: Any) -> list[DeviceTensor]:
+        """Tables on the device; there are as many as there are frame sizes in use."""
+        if key not in self._tables:
+            self._tables[key] = [self._uploaded(table) for table in make()]
+        return self._tables[key]
+
+    def _empty(self, shape: tuple[int, ...], dtype: Any) -> DeviceTensor:
+        return DeviceTensor.pooled(self._pool, shape, dtype, self._stream)
+
+    def _launch(self, name: str, grid: tuple[int, ...], *arguments: Any) -> None:
+        passed = [a.address() if isinstance(a, DeviceTensor) else a for a in arguments]
+        self._kernels[name].launch(grid, self._stream, *passed)
+
+
+def _tiles(count: int) -> int:
+    return math.ceil(count / _BLOCK)

@@ -1,0 +1,130 @@
+"""Launches of the pixel kernels: what they are given, run by the interpreter in place of a GPU."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sam2rt.configs.errors import BundleError, FrameError, InputError
+from sam2rt.runtime import components, cuda, gpu_pixels, pixels
+from sam2rt.runtime.gpu_pixels import GpuPixels, beside_kernels, read_kernels, write_kernels
+from sam2rt.runtime.gpu_tensor import Pool
+
+pytest.importorskip("cuda.bindings.runtime")
+
+from fake_cuda import FakeCuda
+from triton_kernels import run_interpreted, triton_on_path
+
+_KINDS = {"*u8": "uint8", "*i32": "int32", "*fp32": "float32"}
+
+
+class _Kernel:
+    """Runs a kernel by its entry's name on the host memory behind the addresses."""
+
+    def __init__(self, image: bytes, name: str, block: int, shared: int) -> None:
+        self._kernel = next(k for k in beside_kernels().values() if k.entry == name)
+        assert image[:4] == b"\x7fELF"
+        assert block == 128
+
+    def launch(self, grid: tuple[int, ...], stream: cuda.Stream, *arguments: Any) -> None:
+        types = list(self._kernel.signature.values())
+        assert len(types) == len(arguments)
+        views, passed = [], []
+        for kind, value in zip(types, arguments, strict=True):
+            if kind in _KINDS:
+                assert isinstance(value, cuda.Address)
+                views.append(_memory(value.value, _KINDS[kind]))
+                passed.append(views[-1])
+            else:
+                assert isinstance(value, float if kind == "fp32" else int)
+                passed.append(value)
+        after = run_interpreted(
+            self._kernel.module, self._kernel.entry, (*grid, 1, 1)[:3], passed, BLOCK=256
+        )
+        for view, result in zip(views, after, strict=True):
+            view[...] = result
+
+    def close(self) -> None:
+        pass
+
+
+_SIZES: dict[int, int] = {}
+
+
+def _memory(address: int, dtype: str) -> np.ndarray:
+    raw = (ctypes.c_char * _SIZES[address]).from_address(address)
+    return np.frombuffer(raw, dtype)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    triton_on_path()
+    path = tmp_path_factory.mktemp("engines")
+    write_kernels(path, 90)
+    return path
+
+
+@pytest.fixture
+def gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> GpuPixels:
+    fake = FakeCuda()
+    taken = fake.cudaMalloc
+
+    def malloc(size: int) -> tuple[Any, ...]:
+        status, address = taken(size)
+        _SIZES[address] = size
+        return status, address
+
+    fake.cudaMalloc = malloc  # type: ignore[method-assign]
+    monkeypatch.setattr(cuda, "cudart", lambda: fake)
+    monkeypatch.setattr(gpu_pixels.cuda, "Kernel", _Kernel)
+    return GpuPixels(folder, cuda.Stream(), Pool())
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 33), (48, 64), (32, 32)])
+def test_frames_become_the_cpu_paths_input(gpu: GpuPixels, height: int, width: int) -> None:
+    frame = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    found = np.asarray(gpu.frame_tensor(frame, 32))
+    np.testing.assert_array_equal(found[0], pixels.video_frame_tensor(frame, 32))
+
+
+def test_masks_and_holes_are_the_cpu_paths(gpu: GpuPixels) -> None:
+    logits = np.random.default_rng(2).standard_normal((2, 12, 15)).astype(np.float32)
+    filled = gpu.fill_holes(logits, 5)
+    expected = components.fill_holes(logits, 5)
+    np.testing.assert_array_equal(np.asarray(filled), expected)
+    # from one kernel to the next without leaving the device
+    masks = gpu.masks(filled, (30, 41), 0.25)
+    np.testing.assert_array_equal(np.asarray(masks), pixels.upsample_mask(expected, (30, 41), 0.25))
+
+
+def test_wrong_arrays_are_refused(gpu: GpuPixels) -> None:
+    with pytest.raises(FrameError, match=r"uint8 \[H, W, 3\], got float32 \[4, 4, 3\]"):
+        gpu.frame_tensor(np.zeros((4, 4, 3), np.float32), 32)
+    with pytest.raises(InputError, match=r"float32 logits \[N, h, w\], got float64 \[4, 4\]"):
+        gpu.masks(np.zeros((4, 4)), (8, 8))
+
+
+def test_changed_missing_or_old_kernels_are_refused(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    assert set(read_kernels(folder)) == set(beside_kernels())
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    cubin, index = copy / "kernels" / "fill_small.cubin", copy / "kernels" / "kernels.json"
+    data = cubin.read_bytes()
+    cubin.write_bytes(data[:-1])
+    with pytest.raises(BundleError, match="was changed or truncated"):
+        read_kernels(copy)
+    cubin.unlink()
+    with pytest.raises(BundleError, match="expected the kernel"):
+        read_kernels(copy)
+    cubin.write_bytes(data)
+    index.write_text(index.read_text().replace('"source": "', '"source": "0'))
+    with pytest.raises(BundleError, match="another version of sam2rt"):
+        read_kernels(copy)
+    index.write_text("{")
+    with pytest.raises(BundleError, match=r"cannot read .*kernels\.json"):
+        read_kernels(copy)
