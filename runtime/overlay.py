@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..configs.errors import InputError
-from .media import opencv, pillow_image
+from .media import opencv, pillow_image, quiet_opencv
 from .session import Array
 
 #: share of the colour in a mask's interior
@@ -79,7 +79,8 @@ class VideoWriter:
         #: encoders want even sides: an odd last row or column is left out
         self._height, self._width = size[0] // 2 * 2, size[1] // 2 * 2
         code = self._cv2.VideoWriter.fourcc(*"mp4v")
-        self._writer = self._cv2.VideoWriter(str(path), code, fps, (self._width, self._height))
+        with quiet_opencv():
+            self._writer = self._cv2.VideoWriter(str(path), code, fps, (self._width, self._height))
         if not self._writer.isOpened():
             raise InputError(
                 f"cannot write a video of {size[1]} x {size[0]} at {fps:g} frames a second to "

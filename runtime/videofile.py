@@ -13,7 +13,7 @@ from typing import Any
 
 from ..configs.errors import FrameError
 from .frames import FrameSource, NoMoreFrames, OnError
-from .media import opencv
+from .media import opencv, quiet_opencv
 from .session import Array
 
 #: decoded frames kept for reading backwards, bytes
@@ -183,7 +183,8 @@ class VideoFile(FrameSource):
         path = Path(self._path)
         if "://" not in self._path and path.is_file() and path.stat().st_size == 0:
             raise FrameError(f"{self._path} is an empty file: expected a video")
-        self._capture = self._cv2.VideoCapture(self._path)
+        with quiet_opencv():
+            self._capture = self._cv2.VideoCapture(self._path)
         if not self._capture.isOpened():
             raise FrameError(
                 f"{self._path} cannot be opened as a video (truncated, or an unknown format): "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -374,6 +376,20 @@ class TestVideoFiles:
         (tmp_path / "clip.mp4").write_bytes(content)
         with pytest.raises(FrameError, match=message):
             open_frames(tmp_path / "clip.mp4")
+
+    def test_nothing_is_printed_beside_the_error(self, tmp_path: Path) -> None:
+        """FFmpeg writes to stderr by itself, unless told not to before its first video."""
+        path = _video(tmp_path / "clip.mp4", "mp4v", 20)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        code = (
+            "import os; from sam2rt.runtime.frames import open_frames\n"
+            f"try: open_frames({str(path)!r})\n"
+            "except ValueError as error: print(error)\n"
+            "assert 'OPENCV_FFMPEG_LOGLEVEL' not in os.environ\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stderr == ""
+        assert "cannot be opened as a video" in done.stdout
 
     def test_memory_does_not_grow_with_length(self, tmp_path: Path) -> None:
         path = _video(tmp_path / "c.avi", "MJPG", 200)
