@@ -9,6 +9,10 @@ BIN := $(VENV)/bin
 
 test: lint pytest
 
+# CHECKPOINT=weights.pt or MODEL=sam2.1_hiera_tiny (downloaded) instead of the built-in weights
+demo: $(VENV)/.installed
+	$(BIN)/sam2rt demo $(CHECKPOINT) $(MODEL) -o out
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -27,6 +27,7 @@ def command_group() -> click.Group:
         raise MissingExtraError("the command line", "click", "media") from None
     from .benchmarks.console import COMMANDS as BENCHMARK_COMMANDS
     from .benchmarks.console_evaluate import COMMANDS as EVALUATE_COMMANDS
+    from .benchmarks.demo import COMMANDS as DEMO_COMMANDS
     from .export.console import COMMANDS as EXPORT_COMMANDS
     from .export.console_build import COMMANDS as BUILD_COMMANDS
     from .runtime.console import COMMANDS as RUNTIME_COMMANDS
@@ -41,7 +42,7 @@ def command_group() -> click.Group:
     click.version_option(__version__, prog_name="sam2rt")(group)
     layers = (
         EXPORT_COMMANDS, BUILD_COMMANDS, RUNTIME_COMMANDS, MASKS_COMMANDS, GPU_COMMANDS,
-        EVALUATE_COMMANDS, BENCHMARK_COMMANDS,
+        EVALUATE_COMMANDS, BENCHMARK_COMMANDS, DEMO_COMMANDS,
     )  # fmt: skip
     for command in (command for commands in layers for command in commands):
         group.add_command(command)

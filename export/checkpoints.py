@@ -89,12 +89,19 @@ def _checkpoint_file(
     from .download import download_checkpoint, names_a_download
 
     text = os.fspath(source)
+    if text in MODELS and (path := built_in_file(text)).is_file():
+        return path
     if names_a_download(text):
         return download_checkpoint(text, progress=progress)
     raise CheckpointError(
         f"{text} is neither a file nor a folder, nor an official name such as "
         "sam2.1_hiera_tiny, nor a hub id such as facebook/sam2.1-hiera-tiny"
     )
+
+
+def built_in_file(name: str) -> Path:
+    """Where weights of the model of that name lie if they ship with the package."""
+    return Path(__file__).parent / "data" / f"{name}.safetensors"
 
 
 def _file_in(folder: Path) -> Path:

@@ -1,0 +1,64 @@
+"""The demonstration: it runs offline, and what it shows is what was tracked."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from sam2rt.benchmarks.demo import _prompts
+from sam2rt.benchmarks.synthetic import make_clip
+from sam2rt.cli import main
+from sam2rt.configs.models import MODELS
+from sam2rt.export.checkpoints import built_in_file
+from sam2rt.export.untrained import untrained_state
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_demo(named: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["demo", "-o", str(tmp_path / "out"), "--frames", "3", "--threads", "1"]
+    if named:
+        torch.save(untrained_state(MODELS["micro"]), tmp_path / "w.pt")
+        args.append(str(tmp_path / "w.pt"))
+    with pytest.raises(SystemExit) as done:
+        main(args)
+    out, err = capsys.readouterr()
+    assert (done.value.code, err) == (0, "")
+    built_in = built_in_file("sam2rt_micro").is_file()
+    assert ("these are random" in out) == (not named and not built_in)
+    assert re.search(r"tracked 2 objects through 3 frames:\n  \d+\.\d\d frames per second", out)
+
+    frames = json.loads((tmp_path / "out" / "work" / "track" / "masks.json").read_text())["frames"]
+    assert [len(f["objects"]) for f in frames] == [2, 2, 2]
+    video = cv2.VideoCapture(str(tmp_path / "out" / "demo.mp4"))
+    assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 3
+    assert cv2.imread(str(tmp_path / "out" / "demo.png")) is not None
+    shown = float(re.search(r"true masks (\d\.\d+)", out)[1])  # type: ignore[index]
+    assert shown == pytest.approx(_mean_iou(tmp_path / "out" / "work" / "track"), abs=5e-4)
+
+
+def _mean_iou(track: Path) -> float:
+    clip = make_clip(5, "plain", 3)
+    found = []
+    for obj_id in (p.obj_id for p in _prompts(clip)):
+        for t in range(3):
+            name = str(track / "masks" / str(obj_id) / f"{t:05d}.png")
+            mask, true = cv2.imread(name, 0) > 0, clip.labels[t] == obj_id
+            found.append((mask & true).sum() / max((mask | true).sum(), 1))
+    return float(np.mean(found))
+
+
+def test_prompts_lie_on_their_objects() -> None:
+    clip = make_clip(5, "plain", 1)
+    box, click = _prompts(clip)
+    assert box.box is not None
+    x0, y0, x1, y1 = map(int, box.box)
+    inside = clip.labels[0] == box.obj_id
+    assert inside.sum() == inside[y0:y1, x0:x1].sum() > 0
+    x, y, label = click.points[0]
+    assert (clip.labels[0][int(y), int(x)], label) == (click.obj_id, 1)
