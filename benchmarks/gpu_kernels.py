@@ -23,8 +23,9 @@ from ..plugins import memory_cross_attention as op
 from ..plugins import pixels as pixel_op
 from ..plugins.operators import Launch
 
-#: ||out - reference|| / ||reference||: operands of 8 and 11 bits of mantissa, sums in float32
-BOUNDS = {torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float32: 1e-5}
+#: ||out - reference|| / ||reference||: scores near 4 from operands of 8 and 11 bits of mantissa
+#: err by 0.006 and 0.0008, and so do the weights; sums are float32
+BOUNDS = {torch.bfloat16: 1.5e-2, torch.float16: 2e-3, torch.float32: 1e-5}
 
 
 @dataclass(frozen=True)

@@ -127,9 +127,20 @@ def frames_per_second(session: Session, frames: int = 40, warm: int = 20) -> dic
     return {"fps": 1 / steady[len(steady) // 2], "worst_ms": 1e3 * steady[-1]}
 
 
+def require_gpu_backend() -> None:
+    """CannotRunError when no backend could use a GPU: exporting first would take minutes."""
+    if importlib.util.find_spec("tensorrt") is not None:
+        return
+    require("onnxruntime")
+    providers = importlib.import_module("onnxruntime").get_available_providers()
+    if "CUDAExecutionProvider" not in providers:
+        raise CannotRunError("neither tensorrt nor onnxruntime-gpu is installed")
+
+
 def end_to_end(name: str, precision: str) -> dict[str, Any]:
     """Frames per second of every backend that runs here, each with the reason it does not."""
     results: dict[str, Any] = {"model": name, "precision": precision}
+    require_gpu_backend()
     with tempfile.TemporaryDirectory() as folder:
         bundle = untrained_bundle(Path(folder), name, precision)
         for backend, device in (("tensorrt", "cuda"), ("onnxruntime", "cuda")):

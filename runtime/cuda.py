@@ -74,13 +74,23 @@ class Device:
     driver: tuple[int, int]
 
 
-def device(index: int = 0) -> Device:
-    """Describe GPU `index` and make it current; SessionError without a driver or GPU."""
+def device(index: int | None = 0) -> Device:
+    """Describe GPU `index` and make it current; SessionError without a driver or GPU.
+
+    None describes the GPU of the calling thread's context and leaves that context in place.
+    """
     rt = cudart()
     count = check(rt.cudaGetDeviceCount(), "looking for a GPU")
+    if index is None:
+        return _described(check(rt.cudaGetDevice(), "asking for the current GPU"))
     if not 0 <= index < count:
         raise SessionError(f"expected GPU {index}, found {count} GPUs: {_NO_DRIVER}")
     check(rt.cudaSetDevice(index), f"selecting GPU {index}")
+    return _described(index)
+
+
+def _described(index: int) -> Device:
+    rt = cudart()
     found = check(rt.cudaGetDeviceProperties(index), "reading the GPU's properties")
     version = check(rt.cudaDriverGetVersion(), "reading the driver's version")
     name = found.name.decode() if isinstance(found.name, bytes) else str(found.name)

@@ -32,8 +32,11 @@ from .session import Array, check_inputs
 _KEPT = ("image_encoder", "memory_attention", "memory_encoder")
 
 
-def current_machine(trt: ModuleType, index: int = 0) -> Machine:
-    """TensorRT's version and GPU `index`; SessionError without a driver or GPU."""
+def current_machine(trt: ModuleType, index: int | None = 0) -> Machine:
+    """TensorRT's version and GPU `index`, None for that of the caller's context.
+
+    SessionError without a driver or GPU.
+    """
     found = cuda.device(index)
     return Machine(trt.__version__, found.arch, found.name, found.driver)
 
@@ -44,7 +47,8 @@ class TensorRTSession:
     `device` is "cuda" or "cuda:1" ... Entering opens all engines; without entering, each opens
     when it is first run. Whatever does not fit this machine is refused before TensorRT sees it
     (SessionError, BundleError). `engines` names another folder of engines than this machine's.
-    `stream` is the caller's CUDA stream as a handle; then one thread may use the session.
+    `stream` is the caller's CUDA stream as a handle: all work goes there, in the context that is
+    current, and one thread may use the session.
 
     Embeddings and memories come as tensors that stay on the GPU until numpy asks for them.
     Inputs may be arrays on the GPU (``__cuda_array_interface__``, DLPack).
@@ -59,7 +63,8 @@ class TensorRTSession:
     ) -> None:
         self.bundle = bundle
         self.stream = stream
-        self._index = device_index(device)
+        # selecting a GPU would leave the caller's context
+        self._index = device_index(device) if stream is None else None
         self._folder = engines
         self._trt = tensorrt_module()
         self._messages = Messages()

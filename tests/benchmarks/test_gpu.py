@@ -146,6 +146,15 @@ def test_errors_of_ours_are_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpu.run_part("engine_proof") == {"not_run": "no GPU"}
 
 
+def test_end_to_end_does_not_export_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_systems, "untrained_bundle", lambda *_: pytest.fail("exported"))
+    monkeypatch.setattr(
+        gpu_systems.importlib.util, "find_spec", lambda name: name != "tensorrt" or None
+    )
+    with pytest.raises(gpu_systems.CannotRunError, match="neither tensorrt nor onnxruntime-gpu"):
+        gpu_systems.end_to_end("micro", "fp32")
+
+
 @pytest.mark.parametrize(
     ("name", "file"),
     [

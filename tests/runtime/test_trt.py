@@ -175,6 +175,8 @@ def test_the_callers_stream_is_used_by_one_thread_and_left_alone(
     assert "belongs to one thread" in str(errors[0])
     assert "cudaStreamCreateWithFlags" not in gpu.calls
     assert "cudaStreamDestroy" not in gpu.calls
+    # selecting a GPU would leave the context the caller's stream belongs to
+    assert "cudaSetDevice" not in gpu.calls
 
 
 class _HostSession:

@@ -50,6 +50,9 @@ class FakeCuda:
     def cudaGetDeviceCount(self) -> tuple[Any, ...]:
         return self._enter("cudaGetDeviceCount"), 1
 
+    def cudaGetDevice(self) -> tuple[Any, ...]:
+        return self._enter("cudaGetDevice"), 0
+
     def cudaSetDevice(self, index: int) -> tuple[Any, ...]:
         return (self._enter("cudaSetDevice"),)
 
