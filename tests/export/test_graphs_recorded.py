@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from exported import onnx_graph, recipe_model
+from exported import OnnxSession, onnx_graph, recipe_model
 from golden import golden_set
+from recorded import Scenario
 from recorded_modules import (
     CASES,
     attention_inputs,
@@ -93,3 +94,11 @@ def test_mask_prompt(variant):
     empty = onnx_graph(variant, "mask_prompt")({"mask": 0 * mask})
     golden.compare("maskprompt_empty.obj_ptr", empty["no_obj_ptr"], atol=0)
     golden.compare("maskprompt_empty.obj_score", empty["object_score"], atol=0)
+
+
+@pytest.mark.parametrize(
+    ("variant", "scenario"), [("micro", "V2"), ("micro", "V4"), ("micro", "V6"), ("micro20", "V1")]
+)
+def test_closed_loop(variant, scenario):
+    """Tracking on the exported graphs, errors fed back, is still the original's."""
+    Scenario(golden_set(variant), scenario, OnnxSession(variant)).play()

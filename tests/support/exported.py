@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,26 @@ class OnnxGraph:
 @functools.cache
 def onnx_graph(name: str, graph: str, image_size: int | None = None) -> OnnxGraph:
     return OnnxGraph(exported(name, graph, image_size))
+
+
+class OnnxSession:
+    """A session on the exported graphs of one of the recordings' models."""
+
+    def __init__(self, name: str) -> None:
+        self.bundle = reference(name).bundle
+        self._name = name
+
+    def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+        return onnx_graph(self._name, graph)(dict(inputs))
+
+    def close(self) -> None:
+        """Graphs stay cached for the next test."""
+
+    def __enter__(self) -> OnnxSession:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 def reference(name: str, image_size: int | None = None) -> ReferenceSession:
