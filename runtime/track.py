@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,16 +96,26 @@ def track_video(
             "width": frames.width,
             "fps": frames.fps,
         }
-        results = _Results(folder, header, write_masks, write_video)
         started = time.monotonic()
-        with results, closing(look_ahead(frames.items())) as items:
-            for frame_idx, rgb in items:
-                for prompt in waiting.pop(frame_idx, []):
-                    tracker.add_points(prompt.obj_id, **_arguments(prompt))
-                results.add(frame_idx, rgb, tracker.step(rgb))
+        results = _Results(folder, header, write_masks, write_video)
+        # closed before the frames are: a thread reads them
+        with results, closing(_tracked(tracker, frames, waiting)) as steps:
+            for frame_idx, result, rgb in steps:
+                results.add(frame_idx, rgb, result)
                 progress("tracking", frame_idx + 1, total)
         _refuse_unreached(waiting, results.count)
         return TrackSummary(results.count, tracker.obj_ids, time.monotonic() - started)
+
+
+def _tracked(
+    tracker: StreamTracker, frames: FrameSource, waiting: dict[int, list[ObjectPrompt]]
+) -> Generator[tuple[int, StreamResult, Array], None, None]:
+    """Each frame's index, result and picture; frames are decoded ahead, prompts taken up."""
+    with closing(look_ahead(frames.items())) as items:
+        for frame_idx, rgb in items:
+            for prompt in waiting.pop(frame_idx, []):
+                tracker.add_points(prompt.obj_id, **_arguments(prompt))
+            yield frame_idx, tracker.step(rgb), rgb
 
 
 def _is_live(source: Any) -> bool:
