@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         StateError,
     )
     from .export.bundle import bundle_for
+    from .runtime.frames import open_frames
     from .runtime.image import ImagePredictor
     from .runtime.masks import MaskGenerator
     from .runtime.stream import StreamTracker
@@ -40,6 +41,7 @@ _HOME = {
     ),
     "ImagePredictor": "runtime.image",
     "bundle_for": "export.bundle",
+    "open_frames": "runtime.frames",
     "MaskGenerator": "runtime.masks",
     "StreamTracker": "runtime.stream",
     "VideoPredictor": "runtime.video",
@@ -62,6 +64,7 @@ __all__ = [
     "VideoPredictor",
     "__version__",
     "bundle_for",
+    "open_frames",
 ]
 
 

@@ -1,0 +1,96 @@
+"""The README is code: its blocks run, in order, on a small model under the names it uses."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from sam2rt.configs.models import MODELS
+from sam2rt.export.proof import BOUNDS
+from sam2rt.export.untrained import untrained_state
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(sh|python)( no-run)?\n(.*?)^```$", README, re.M | re.S)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the README takes for granted: a checkpoint, a clip, a photograph."""
+    path = tmp_path_factory.mktemp("readme")
+    torch.save({"model": untrained_state(MODELS["micro"])}, path / "sam2.1_hiera_tiny.pt")
+    small = np.random.default_rng(0).integers(0, 255, (9, 16, 3), np.uint8)
+    picture = cv2.resize(small, (640, 360), interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(path / "photo.jpg"), picture)
+    writer = cv2.VideoWriter(
+        str(path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25, (640, 360)
+    )
+    for i in range(4):
+        writer.write(np.roll(picture, 3 * i, axis=1))
+    writer.release()
+    return path
+
+
+def test_blocks_run_in_order(folder: Path) -> None:
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder),
+        "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    ran = 0
+    for language, skipped, code in BLOCKS:
+        if skipped:
+            continue
+        command = ["bash", "-euc", code] if language == "sh" else [sys.executable, "-c", code]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
+        ran += 1
+    assert ran == 6
+    for made in _MADE:
+        assert (folder / made).is_file(), made
+
+
+_MADE = [
+    "out/overlay.mp4", "out/sheet.png", "out/masks.json", "out/masks/1/00003.png",
+    "segmented/mask_1.png", "boxes/mask_2.png", "bundle512/manifest.json",
+]  # fmt: skip
+
+
+def test_first_block_is_the_two_commands() -> None:
+    language, skipped, code = BLOCKS[0]
+    assert (language, skipped) == ("sh", "")
+    assert [line.split()[:2] for line in code.splitlines()] == [
+        ["sam2rt", "export"], ["sam2rt", "track"],
+    ]  # fmt: skip
+
+
+def test_blocks_that_do_not_run_use_real_options() -> None:
+    """What needs a network is at least parsed."""
+    from sam2rt.cli import command_group
+
+    group = command_group()
+    for _, skipped, code in BLOCKS:
+        for line in code.splitlines() if skipped else ():
+            words = line.split("#")[0].split()
+            if words[:1] == ["sam2rt"]:
+                command = group.commands[words[1]]
+                command.make_context(words[1], words[2:])
+
+
+def test_bounds_are_those_of_the_code() -> None:
+    rows = re.findall(
+        r"^\| (fp32|fp16|bf16) \| ([\d.e-]+).*?\| ([\d.]+) \| ([\d.]+) \|$", README, re.M
+    )
+    found = {name: tuple(map(float, numbers)) for name, *numbers in rows}
+    assert found == {name: (b.relative, b.cosine, b.iou) for name, b in BOUNDS.items()}
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
+        assert (ROOT / target).exists(), target
