@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from sam2rt.configs.bundle import Bundle
+from sam2rt.configs.errors import ProofError
 from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import model_config
+from sam2rt.export import console_build
 from sam2rt.export.bundle import export_bundle
 from sam2rt.export.checkpoints import load_checkpoint
+from sam2rt.export.console_build import engine_prover
 from sam2rt.export.untrained import untrained_state
+from sam2rt.runtime.build import BuildOptions, BuildReport, Candidate
+from sam2rt.runtime.build_engine import EngineOptions
 from sam2rt.runtime.build_onnx import function_names
+from sam2rt.runtime.build_profiles import Limits
+from sam2rt.runtime.engine_sidecar import Machine
 from sam2rt.runtime.ort import OnnxRuntimeSession
 
 MICRO = model_config("micro")
@@ -74,7 +83,54 @@ def test_a_cpu_session_opens_the_contract_alone(bundle: Bundle) -> None:
         assert set(session._graphs) == set(graph_specs(MICRO))
 
 
-def test_forms_are_left_out_unless_asked_for(bundle: Bundle, tmp_path: Path) -> None:
-    checkpoint = load_checkpoint(bundle.path.parent / "micro.pt")
-    plain = export_bundle(checkpoint, tmp_path / "plain", threads=1, seed=3)
-    assert set(plain.graphs) == set(graph_specs(MICRO))
+def test_the_prover_of_engines_passes_equal_outputs_and_names_others(bundle: Bundle) -> None:
+    prove = engine_prover(bundle)
+    session = OnnxRuntimeSession(bundle, threads=1)
+    measured = prove(session)
+    assert measured["clip"]["lowest_iou"] > 0.99
+
+    class Off(OnnxRuntimeSession):
+        def run(self, graph: str, inputs: Any) -> dict[str, Any]:
+            outputs = super().run(graph, inputs)
+            if graph == "memory_encoder":
+                outputs["memory"] = outputs["memory"] * np.float32(1.1)
+            return outputs
+
+    with pytest.raises(ProofError, match=r"the engine does not equal .*memory_encoder\.memory"):
+        prove(Off(bundle, threads=1))
+
+
+def test_build_options_reach_the_builder(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[BuildOptions] = []
+
+    def build(loaded: Bundle, options: BuildOptions, prove: Any, progress: Any) -> BuildReport:
+        seen.append(options)
+        machine = Machine("10.16.1.11", 90, "Fake GPU", (13, 0))
+        tried = (Candidate("folded", 2.5), Candidate("full", error="no kernel fits"))
+        return BuildReport(
+            loaded.path, machine, {"mask_decoder": 61.0}, tried, {"clip": {"lowest_iou": 0.98765}}
+        )
+
+    monkeypatch.setattr(console_build, "build_engines", build)
+    arguments = [
+        str(bundle.path), "--graphs", "mask_decoder,mask_prompt", "--max-objects", "8",
+        "--max-memories", "9", "--workspace", "4G", "--timing-cache", "t.cache",
+        "--hardware-compat", "--version-compat", "--opt-level", "2", "--attention", "plugin",
+        "--precision", "fp32",
+    ]  # fmt: skip
+    result = CliRunner().invoke(console_build.build_command, arguments)
+    assert result.exit_code == 0, result.output
+    (options,) = seen
+    assert options == BuildOptions(
+        graphs=("mask_decoder", "mask_prompt"), precision="fp32", attention="plugin",
+        limits=Limits(objects=8, memories=9),
+        engine=EngineOptions(4 << 30, 2, True, True, Path("t.cache")),
+    )  # fmt: skip
+    for line in (
+        "Fake GPU, TensorRT 10.16.1.11", "mask_decoder: built in 61 s",
+        "memory attention, folded: 2.50 ms", "memory attention, full: no kernel fits",
+        "proof: lowest mask IoU 0.9877",
+    ):  # fmt: skip
+        assert line in result.output
+    wrong = CliRunner().invoke(console_build.build_command, [str(bundle.path), "--workspace", "4x"])
+    assert "expected a number of bytes such as 4G" in wrong.output
