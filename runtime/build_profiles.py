@@ -25,7 +25,8 @@ Shapes = dict[str, tuple[int, ...]]
 class Limits:
     """Largest sizes of the dynamic dimensions.
 
-    objects: N in one call; memories: M of one object; images: B of the encoder.
+    objects: N in one call; memories: M of one object; images: B of the encoder. Profiles reach
+    two objects and the model's own number of memories in any case, which the proof needs.
     """
 
     objects: int = 4
@@ -53,20 +54,20 @@ def graph_profiles(spec: GraphSpec, model: ModelConfig, limits: Limits) -> tuple
 
 
 def _steady(model: ModelConfig, limits: Limits, spec: GraphSpec) -> list[dict[str, int]]:
-    memories = min(limits.memories, model.num_maskmem)
     # a tracked frame has one empty point and the padding point
-    shared = {"B": 1, "I": 1, "G": 1, "M": memories, "K": model.max_obj_ptrs, "P": 2}
+    shared = {"B": 1, "I": 1, "G": 1, "M": model.num_maskmem, "K": model.max_obj_ptrs, "P": 2}
     objects = [1] if limits.objects == 1 or "N" not in spec.dynamic else [1, limits.objects]
     return [{**shared, "N": n} for n in objects]
 
 
 def _bounds(model: ModelConfig, limits: Limits) -> tuple[dict[str, int], dict[str, int]]:
     least = {"B": 1, "I": 1, "G": 1, "N": 1, "M": 1, "K": 0, "P": 0}
+    objects, memories = max(limits.objects, 2), max(limits.memories, model.num_maskmem)
     # every prompted frame in reach gives a pointer beside the newest ones
-    pointers = model.max_obj_ptrs + max(0, limits.memories - 1)
+    pointers = model.max_obj_ptrs + memories - 1
     most = {
-        "B": limits.images, "I": limits.objects, "G": limits.objects, "N": limits.objects,
-        "M": limits.memories, "K": pointers, "P": MAX_POINTS,
+        "B": max(limits.images, 2), "I": objects, "G": objects, "N": objects, "M": memories,
+        "K": pointers, "P": MAX_POINTS,
     }  # fmt: skip
     return least, most
 

@@ -204,7 +204,11 @@ class Tracker:
         by_size: dict[tuple[int, int], list[int]] = {}
         for i, selection in enumerate(selections):
             by_size.setdefault(selection.size, []).append(i)
-        most = self.options.objects_per_call
+        # engines are built for a largest number of objects
+        most = min(
+            self.options.objects_per_call,
+            getattr(self.session, "max_objects", self.options.objects_per_call),
+        )
         return [g[i : i + most] for g in by_size.values() for i in range(0, len(g), most)]
 
     def _track_group(

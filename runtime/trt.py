@@ -86,6 +86,12 @@ class TensorRTSession:
         }
         return worker.run(graph, check_inputs(self.bundle.graphs[graph].spec, given))
 
+    @property
+    def max_objects(self) -> int:
+        """Objects one call takes at most; trackers split larger groups."""
+        _, record = self.engine("mask_decoder")
+        return record.profiles[-1]["mask_input"][2][0]
+
     def pixels(self) -> GpuPixels:
         """Frames to inputs and logits to masks on the device, on this thread's stream."""
         machine = current_machine(self._trt, self._index)

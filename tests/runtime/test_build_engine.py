@@ -197,6 +197,17 @@ def test_profiles_admit_what_tracking_uses(graph: str) -> None:
         choose_profile(profiles, shapes(N=5, B=9), graph)
 
 
+def test_profiles_always_reach_what_the_proof_runs() -> None:
+    spec = graph_specs(TINY)["memory_attention"]
+    profiles = graph_profiles(spec, TINY, Limits(objects=1, memories=1, images=1))
+    assert len(profiles) == 2
+    assert profiles[0]["memory"][0] == (1, 7, 64, 64, 64)
+    assert profiles[-1]["memory"][2] == (2, 7, 64, 64, 64)
+    wide = graph_profiles(spec, TINY, Limits(objects=8, memories=12))
+    assert wide[-1]["memory"][2] == (8, 12, 64, 64, 64)
+    assert wide[-1]["obj_ptrs"][2] == (8, 27, 256)
+
+
 def _names(source: str) -> set[tuple[str, ...]]:
     """Every ``trt.X`` and ``trt.X.Y`` a file uses."""
     found = set()

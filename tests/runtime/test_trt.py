@@ -226,6 +226,24 @@ def test_tracking_with_the_ring_on_the_device_gives_the_same_bits(
         np.testing.assert_array_equal(a, b)
 
 
+def test_more_objects_than_the_engine_takes_are_split(bundle: Bundle, gpu: FakeCuda) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8)
+
+    def track(session: object, per_call: int) -> list[np.ndarray]:
+        options = {"fill_hole_area": 0, "objects_per_call": per_call}
+        with StreamTracker(bundle, session=session, **options) as tracker:
+            for obj_id in range(5):
+                tracker.add_points(obj_id=obj_id, points=[[10 + obj_id, 10]], labels=[1])
+            return [tracker.step(frame).logits for frame in frames]
+
+    expected = track(_HostSession(bundle), 2)
+    with trt.TensorRTSession(bundle) as session:
+        assert session.max_objects == 2
+        found = track(session, 16)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_each_thread_has_its_own_contexts_and_buffers(bundle: Bundle, gpu: FakeCuda) -> None:
     spec = bundle.graphs["memory_encoder"].spec
     results: dict[int, dict[str, np.ndarray]] = {}
