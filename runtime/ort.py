@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +15,9 @@ from typing import Any
 from ..configs.bundle import Bundle
 from ..configs.errors import InputError, MissingExtraError, SessionError
 from ..configs.graphs import graph_specs
+from .engine_sidecar import onnx_digest
+from .gpu_tensor import DeviceSlotBuffer, on_device
+from .ort_device import KEPT, BoundRunner, bindings_present
 from .session import Array, check_inputs
 
 #: device -> the execution provider that must be active, then those that may take what it leaves
@@ -49,6 +53,7 @@ class OnnxRuntimeSession:
         self.threads = threads
         self._graphs: dict[str, Any] = {}
         self._lock = threading.Lock()
+        self._threads = threading.local()
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run one graph; see :class:`~sam2rt.runtime.session.Session`."""
@@ -56,11 +61,19 @@ class OnnxRuntimeSession:
             known = ", ".join(self.bundle.graphs)
             raise InputError(f"unknown graph '{graph}': expected one of {known}")
         spec = self.bundle.graphs[graph].spec
+        opened = self._graphs.get(graph) or self._open(graph)
+        bound = self._bound()
+        if bound is not None:
+            # arrays of other libraries become tensors with numpy's shape and dtype
+            inputs = {name: on_device(array, bound.stream) for name, array in inputs.items()}
         checked = check_inputs(spec, inputs)
         names = [tensor.name for tensor in spec.outputs]
-        opened = self._graphs.get(graph) or self._open(graph)
         try:
+            if bound is not None:
+                return bound.run(opened, spec, checked, keep=graph in KEPT)
             outputs = opened.run(names, checked)
+        except SessionError:
+            raise
         except Exception as error:
             raise SessionError(
                 f"graph {graph} failed on {self.device} ({_line(error)}): fewer objects per call "
@@ -68,10 +81,29 @@ class OnnxRuntimeSession:
             ) from None
         return dict(zip(names, outputs, strict=True))
 
+    @property
+    def slot_buffer(self) -> Callable[[], DeviceSlotBuffer] | None:
+        """Makes a ring of memories on the device for a tracker of this thread; None on the CPU."""
+        bound = self._bound()
+        return None if bound is None else lambda: bound.slot_buffer(self.bundle.model)
+
+    def _bound(self) -> BoundRunner | None:
+        if self.device == "cpu" or not bindings_present():
+            return None
+        runner: BoundRunner | None = getattr(self._threads, "runner", None)
+        if runner is None:
+            # after a graph was opened: whether its provider works is known by then
+            runner = self._threads.runner = BoundRunner()
+        return runner
+
     def close(self) -> None:
         """Free graphs and device; a later run opens them again."""
         with self._lock:
             self._graphs.clear()
+            runner: BoundRunner | None = getattr(self._threads, "runner", None)
+            if runner is not None:
+                runner.close()
+            self._threads = threading.local()
 
     def __enter__(self) -> OnnxRuntimeSession:
         try:
@@ -164,9 +196,14 @@ class OnnxRuntimeSession:
 
 
 def _engine_cache(bundle: Bundle) -> Path:
-    """Where the TensorRT provider keeps engines: building one takes minutes."""
+    """Where the TensorRT provider keeps engines: building one takes minutes.
+
+    By the hash of the graphs: another export of the same checkpoint has other engines.
+    """
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "sam2rt" / "onnxruntime-tensorrt" / bundle.checkpoint_sha256[:16]
+    hashes = "".join(onnx_digest(bundle, graph) for graph in sorted(bundle.graphs))
+    key = hashlib.sha256(hashes.encode()).hexdigest()[:16]
+    return Path(root) / "sam2rt" / "onnxruntime-tensorrt" / key
 
 
 def _line(error: BaseException) -> str:

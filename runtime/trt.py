@@ -26,10 +26,8 @@ from .engine_sidecar import ENGINES, EngineRecord, Machine, check_engine, engine
 from .gpu_arrays import is_device_array
 from .gpu_pixels import GpuPixels
 from .gpu_tensor import DeviceSlotBuffer, DeviceTensor, Pool, on_device
+from .ort_device import KEPT, output_shapes
 from .session import Array, check_inputs
-
-#: graphs whose outputs the next graph takes: they stay on the device
-_KEPT = ("image_encoder", "memory_attention", "memory_encoder")
 
 
 def current_machine(trt: ModuleType, index: int | None = 0) -> Machine:
@@ -213,7 +211,7 @@ class _Worker:
             engine, record = self._session.engine(graph)
             spec = self._session.bundle.graphs[graph].spec
             runner = self._runners[graph] = _Runner(engine, record, spec, self.stream)
-        return runner.run(inputs, self.pool if graph in _KEPT else None)
+        return runner.run(inputs, self.pool if graph in KEPT else None)
 
     def close(self) -> None:
         for runner in self._runners.values():
@@ -270,7 +268,7 @@ class _Runner:
         self._enqueue(index, shapes)
         results = {
             name: self._take(self.outputs[name], shape, pool)
-            for name, shape in self._output_shapes(shapes).items()
+            for name, shape in output_shapes(self._spec, shapes).items()
         }
         self._stream.synchronize()
         return {n: r.copy() if isinstance(r, np.ndarray) else r for n, r in results.items()}
@@ -299,18 +297,6 @@ class _Runner:
             for t in self._spec.inputs
             for dim, size in zip(t.shape, most[t.name], strict=True)
             if isinstance(dim, str)
-        }
-
-    def _output_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-        symbols = {
-            dim: size
-            for t in self._spec.inputs
-            for dim, size in zip(t.shape, shapes[t.name], strict=True)
-            if isinstance(dim, str)
-        }
-        return {
-            t.name: tuple(symbols[d] if isinstance(d, str) else d for d in t.shape)
-            for t in self._spec.outputs
         }
 
     def _bring(self, name: str, array: Any) -> None:
