@@ -15,6 +15,7 @@ import numpy as np
 
 from ..configs.errors import InputError
 from .media import opencv
+from .pixels import upsampled_above
 from .session import Array
 
 #: x0, y0, x1, y1 in pixels
@@ -60,7 +61,11 @@ def crop_boxes(size: tuple[int, int], layers: int, overlap_ratio: float) -> list
 
 def mask_box(mask: Array) -> Box:
     """First and last column and row of a mask [H, W] as x0, y0, x1, y1; zeros when empty."""
-    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return _box(np.any(mask, axis=1), np.any(mask, axis=0))
+
+
+def _box(in_rows: Array, in_cols: Array) -> Box:
+    rows, cols = np.flatnonzero(in_rows), np.flatnonzero(in_cols)
     if not rows.size:
         return 0, 0, 0, 0
     return int(cols[0]), int(rows[0]), int(cols[-1]), int(rows[-1])
@@ -157,14 +162,55 @@ def remove_small_regions(
     return (mask | changed if background else mask & ~changed), True
 
 
-def stability_score(logits: Array, threshold: float, offset: float) -> float:
-    """Pixels above threshold + offset per pixel above threshold - offset; NaN without any.
+@dataclass(frozen=True)
+class LowRes:
+    """Logits [h, w] of one candidate, cut to where they can matter above `level`."""
 
-    logits: float32, any shape; those left out must not exceed threshold - offset.
+    part: Array
+    corner: tuple[int, int]
+    shape: tuple[int, int]
+    level: float
+
+    @classmethod
+    def cut(cls, logits: Array, level: float) -> LowRes:
+        """What decides which pixels exceed `level` at full size: taps above it and their like."""
+        x0, y0, x1, y1 = mask_box(logits > level - 1e-3 * (1 + abs(level)))
+        rows, cols = slice(max(y0 - 1, 0), y1 + 2), slice(max(x0 - 1, 0), x1 + 2)
+        shape = (logits.shape[0], logits.shape[1])
+        return cls(logits[rows, cols].copy(), (rows.start, cols.start), shape, level)
+
+    def mask(self, size: tuple[int, int], threshold: float) -> tuple[Array, tuple[int, int]]:
+        """The part of the mask [H, W] of `size` that is not empty, and its first row and column."""
+        plane = np.full(self.shape, self.level - 1, np.float32)
+        (top, left), (height, width) = self.corner, self.part.shape
+        plane[top : top + height, left : left + width] = self.part
+        blocks = [
+            (rows, cols, block > np.float32(threshold))
+            for rows, cols, block in upsampled_above(plane, size, self.level)
+        ]
+        if not blocks:
+            return np.zeros((0, 0), np.bool_), (0, 0)
+        return np.concatenate([b for _, _, b in blocks]), (blocks[0][0].start, blocks[0][1].start)
+
+
+def measure(
+    logits: Array, size: tuple[int, int], threshold: float, offset: float
+) -> tuple[float, Box | None]:
+    """Stability of a mask at full `size`, and its box; the box is None where the mask is empty.
+
+    logits: [h, w] float32. Stability: pixels above threshold + offset per pixel above
+    threshold - offset, NaN without any. Nothing of full size is made: a block at a time.
     """
-    inner = np.count_nonzero(logits > np.float32(threshold + offset))
-    outer = np.count_nonzero(logits > np.float32(threshold - offset))
-    return float(np.float32(inner) / np.float32(outer)) if outer else math.nan
+    inner = outer = 0
+    in_rows, in_cols = np.zeros(size[0], np.bool_), np.zeros(size[1], np.bool_)
+    for rows, cols, block in upsampled_above(logits, size, threshold - abs(offset)):
+        inner += np.count_nonzero(block > np.float32(threshold + offset))
+        outer += np.count_nonzero(block > np.float32(threshold - offset))
+        mask = block > np.float32(threshold)
+        in_rows[rows] = mask.any(axis=1)
+        in_cols[cols] |= mask.any(axis=0)
+    stability = float(np.float32(inner) / np.float32(outer)) if outer else math.nan
+    return stability, _box(in_rows, in_cols) if in_rows.any() else None
 
 
 def checked_grids(grids: Sequence[Array], layers: int) -> list[Array]:

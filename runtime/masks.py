@@ -1,15 +1,16 @@
 """Masks of everything in an image: the original's SAM2AutomaticMaskGenerator, in numpy.
 
 A grid of points, each a prompt of its own; masks that are unsure, unstable or seen before are
-dropped. Candidates stay at low resolution until their predicted IoU passed, and only the part of
-the image a candidate can cover is ever made at full size.
+dropped. Candidates stay at low resolution until they are chosen: those whose predicted IoU passed
+are judged at full size a block at a time, only where they can cover the image, and become masks
+when no better one covers the same.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, TypeVar, get_args
 
@@ -19,22 +20,23 @@ from ..configs.bundle import Bundle
 from ..configs.errors import InputError
 from .automask import (
     Box,
+    LowRes,
     RunLengths,
     checked_grids,
     crop_boxes,
     is_cut_off,
     layer_grids,
     mask_box,
+    measure,
     non_maximum_suppression,
     remove_small_regions,
     run_lengths,
-    stability_score,
 )
 from .components import clean_mask
 from .image import ImagePredictor
 from .image_prompts import ImagePrompts
 from .media import coco_mask, opencv
-from .pixels import check_frame, upsample_above
+from .pixels import check_frame
 from .pretrained import pretrained_bundle
 from .rle import mask_from_rle
 from .session import Array, Session
@@ -47,9 +49,9 @@ G = TypeVar("G", bound="MaskGenerator")
 
 @dataclass(frozen=True)
 class _Found:
-    """A mask that passed, in pixels of the image."""
+    """A mask that passed; box and point in pixels of the image."""
 
-    runs: RunLengths
+    low_res: LowRes
     box: Box
     iou: np.float32
     stability: float
@@ -168,7 +170,7 @@ class MaskGenerator:
         if len(crops) > 1:
             # masks of smaller crops are preferred
             found = _best(found, [1 / _area(f.crop) for f in found], self.crop_nms_thresh)
-        return [self._record(f) for f in found]
+        return [self._record(f, size) for f in found]
 
     @staticmethod
     def postprocess_small_regions(
@@ -238,13 +240,11 @@ class MaskGenerator:
             points, low_res, ious = points[sure], low_res[sure], ious[sure]
         area = self.min_mask_region_area
         low_res = clean_mask(low_res, 0.0, area, area) if area > 0 else low_res
-        found = []
-        for point, logits, iou in zip(points, low_res[:, 0], ious, strict=True):
-            mask = self._at_full_size(logits, crop, size)
-            if mask is not None:
-                x, y = (float(np.float32(p + c)) for p, c in zip(point, crop[:2], strict=True))
-                found.append(replace(mask, iou=iou, point=(x, y)))
-        return found
+        found = (
+            self._at_full_size(*candidate, crop, size)
+            for candidate in zip(low_res[:, 0], ious, points, strict=True)
+        )
+        return [f for f in found if f is not None]
 
     def _refined(self, points: Array, crop: Box, low_res: Array) -> tuple[Array, Array]:
         """Each mask again, with itself as the prompt beside its point."""
@@ -266,29 +266,30 @@ class MaskGenerator:
         labels = np.tile(np.array([1, -1], np.int32), (n, 1))
         return self.predictor.predict_low_res(ImagePrompts(coords, labels, mask_input), multimask)
 
-    def _at_full_size(self, logits: Array, crop: Box, size: tuple[int, int]) -> _Found | None:
-        """The mask of a candidate in pixels of the image; None when it does not pass."""
+    def _at_full_size(
+        self, logits: Array, iou: np.float32, point: Array, crop: Box, size: tuple[int, int]
+    ) -> _Found | None:
+        """A candidate judged in pixels of the image; None when it does not pass."""
         x0, y0, x1, y1 = crop
-        level = self.mask_threshold - abs(self.stability_score_offset)
-        part, (top, left) = upsample_above(logits, (y1 - y0, x1 - x0), level)
-        stability = stability_score(part, self.mask_threshold, self.stability_score_offset)
-        if self.stability_score_thresh > 0 and not stability >= np.float32(
-            self.stability_score_thresh
-        ):
+        threshold, offset = self.mask_threshold, self.stability_score_offset
+        stability, box = measure(logits, (y1 - y0, x1 - x0), threshold, offset)
+        least = np.float32(self.stability_score_thresh)
+        if self.stability_score_thresh > 0 and not stability >= least:
             return None
-        mask = part > np.float32(self.mask_threshold)
-        a, b, c, d = mask_box(mask)
-        shift_x, shift_y = (x0 + left, y0 + top) if mask.any() else (x0, y0)
-        box = (a + shift_x, b + shift_y, c + shift_x, d + shift_y)
+        a, b, c, d = box or (0, 0, 0, 0)
+        box = (a + x0, b + y0, c + x0, d + y0)
         if is_cut_off(box, crop, size):
             return None
-        runs = run_lengths(mask, (y0 + top, x0 + left), size)
-        return _Found(runs, box, np.float32(0), stability, (0.0, 0.0), crop)
+        x, y = (float(np.float32(p + c)) for p, c in zip(point, (x0, y0), strict=True))
+        return _Found(LowRes.cut(logits, threshold), box, iou, stability, (x, y), crop)
 
-    def _record(self, found: _Found) -> dict[str, Any]:
+    def _record(self, found: _Found, size: tuple[int, int]) -> dict[str, Any]:
+        x0, y0, x1, y1 = found.crop
+        mask, (top, left) = found.low_res.mask((y1 - y0, x1 - x0), self.mask_threshold)
+        runs = run_lengths(mask, (y0 + top, x0 + left), size)
         return {
-            "segmentation": _encoded(found.runs, self.output_mode),
-            "area": found.runs.area,
+            "segmentation": _encoded(runs, self.output_mode),
+            "area": runs.area,
             "bbox": _xywh(found.box),
             "predicted_iou": float(found.iou),
             "point_coords": [list(found.point)],

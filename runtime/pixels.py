@@ -172,25 +172,21 @@ def upsample_mask(logits: Array, size: tuple[int, int], threshold: float = 0.0) 
     return out.reshape(*logits.shape[:-2], *size)
 
 
-def upsample_above(
+def upsampled_above(
     plane: Array, size: tuple[int, int], level: float
-) -> tuple[Array, tuple[int, int]]:
-    """The part of ``upsample_bilinear(plane, size)`` outside which no value exceeds `level`.
+) -> Iterator[tuple[slice, slice, Array]]:
+    """Blocks of ``upsample_bilinear(plane, size)``, outside which no value exceeds `level`.
 
-    plane: float32 [h, w]. Gives the part [H', W'], same bits, and the row and column of its first
-    pixel; an empty part where nothing exceeds the level. Saves work where masks are small.
+    plane: float32 [h, w]. Gives rows, columns and the block there, same bits; all blocks have the
+    same columns, and none comes where nothing exceeds the level. A block's buffer is used again
+    for the next. Saves work and memory where masks are small.
     """
     # values between two taps exceed both by a rounding at most
     above: Array = plane > level - 1e-4 * (1 + abs(level))
     x, y = _lerp(plane.shape[1], size[1]), _lerp(plane.shape[0], size[0])
     rows, cols = _reached(y, np.any(above, axis=1)), _reached(x, np.any(above, axis=0))
-    if rows.start == rows.stop:
-        return np.zeros((0, 0), np.float32), (0, 0)
-    wide = plane.take(x.low[cols], axis=1) * x.weight_low[cols]
-    wide += plane.take(x.high[cols], axis=1) * x.weight_high[cols]
-    part = wide.take(y.low[rows], axis=0) * y.weight_low[rows, None]
-    part += wide.take(y.high[rows], axis=0) * y.weight_high[rows, None]
-    return part, (rows.start, cols.start)
+    for part, block in _blocks(plane, x, y, rows, cols):
+        yield part, cols, block
 
 
 def _reached(lerp: _Lerp, chosen: Array) -> slice:
@@ -226,16 +222,24 @@ def _lerp(n_in: int, n_out: int) -> _Lerp:
 def _upsampled_blocks(plane: Array, size: tuple[int, int]) -> Iterator[tuple[slice, Array]]:
     """Blocks of rows of one upsampled plane; a block's buffer is used again for the next."""
     x, y = _lerp(plane.shape[1], size[1]), _lerp(plane.shape[0], size[0])
-    wide = plane.take(x.low, axis=1) * x.weight_low
-    wide += plane.take(x.high, axis=1) * x.weight_high
-    step = max(1, _BLOCK // size[1])
-    blocks = np.empty((2, min(step, size[0]), size[1]), np.float32)
-    for top in range(0, size[0], step):
-        rows = slice(top, min(top + step, size[0]))
-        low, high = blocks[:, : rows.stop - top]
-        wide.take(y.low[rows], axis=0, out=low, mode="clip")
-        wide.take(y.high[rows], axis=0, out=high, mode="clip")
-        low *= y.weight_low[rows, None]
-        high *= y.weight_high[rows, None]
+    return _blocks(plane, x, y, slice(0, size[0]), slice(0, size[1]))
+
+
+def _blocks(
+    plane: Array, x: _Lerp, y: _Lerp, rows: slice, cols: slice
+) -> Iterator[tuple[slice, Array]]:
+    """Blocks of the output's `rows`, cut to its `cols`."""
+    wide = plane.take(x.low[cols], axis=1) * x.weight_low[cols]
+    wide += plane.take(x.high[cols], axis=1) * x.weight_high[cols]
+    width, height = cols.stop - cols.start, rows.stop - rows.start
+    step = max(1, _BLOCK // max(width, 1))
+    blocks = np.empty((2, min(step, height), width), np.float32)
+    for top in range(rows.start, rows.stop, step):
+        part = slice(top, min(top + step, rows.stop))
+        low, high = blocks[:, : part.stop - top]
+        wide.take(y.low[part], axis=0, out=low, mode="clip")
+        wide.take(y.high[part], axis=0, out=high, mode="clip")
+        low *= y.weight_low[part, None]
+        high *= y.weight_high[part, None]
         low += high
-        yield rows, low
+        yield part, low

@@ -11,19 +11,20 @@ import pytest
 import sam2rt
 from sam2rt.configs.errors import FrameError, InputError
 from sam2rt.runtime.automask import (
+    LowRes,
     RunLengths,
     crop_boxes,
     is_cut_off,
     layer_grids,
     mask_box,
+    measure,
     non_maximum_suppression,
     point_grid,
     remove_small_regions,
     run_lengths,
-    stability_score,
 )
 from sam2rt.runtime.masks import MaskGenerator
-from sam2rt.runtime.pixels import upsample_above, upsample_bilinear
+from sam2rt.runtime.pixels import upsample_bilinear, upsampled_above
 from sam2rt.runtime.rle import mask_from_rle
 from sam2rt.runtime.session import Session
 
@@ -139,27 +140,46 @@ def test_run_lengths_of_a_part() -> None:
     assert empty == RunLengths((3, 4), (12,))
 
 
-def test_upsampling_the_part_above_a_level_gives_the_same_bits() -> None:
-    rng = np.random.default_rng(2)
-    for size in ((64, 64), (100, 37), (20, 200)):
-        logits = rng.normal(0, 1, (32, 32)).astype(np.float32) - 2
-        logits[10:15, 20:29] += 6
-        full = upsample_bilinear(logits, size)
-        for level in (-1.0, 0.0, 1.5, 100.0):
-            part, (top, left) = upsample_above(logits, size, level)
-            rows, cols = (slice(a, a + n) for a, n in zip((top, left), part.shape, strict=True))
-            np.testing.assert_array_equal(part, full[rows, cols])
-            outside = full.copy()
-            outside[rows, cols] = -np.inf
-            assert not (outside > level).any()
-        assert part.shape == (0, 0)
+def _logits() -> Any:
+    logits = np.random.default_rng(2).normal(-2, 0.3, (32, 32)).astype(np.float32)
+    logits[10:15, 20:29] += 6
+    return logits
 
 
-def test_stability_score() -> None:
-    logits = np.array([-2, -0.5, 0.5, 1.5, 3], np.float32)
-    assert stability_score(logits, 0.0, 1.0) == 0.5
-    assert stability_score(logits, 1.0, 1.0) == pytest.approx(1 / 3)
-    assert math.isnan(stability_score(logits - 10, 0.0, 1.0))
+@pytest.mark.parametrize("size", [(64, 64), (100, 37), (20, 200), (700, 900)])
+@pytest.mark.parametrize("level", [-1.0, 0.0, 1.5, 100.0])
+def test_upsampling_where_a_level_is_exceeded_gives_the_same_bits(
+    size: tuple[int, int], level: float
+) -> None:
+    full = upsample_bilinear(_logits(), size)
+    outside = full.copy()
+    pixels = 0
+    for rows, cols, block in upsampled_above(_logits(), size, level):
+        np.testing.assert_array_equal(block, full[rows, cols])
+        outside[rows, cols] = -np.inf
+        pixels += block.size
+    assert not (outside > level).any()
+    assert level < 0 or pixels < full.size / 4
+    assert (pixels == 0) == (level == 100)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (100, 37), (700, 900)])
+@pytest.mark.parametrize(("threshold", "offset"), [(0.0, 1.0), (2.0, 1.0), (1.0, 0.0), (90.0, 1.0)])
+def test_a_candidate_is_measured_as_its_whole_mask(
+    size: tuple[int, int], threshold: float, offset: float
+) -> None:
+    full = upsample_bilinear(_logits(), size)
+    mask = full > threshold
+    stability, box = measure(_logits(), size, threshold, offset)
+    outer = (full > threshold - offset).sum()
+    if outer:
+        assert stability == pytest.approx((full > threshold + offset).sum() / outer, abs=1e-7)
+        assert box == mask_box(mask)
+    else:
+        assert math.isnan(stability)
+        assert box is None
+    part, corner = LowRes.cut(_logits(), threshold).mask(size, threshold)
+    assert run_lengths(part, corner, size) == run_lengths(mask, (0, 0), size)
 
 
 def test_small_holes_and_islands() -> None:
