@@ -1,10 +1,11 @@
 # make test   lint, types, import contracts and tests, in an environment of its own (.venv)
 # make demo   export a model, track an object through a clip: out/demo.mp4, out/demo.png
+# make cpp    the C++ library: its headers fetched, built, tested (needs cmake and g++)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint pytest clean
+.PHONY: demo test lint pytest cpp cpp-headers clean
 .DELETE_ON_ERROR:
 
 test: lint pytest
@@ -22,6 +23,20 @@ lint: $(VENV)/.installed
 # CI=true adds the slow tier
 pytest: $(VENV)/.installed
 	$(BIN)/python -m pytest $(if $(filter true,$(CI)),,-m "not slow") $(PYTEST_ARGS)
+
+cpp: cpp-headers
+	$(BIN)/python -m pytest tests/cpp $(PYTEST_ARGS)
+
+cpp-headers: $(VENV)/.installed
+	runtime/cpp/tools/dependencies.sh build/cpp/deps $(BIN)/python
+
+# the slow tier tests C++ where its headers can be had; elsewhere those tests say so and are skipped
+ifeq ($(CI),true)
+pytest: cpp-headers-if-possible
+endif
+.PHONY: cpp-headers-if-possible
+cpp-headers-if-possible: $(VENV)/.installed
+	-runtime/cpp/tools/dependencies.sh build/cpp/deps $(BIN)/python
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -230,6 +230,23 @@ double play_image(const CaseFolder& folder, const std::shared_ptr<sam2rt::Sessio
   return worst;
 }
 
+double play_pixels(const CaseFolder& folder) {
+  const std::array<std::string, 4> formats{"rgb", "bgr", "rgba", "nv12"};
+  const int side = folder.json["image_size"];
+  std::vector<float> tensor(static_cast<std::size_t>(3 * side * side));
+  // one for all sizes: its tables have to follow
+  sam2rt::FrameTensor to_tensor(side);
+  for (const json& frame : folder.json["frames"]) {
+    const auto format = std::find(formats.begin(), formats.end(), frame["format"]);
+    const auto pixels = folder.array<std::uint8_t>(frame["file"]);
+    to_tensor.run({pixels.data(), frame["width"], frame["height"], 0,
+                   static_cast<sam2rt::PixelFormat>(format - formats.begin())},
+                  tensor.data());
+    compare(folder, frame["expect"], tensor);
+  }
+  return 0.0;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -247,6 +264,7 @@ int main(int argc, char** argv) {
       const std::string kind = folder.json["kind"];
       const double worst = kind == "image"    ? play_image(folder, session)
                            : kind == "stream" ? play_stream(folder, session)
+                           : kind == "pixels" ? play_pixels(folder)
                                               : VideoCase(folder, session).play();
       std::cout << "      largest difference " << worst << "\n";
     });

@@ -101,7 +101,7 @@ SAM2RT_API const char* sam2rt_bundle_model(const sam2rt_bundle* bundle);
 SAM2RT_API int32_t sam2rt_bundle_image_size(const sam2rt_bundle* bundle);
 SAM2RT_API void sam2rt_bundle_free(sam2rt_bundle* bundle);
 
-/* backend: "onnxruntime" or "tensorrt"; device: "cpu", "cuda" or "tensorrt"; threads 0: all. The
+/* backend: "onnxruntime"; device: "cpu", "cuda" or "tensorrt"; threads 0: all. The
  * bundle may be freed afterwards. */
 SAM2RT_API sam2rt_status sam2rt_session_open(const sam2rt_bundle* bundle, const char* backend,
                                              const char* device, int32_t threads,

@@ -6,9 +6,6 @@
 namespace sam2rt {
 
 std::shared_ptr<Session> open_onnxruntime(const Bundle& bundle, const SessionOptions& options);
-#ifdef SAM2RT_WITH_TENSORRT
-std::shared_ptr<Session> open_tensorrt(const Bundle& bundle);
-#endif
 
 }  // namespace sam2rt
 

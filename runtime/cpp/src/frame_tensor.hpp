@@ -29,8 +29,12 @@ class FrameTensor {
     void prepare(int from, int to);
   };
 
-  void narrow(const FrameView& frame);
-  void shorten(int height, float* out);
+  /// Rows made S long: fills narrow_. `whole` is where all rows lie, null: as rows_ gives them.
+  void narrow(int frame_width, int frame_height, const Rows* whole);
+  /// narrow_ made S high, normalised.
+  void finish(int frame_height, float* out);
+  /// All rows made S high, as they are interleaved.
+  Rows shortened(const FrameView& frame);
 
   int size_;
   std::array<std::array<float, 256>, 3> table_;  ///< byte -> normalised value, per channel
@@ -40,6 +44,8 @@ class FrameTensor {
   std::vector<std::uint8_t> columns_;  ///< a block of rows, transposed: [bytes of a row, block]
   std::vector<std::uint8_t> tile_;     ///< the block made narrow, transposed: [S, block]
   std::vector<std::uint8_t> narrow_;   ///< [3, H, S]
+  std::vector<std::uint8_t> short_;    ///< [S, bytes of a row]
+  std::vector<std::uint8_t> padded_;   ///< rows too short for a block, [H, block]
   std::vector<std::uint8_t> line_;     ///< [S]
 };
 

@@ -278,6 +278,17 @@ json parse(const std::string& path, const std::string& json_text) {
 
 }  // namespace
 
+std::string with_digest(const std::string& json_text) {
+  try {
+    json data = parse("", json_text);
+    if (!data.is_object()) return json_text;
+    data["digest"] = digest(data);
+    return data.dump();
+  } catch (const BundleError&) {
+    return json_text;
+  }
+}
+
 BundleData parse_manifest(const std::filesystem::path& folder, const std::string& json_text) {
   const std::string path = (folder / manifest_name).string();
   const json data = parse(path, json_text);

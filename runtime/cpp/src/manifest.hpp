@@ -32,6 +32,10 @@ struct Bundle::Data : BundleData {};
 /// Read the text of a manifest; `folder` is named in messages only. Throws BundleError.
 BundleData parse_manifest(const std::filesystem::path& folder, const std::string& json_text);
 
+/// The manifest text with the digest that its content asks for; any other text unchanged. For
+/// tests: a reader takes no other.
+std::string with_digest(const std::string& json_text);
+
 /// The five graph contracts of a model, in the order of `Graph`.
 std::vector<GraphSpec> graph_specs(const ModelConfig& model);
 

@@ -110,13 +110,9 @@ std::shared_ptr<Session> open_session(const Bundle& bundle, const SessionOptions
   }
   if (options.backend == "onnxruntime") return open_onnxruntime(bundle, options);
   if (options.backend == "tensorrt") {
-#ifdef SAM2RT_WITH_TENSORRT
-    return open_tensorrt(bundle);
-#else
     throw SessionError(
-        "this library was built without native TensorRT: build it with -DTensorRT_ROOT=FOLDER, or "
-        "use backend 'onnxruntime' with device 'tensorrt'");
-#endif
+        "there is no native TensorRT session in C++ yet: use backend 'onnxruntime' with device "
+        "'tensorrt'");
   }
   throw InputError("unknown backend '" + options.backend +
                    "': expected one of onnxruntime, tensorrt");

@@ -65,7 +65,7 @@ class SAM2RT_API Session {
 };
 
 struct SessionOptions {
-  std::string backend = "onnxruntime";  ///< or "tensorrt", where it was compiled in
+  std::string backend = "onnxruntime";
   std::string device = "cpu";           ///< "cpu", "cuda" or "tensorrt": the execution provider
   std::optional<int> threads;           ///< CPU threads; unset: the backend's choice
 };

@@ -71,9 +71,7 @@ class CaseWriter:
         if golden.has(name + "__bits", file):
             inside = golden.masks(name, file).astype(np.uint8)
             allowed = golden.near_zero(name, file)
-            found.append(
-                {**common, "form": "bits", "file": self.array(inside), "allowed": allowed}
-            )
+            found.append({**common, "form": "bits", "file": self.array(inside), "allowed": allowed})
         assert found, name
         return found
 
@@ -256,4 +254,44 @@ def python_stream(
                 }
             )
     case.data["events"] = events
+    return case.write()
+
+
+#: (height, width) of frames: odd, tall, tiny, wide, the model's own size, larger on one side only
+_SIZES = (
+    (37, 53), (301, 97), (5, 700), (256, 256), (256, 401), (1, 1), (720, 256), (90, 3), (700, 4),
+    (500, 378), (500, 377), (1280, 720),
+)  # fmt: skip
+
+
+def frame_tensors(folder: Path, image_size: int) -> Path:
+    """Frames of many sizes in every pixel format, and the tensor Python makes of each."""
+    import cv2
+
+    from sam2rt.runtime.pixels import video_frame_tensor
+
+    case = CaseWriter(folder, "pixels", image_size=image_size)
+    rng = np.random.default_rng(11)
+    frames: list[dict[str, Any]] = []
+
+    def add(form: str, stored: Array, rgb: Array) -> None:
+        frames.append(
+            {
+                "format": form,
+                "height": rgb.shape[0],
+                "width": rgb.shape[1],
+                "file": case.array(stored),
+                "expect": _digest(f"{form} {rgb.shape}", video_frame_tensor(rgb, image_size)),
+            }
+        )
+
+    for size in _SIZES:
+        rgb = rng.integers(0, 256, (*size, 3), np.uint8)
+        add("rgb", rgb, rgb)
+        add("bgr", rgb[..., ::-1], rgb)
+        add("rgba", np.dstack([rgb, rgb[..., :1]]), rgb)
+    for height, width in ((36, 52), (300, 98), (540, 960)):
+        nv12 = rng.integers(0, 256, (height * 3 // 2, width), np.uint8)
+        add("nv12", nv12, cv2.cvtColor(nv12, cv2.COLOR_YUV2RGB_NV12))
+    case.data["frames"] = frames
     return case.write()

@@ -1,0 +1,187 @@
+"""The C++ library equals the recordings and the Python runtime; the sanitizers find nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cpp_cases
+import numpy as np
+import pytest
+from cpp_build import SOURCE, built, program, require_toolchain, run
+from golden import data_path, golden_set
+
+from sam2rt.configs.bundle import Bundle
+from sam2rt.runtime.frames import open_frames, read_picture
+from sam2rt.runtime.session import Session
+
+pytestmark = pytest.mark.slow
+
+MICRO = ("V1", "V2", "V2n", "V3a", "V3b", "V4", "V5", "V6", "V7", "V9", "V11")
+SANITIZED = pytest.mark.parametrize("kind", ["release", "asan"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _toolchain() -> None:
+    require_toolchain()
+
+
+def dog(count: int) -> np.ndarray:
+    """[count, H, W, 3] uint8: the first frames of a recorded clip."""
+    source = open_frames(str(data_path("01_dog.mp4")))
+    return np.stack([source.read(i) for i in range(count)])
+
+
+def prompts_on(frames: np.ndarray) -> list[tuple[int, int, dict[str, object]]]:
+    """A click, a box, two clicks."""
+    height, width = frames.shape[1:3]
+    return [
+        (0, 1, {"points": [[width / 2, height / 2]], "labels": [1]}),
+        (0, 2, {"box": [10, 20, width * 0.4, height * 0.6]}),
+        (0, 3, {"points": [[width * 0.8, height * 0.3], [5.5, 7.25]], "labels": [1, 0]}),
+    ]
+
+
+@pytest.fixture(scope="module")
+def micro_cases(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder, golden = tmp_path_factory.mktemp("micro"), golden_set("micro")
+    assert set(golden.manifest["scenarios"]) == set(MICRO)
+    made = [cpp_cases.golden_video(folder / name, golden, name) for name in MICRO]
+    picture = read_picture(data_path("truck.jpg"))
+    return [str(path) for path in (*made, cpp_cases.golden_image(folder / "b", golden, picture))]
+
+
+def replay(kind: str, bundle: Bundle, threads: int, cases: list[str]) -> None:
+    out = run([str(program(kind, "replay")), str(bundle.path), str(threads), *cases])
+    assert out.count("ok ") == len(cases), out
+
+
+@SANITIZED
+def test_parts_that_need_no_model(kind: str, micro_bundle: Bundle) -> None:
+    out = run([str(program(kind, "unit")), str(micro_bundle.path)])
+    assert out.count("ok ") == 17
+
+
+@SANITIZED
+def test_recordings_of_micro(kind: str, micro_bundle: Bundle, micro_cases: list[str]) -> None:
+    replay(kind, micro_bundle, 1, micro_cases)
+
+
+def test_recordings_of_tiny_at_1024(tmp_path: Path, tiny_bundle: Bundle) -> None:
+    golden = golden_set("sam2.1_hiera_t")
+    picture = read_picture(data_path("truck.jpg"))
+    cases = [
+        cpp_cases.golden_video(tmp_path / "V1", golden, "V1"),
+        cpp_cases.golden_video(tmp_path / "V2", golden, "V2"),
+        cpp_cases.golden_image(tmp_path / "b", golden, picture),
+    ]
+    replay("release", tiny_bundle, 2, [str(case) for case in cases])
+
+
+def test_a_hundred_frames_have_the_bits_of_python(tmp_path: Path, micro_session: Session) -> None:
+    """Logits at frame size, three objects, by propagation and pushed one by one."""
+    frames = dog(100)
+    prompts = prompts_on(frames)
+    cases = [
+        cpp_cases.python_video(
+            tmp_path / "video", micro_session, frames, prompts, fill_hole_area=8
+        ),
+        cpp_cases.python_stream(
+            tmp_path / "stream", micro_session, frames, prompts, fill_hole_area=8
+        ),
+    ]
+    replay("release", micro_session.bundle, 1, [str(case) for case in cases])
+
+
+@SANITIZED
+def test_prompts_at_any_time_have_the_bits_of_python(
+    kind: str, tmp_path: Path, micro_session: Session
+) -> None:
+    """A mask, objects of different ages, then the same frames in reverse."""
+    frames = dog(16)[:, ::2, ::3]
+    mask = np.zeros(frames.shape[1:3], bool)
+    mask[30:90, 40:200] = True
+    prompts = [
+        (9, 7, {"points": [[200, 150]], "labels": [1]}),
+        (3, 4, {"mask": mask}),
+        (12, 7, {"points": [[100, 100]], "labels": [1]}),
+    ]
+    video = cpp_cases.python_video(
+        tmp_path / "video", micro_session, frames, prompts, fill_hole_area=8, reverse_from=14
+    )
+    clicks = [p for p in prompts if "mask" not in p[2]]
+    stream = cpp_cases.python_stream(
+        tmp_path / "stream", micro_session, frames, clicks, fill_hole_area=0
+    )
+    replay(kind, micro_session.bundle, 1, [str(video), str(stream)])
+
+
+@SANITIZED
+def test_frames_of_any_size_and_format_have_the_bits_of_python(
+    kind: str, tmp_path: Path, micro_bundle: Bundle
+) -> None:
+    case = cpp_cases.frame_tensors(tmp_path / "pixels", micro_bundle.model.image_size)
+    replay(kind, micro_bundle, 1, [str(case)])
+
+
+def test_a_warm_tracker_allocates_nothing(micro_bundle: Bundle) -> None:
+    out = run([str(program("release", "allocations")), str(micro_bundle.path)])
+    assert out.count("ok ") == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "session"),
+    [("release", "ort"), ("tsan", "mixing"), ("tsan", "ort"), ("asan", "mixing")],
+)
+def test_four_trackers_on_four_threads(kind: str, session: str, micro_bundle: Bundle) -> None:
+    out = run([str(program(kind, "threads")), str(micro_bundle.path), session])
+    assert out.count("ok ") == 1
+
+
+def test_little_time_and_memory_beside_the_backend(micro_bundle: Bundle) -> None:
+    """Under 3 % of a `micro` frame of 960 x 540 outside ONNX Runtime; less memory than Python."""
+    command = [str(program("release", "overhead")), str(micro_bundle.path), "960", "540", "1", "60"]
+    found = min((json.loads(run(command)) for _ in range(3)), key=lambda f: float(f["share"]))
+    assert found["share"] < 0.03, found
+    python = subprocess.run(
+        [sys.executable, "-c", _PYTHON_MEMORY, str(micro_bundle.path)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert found["peak_kb"] < int(python.stdout), python.stdout
+
+
+_PYTHON_MEMORY = """
+import resource, sys
+import numpy as np, sam2rt
+with sam2rt.StreamTracker(sam2rt.Bundle.load(sys.argv[1]), threads=1) as tracker:
+    tracker.add_points(1, [[50, 110]], [1])
+    for t in range(40):
+        tracker.step(np.full((540, 960, 3), t, np.uint8))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_only_the_interface_is_exported() -> None:
+    library = built() / "libsam2rt.so"
+    lines = run(["nm", "-D", "--defined-only", str(library)]).splitlines()
+    names = [line.split()[-1] for line in lines]
+    assert all(name.endswith("@@SAM2RT_0") or name == "SAM2RT_0" for name in names)
+    readable = run(["c++filt", *[name.split("@")[0] for name in names]]).splitlines()
+    for name in readable:
+        assert name.startswith(("sam2rt_", "sam2rt::", "SAM2RT_0", "typeinfo", "vtable")), name
+        assert "::Impl::" not in name, name
+
+
+def test_fuzzers_find_nothing_in_a_short_run(tmp_path: Path) -> None:
+    if shutil.which("clang++") is None:
+        pytest.skip("no clang++: install clang and its libFuzzer (libclang-rt-*-dev)")
+    for name in ("manifest", "rle"):
+        corpus = tmp_path / name
+        shutil.copytree(SOURCE / "fuzz" / "corpus" / name, corpus)
+        run(
+            [str(built("fuzz") / "fuzz" / f"fuzz_{name}"), "-max_total_time=15", "-max_len=20000",
+             f"-artifact_prefix={tmp_path}/", str(corpus)]
+        )  # fmt: skip
