@@ -139,9 +139,7 @@ class Objects:
         large = F.interpolate(logits, (side, side), mode="bilinear", align_corners=False)
         return np.asarray((large[:, 0] > 0).cpu().numpy())
 
-    def _padded(
-        self, points: NDArray[np.float32], labels: NDArray[Any]
-    ) -> tuple[Tensor, Tensor]:
+    def _padded(self, points: NDArray[np.float32], labels: NDArray[Any]) -> tuple[Tensor, Tensor]:
         device = self.masks.device
         coords = np.concatenate([points, np.zeros_like(points[:, :1])], 1, dtype=np.float32)
         codes = np.concatenate([labels, np.full_like(labels[:, :1], -1)], 1, dtype=np.int32)

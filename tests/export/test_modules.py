@@ -17,6 +17,7 @@ from recorded_modules import (
     prompt_points,
     selected,
 )
+
 from sam2rt.configs.models import MODELS, model_config
 from sam2rt.export.model import ABSENT_LOGIT, Sam2, build_model
 
