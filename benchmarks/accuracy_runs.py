@@ -21,6 +21,7 @@ from ..runtime.results import Report, silent
 from ..runtime.session import Session, open_session
 from .datasets import Dataset, read_labels
 from .evaluate import BundleOpener, Job, Opener, Settings, evaluate
+from .evaluate_automatic import automatic_recall
 from .evaluate_synthetic import synthetic_dataset
 from .metrics import region_similarity
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 #: weights and inputs of matrix products as 8-bit integers, ranges found while running
 INT8 = "int8"
 REFERENCE = "PyTorch"
+#: automatic masks of small pictures: a point every 16 pixels
+AUTOMATIC = {"points_per_side": 16}
 
 
 @dataclass(frozen=True)
@@ -281,20 +284,23 @@ def worst_frames(report: dict[str, Any], count: int) -> list[dict[str, Any]]:
 
 
 def capabilities(plan: Plan, variant: Variant, progress: Report = silent) -> dict[str, Any]:
-    """One variant on all levels: click and box, and a second click on the worst frame.
+    """One variant on all levels: click and box, a second click on the worst frame, no prompt.
 
-    Gives level -> prompt -> report; "clicks" is the offline protocol with one click on each of
-    two frames.
+    Gives level -> what -> report; "clicks" is the offline protocol with one click on each of two
+    frames, "automatic" the share of objects that automatic masks find on first frames.
     """
     two = Settings("offline", clicks=1, rounds=2)
-    return {
-        level: {
+    found: dict[str, Any] = {}
+    for level in ("plain", "standard", "hard"):
+        found[level] = {
             "click": run(plan, variant, level, Settings(prompt="click"), progress),
             "box": run(plan, variant, level, Settings(prompt="box"), progress),
             "clicks": run(plan, variant, level, two, progress),
         }
-        for level in ("plain", "standard", "hard")
-    }
+        with variant.opener.open() as session:
+            recall = automatic_recall(session, plan.dataset(level), AUTOMATIC, progress)
+        found[level]["automatic"] = recall.share
+    return found
 
 
 def sheet(plan: Plan, variant: Variant, frames: Sequence[dict[str, Any]]) -> np.ndarray[Any, Any]:

@@ -83,12 +83,17 @@ def test_the_page_compares_each_row_with_pytorch_of_its_size(tmp_path: Path) -> 
         row("ONNX Runtime", "fp32", 512, 0.61, 0.25),
     ]
     level = {"J&F": 0.7, "object_score_auc": 0.97}
-    able = {"plain": {"click": level, "box": {"J&F": 0.75}, "clicks": {"rounds": [0.71, 0.77]}}}
+    able = {
+        "plain": {
+            "click": level, "box": {"J&F": 0.75}, "clicks": {"rounds": [0.71, 0.77]},
+            "automatic": 0.9,
+        }
+    }  # fmt: skip
     plan = Plan("weights", tmp_path, (256, 512), 3, 9, 5)
     text = page(rows, able, [{"video": "v", "object": 2, "frame": 7, "J": 0.125}], plan)
     lines = text.splitlines()
     assert "--clips 3 --frames 9 --seed 5 --size 256 --size 512`" in lines[2]
-    assert "| plain | 0.700 | 0.750 | 0.710 | 0.770 | 0.970 |" in lines
+    assert "| plain | 0.700 | 0.750 | 0.710 | 0.770 | 0.970 | 0.900 |" in lines
     assert "| PyTorch | 256 | fp32 | 0.800 | 0.790 | 0.810 |  |  |  |" in lines
     fp16 = "| ONNX Runtime | 256 | fp16 | 0.790 | 0.780 | 0.800 | -0.0100 | 0.500 | 0.7500 |"
     assert fp16 in lines
