@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cpp_build import built, require_toolchain
-from cpp_library import Failed, Image, Library, Options, Result, Stream, Video
+from cpp_library import Failed, Image, Library, Result, Stream, Video
 from fake_bundle import write_bundle
 
 import sam2rt
@@ -69,8 +69,7 @@ def test_a_stream_has_the_bits_of_python(
     library: Library, session: Any, micro_session: Session, frames: np.ndarray
 ) -> None:
     expected = StreamTracker(micro_session.bundle, session=micro_session, memory_dtype="bfloat16")
-    options = Options()
-    library.lib.sam2rt_default_options(options)
+    options = library.default_options()
     options.memory_dtype = b"bfloat16"
     stream, found = Stream(library, session, options), Result(HEIGHT, WIDTH)
     mask = np.zeros((HEIGHT, WIDTH), bool)

@@ -109,6 +109,11 @@ class Library:
     def session(self, bundle: c.c_void_p, threads: int = 1) -> c.c_void_p:
         return self.make("session", "sam2rt_session_open", bundle, b"onnxruntime", b"cpu", threads)
 
+    def default_options(self) -> Options:
+        options = Options()
+        self.lib.sam2rt_default_options(c.byref(options))
+        return options
+
     def close(self) -> None:
         for kind, handle in reversed(self._made):
             getattr(self.lib, f"sam2rt_{kind}_free")(handle)
