@@ -54,6 +54,11 @@ def write_kernels(folder: Path, arch: int) -> None:
     (target / _INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
+def has_kernels(folder: Path) -> bool:
+    """Whether kernels were compiled into an engine folder; what they are is checked later."""
+    return (folder / _FOLDER).is_dir()
+
+
 def read_kernels(folder: Path) -> dict[str, tuple[bytes, Mapping[str, Any]]]:
     """Machine code and launch data of each kernel; BundleError for what is missing or changed."""
     index_path = folder / _FOLDER / _INDEX

@@ -111,7 +111,10 @@ class DeviceTensor:
         return self._host
 
     def __getitem__(self, index: Any) -> Any:
-        """One item of the first axis stays on the device; any other index downloads."""
+        """One item of the first axis, or None, stays on the device; other indices download."""
+        if index is None:
+            shape = (1, *self.shape)
+            return DeviceTensor(self.pointer, shape, self.dtype, self._owner, self._stream)
         if not isinstance(index, int):
             return np.asarray(self)[index]
         if not -len(self) <= index < len(self):

@@ -15,7 +15,8 @@ import numpy as np
 from ..configs.bundle import Bundle
 from ..configs.errors import InputError
 from .bank import FrameOutput, ObjectHistory
-from .pixels import check_frame, upsample_bilinear, video_frame_tensor
+from .frame_input import FrameInput
+from .pixels import upsample_bilinear
 from .predictor import Predictor
 from .prompts import joined, mask_from, points_from
 from .session import Array, Session
@@ -91,6 +92,7 @@ class StreamTracker(Predictor):
             max_cond_frames_in_attn, fill_hole_area, memory_dtype, objects_per_call
         )
         self._tracker = Tracker(self.session, options)
+        self._input = FrameInput(self.session, self.config.image_size)
         self._objects: dict[int, _StreamObject] = {}
         self._next_key = 0
         self._frame_idx = 0
@@ -160,12 +162,13 @@ class StreamTracker(Predictor):
     def step(self, frame: Any) -> StreamResult:
         """Push one frame [H, W, 3] uint8 RGB; gives the result on it.
 
+        The frame may lie on the GPU where the session runs there; see ``frame_input``.
+
         Without objects nothing is computed. Raises FrameError for a frame that cannot be used
         or has another size than the first, InputError for a prompt that does not fit the frame
         (the prompt is dropped); the tracker goes on with the next frame in each case.
         """
-        rgb = check_frame(frame)
-        size = (rgb.shape[0], rgb.shape[1])
+        rgb, size = self._input.checked(frame)
         if self._frame_size not in (None, size):
             raise InputError(
                 f"the frame is {size[1]} x {size[0]}, earlier ones were {self._frame_size[1]} x "
@@ -175,8 +178,7 @@ class StreamTracker(Predictor):
         self._frame_size = size
         outputs: dict[int, FrameOutput] = {}
         if self._objects:
-            pixels = video_frame_tensor(rgb, self.config.image_size)
-            features = self._tracker.encode(pixels)
+            features = self._tracker.encode(self._input.tensor(rgb))
             outputs = self._prompt(features, prompts) | self._track(features, prompts)
         result = self._result(outputs, size)
         self._forget()

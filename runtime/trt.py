@@ -24,7 +24,7 @@ from .build_engine import Messages, make_logger, tensorrt_module
 from .build_profiles import choose_profile, is_fixed
 from .engine_sidecar import ENGINES, EngineRecord, Machine, check_engine, engine_path
 from .gpu_arrays import is_device_array
-from .gpu_pixels import GpuPixels
+from .gpu_pixels import GpuPixels, has_kernels
 from .gpu_tensor import DeviceSlotBuffer, DeviceTensor, Pool, on_device
 from .ort_device import KEPT, output_shapes
 from .session import Array, check_inputs
@@ -90,10 +90,15 @@ class TensorRTSession:
         _, record = self.engine("mask_decoder")
         return record.profiles[-1]["mask_input"][2][0]
 
-    def pixels(self) -> GpuPixels:
-        """Frames to inputs and logits to masks on the device, on this thread's stream."""
+    def pixels(self) -> GpuPixels | None:
+        """Frames to inputs and logits to masks on the device, on this thread's stream.
+
+        None when the engines were built where Triton was missing.
+        """
         machine = current_machine(self._trt, self._index)
         folder = self.bundle.path / ENGINES / (self._folder or machine.folder)
+        if not has_kernels(folder):
+            return None
         worker = self._worker()
         return GpuPixels(folder, worker.stream, worker.pool)
 

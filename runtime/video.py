@@ -16,8 +16,9 @@ import numpy as np
 from ..configs.bundle import Bundle
 from ..configs.errors import InputError, StateError
 from .bank import FrameOutput, ObjectHistory, Selection, select
+from .frame_input import FrameInput
 from .frames import FrameSource, open_frames
-from .pixels import upsample_bilinear, video_frame_tensor
+from .pixels import upsample_bilinear
 from .predictor import Predictor
 from .prompts import joined, mask_from, points_from
 from .session import Array, Session
@@ -108,6 +109,7 @@ class VideoPredictor(Predictor):
             max_cond_frames_in_attn, fill_hole_area, memory_dtype, objects_per_call
         )
         self._tracker = Tracker(self.session, options)
+        self._input = FrameInput(self.session, self.config.image_size)
 
     def init_state(
         self,
@@ -324,7 +326,7 @@ class VideoPredictor(Predictor):
 
     def _features(self, state: VideoState, frame_idx: int) -> Features:
         if state._features is None or state._features[0] != frame_idx:
-            pixels = video_frame_tensor(state.frames.read(frame_idx), self.config.image_size)
+            pixels = self._input.tensor(state.frames.read(frame_idx))
             state._features = frame_idx, self._tracker.encode(pixels)
         return state._features[1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 
 from sam2rt.configs.errors import BundleError, FrameError, InputError
 from sam2rt.runtime import components, cuda, gpu_pixels, pixels
+from sam2rt.runtime.frame_input import FrameInput
 from sam2rt.runtime.gpu_pixels import GpuPixels, beside_kernels, read_kernels, write_kernels
-from sam2rt.runtime.gpu_tensor import Pool
+from sam2rt.runtime.gpu_tensor import DeviceTensor, Pool
 
 pytest.importorskip("cuda.bindings.runtime")
 
@@ -106,6 +108,45 @@ def test_wrong_arrays_are_refused(gpu: GpuPixels) -> None:
         gpu.frame_tensor(np.zeros((4, 4, 3), np.float32), 32)
     with pytest.raises(InputError, match=r"float32 logits \[N, h, w\], got float64 \[4, 4\]"):
         gpu.masks(np.zeros((4, 4)), (8, 8))
+
+
+class _OnGpu:
+    """A frame of another library; this GPU's memory is the host's."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+        _SIZES[array.ctypes.data] = array.nbytes
+        self.__cuda_array_interface__ = {
+            "version": 3, "shape": array.shape, "typestr": array.dtype.str, "strides": None,
+            "data": (array.ctypes.data, False), "stream": None,
+        }  # fmt: skip
+
+
+def test_frames_on_host_and_gpu_go_through_the_sessions_kernels(gpu: GpuPixels) -> None:
+    frame = np.random.default_rng(4).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    source = FrameInput(SimpleNamespace(pixels=lambda: gpu), 32)  # type: ignore[arg-type]
+    for given in (frame, _OnGpu(frame)):
+        checked, size = source.checked(given)
+        tensor = source.tensor(checked)
+        assert (size, tensor.shape, tensor[None].shape) == ((24, 40), (3, 32, 32), (1, 3, 32, 32))
+        assert isinstance(tensor[None], DeviceTensor)
+        expected = pixels.video_frame_tensor(frame, 32)
+        np.testing.assert_array_equal(np.asarray(tensor), expected)
+    for wrong in (frame.astype(np.float32), frame[..., 0].copy(), frame[:0].copy()):
+        with pytest.raises(FrameError):
+            source.checked(_OnGpu(wrong) if wrong.size else wrong)
+
+
+def test_a_session_without_kernels_takes_host_frames_alone() -> None:
+    frame = np.random.default_rng(5).integers(0, 256, (8, 9, 3), dtype=np.uint8)
+    for session in (SimpleNamespace(), SimpleNamespace(pixels=lambda: None)):
+        source = FrameInput(session, 32)  # type: ignore[arg-type]
+        checked, size = source.checked(frame)
+        expected = pixels.video_frame_tensor(frame, 32)
+        np.testing.assert_array_equal(source.tensor(checked), expected)
+        assert size == (8, 9)
+        with pytest.raises(FrameError, match="takes frames in host memory alone"):
+            source.checked(_OnGpu(frame))
 
 
 def test_changed_missing_or_old_kernels_are_refused(folder: Path, tmp_path: Path) -> None:
