@@ -22,7 +22,11 @@ from sam2rt.configs.models import MODELS
 from sam2rt.export import bundle as exporting
 from sam2rt.export.bundle import bundle_for, export_bundle, verify_bundle
 from sam2rt.export.checkpoints import Checkpoint
+from sam2rt.export.model import build_model
+from sam2rt.export.proof_record import record
+from sam2rt.export.reference import ReferenceSession
 from sam2rt.export.untrained import untrained_state
+from sam2rt.export.verify import prove
 
 #: weights whose choices among masks have margins that bfloat16 respects
 SEED = 2
@@ -302,3 +306,17 @@ def test_bundle_for_exports_once(
     assert bundle_for(str(checkpoint_file)).proof["seed"] == first.proof["seed"]
     (first.path / "mask_decoder.onnx").write_bytes(b"broken")
     assert bundle_for(str(checkpoint_file)).proof["seed"] != first.proof["seed"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["micro", "micro20"])
+def test_two_hundred_frames(tmp_path: Path, model: str) -> None:
+    """Some mistakes show only once the bank is full and has turned over many times."""
+    checkpoint = loaded(model)
+    bundle = export_bundle(checkpoint, tmp_path / "b", seed=5, threads=1)
+    network = build_model(checkpoint.config)
+    network.load_state_dict(checkpoint.state)
+    recorded = record(ReferenceSession(network), 6, frames=200)
+    proof = prove(bundle, recorded, threads=1)
+    assert proof["clip"]["results"] == proof["clip"]["compared"] == 200 + 199 + 198
+    assert proof["clip"]["lowest_iou"] > 0.99
