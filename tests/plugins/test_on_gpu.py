@@ -1,0 +1,33 @@
+"""The kernels on a GPU, where there is one: against float64, at the sizes of the model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from triton_kernels import triton_on_path
+
+from sam2rt.plugins import memory_cross_attention as op
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use"),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_attention_on_the_gpu(dtype: torch.dtype) -> None:
+    triton_on_path()
+    from sam2rt.benchmarks import gpu_kernels
+
+    major, minor = torch.cuda.get_device_capability()
+    launches = op.ATTENTION.candidates(major * 10 + minor)
+    problems = (*gpu_kernels.AWKWARD, gpu_kernels.STEADY[0])
+    found = gpu_kernels.attention_errors(gpu_kernels.kernels(), problems, launches, "cuda", dtype)
+    assert [f for f in found if not f["passed"]] == []
+
+
+def test_pixels_on_the_gpu() -> None:
+    triton_on_path()
+    from sam2rt.benchmarks import gpu_kernels
+
+    assert gpu_kernels.pixel_errors() == {"upsample_mask": 0, "fill_small": 0}
