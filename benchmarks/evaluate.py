@@ -164,6 +164,8 @@ def evaluate_to_file(
     job: Job, path: Path, *, processes: int = 1, progress: Report = silent
 ) -> dict[str, Any]:
     """:func:`evaluate`, kept in ``PATH.videos`` until the report is written to `path`."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a file for the report")
     parts = parts_folder(path)
     data = evaluate(job, processes=processes, parts=parts, progress=progress)
     write_json(data, path)

@@ -80,7 +80,7 @@ def interactive(
         state = predictor.init_state(video.frames())
         truths, annotated = _truths(video, state, dataset.merged)
         objects = {}
-        ids = sorted({i for t in truths.values() for i, m in t.masks.items() if m.any()})
+        ids = sorted({i for truth in truths.values() for i in truth.shown})
         for place, obj_id in enumerate(ids):
             tick(place, len(ids))
             own = {i: truths[i] for i in annotated.frames(obj_id)}
@@ -89,13 +89,32 @@ def interactive(
     return VideoResult(objects, len(video.frame_names) * max(len(ids), 1))
 
 
-def _truths(video: Video, state: VideoState, merged: bool) -> tuple[dict[int, Truth], Annotated]:
+@dataclass(frozen=True)
+class _Packed:
+    """The annotation of one frame, a bit per pixel: a long video's are needed again and again."""
+
+    shown: dict[int, Array]
+    void: Array | None
+
+    @classmethod
+    def of(cls, truth: Truth) -> _Packed:
+        shown = {i: np.packbits(m) for i, m in truth.masks.items() if m.any()}
+        return cls(shown, None if truth.void is None else np.packbits(truth.void))
+
+
+def _unpacked(bits: Array | None, size: tuple[int, int]) -> Mask:
+    if bits is None:
+        return np.zeros(size, np.bool_)
+    return np.unpackbits(bits, count=size[0] * size[1]).reshape(size).astype(np.bool_)
+
+
+def _truths(video: Video, state: VideoState, merged: bool) -> tuple[dict[int, _Packed], Annotated]:
     truths, annotated = {}, Annotated(merged)
     for index in range(state.num_frames):
         truth = checked_truth(video, index, state.frame_size)
         annotated.add(index, truth)
         if truth is not None:
-            truths[index] = truth
+            truths[index] = _Packed.of(truth)
     return truths, annotated
 
 
@@ -107,20 +126,19 @@ class _Run:
         predictor: VideoPredictor,
         state: VideoState,
         obj_id: int,
-        truths: Mapping[int, Truth],
+        truths: Mapping[int, _Packed],
         rule: Rule,
         span: tuple[int, int] | None,
     ) -> None:
         self.predictor, self.state, self.obj_id = predictor, state, obj_id
         self.truths, self.rule, self._span = truths, rule, span
-        self.start = next(i for i in sorted(truths) if self.wanted(i).any())
+        self.start = min(i for i, truth in truths.items() if obj_id in truth.shown)
 
     def reset(self) -> None:
         self.predictor.reset_state(self.state)
 
     def wanted(self, index: int) -> Mask:
-        empty = np.zeros(self.state.frame_size, np.bool_)
-        return self.truths[index].masks.get(self.obj_id, empty)
+        return _unpacked(self.truths[index].shown.get(self.obj_id), self.state.frame_size)
 
     def click(self, index: int, mask: Mask | None, clicks: int) -> Mask:
         """Place up to `clicks` clicks on a frame, the first for `mask`; gives the new mask."""
@@ -142,7 +160,9 @@ class _Run:
             yield index, logits[0, 0] > 0
 
     def score(self, index: int, mask: Mask) -> FrameScore:
-        return score_frame(index, mask, self.wanted(index), self.truths[index].void)
+        bits = self.truths[index].void
+        void = None if bits is None else _unpacked(bits, self.state.frame_size)
+        return score_frame(index, mask, self.wanted(index), void)
 
     def finished(self, scores: list[FrameScore]) -> ObjectResult:
         item = ObjectResult(self.start, (self.start, self.start), scores)
@@ -156,19 +176,23 @@ class _Run:
 
 def _offline(run: _Run, effort: Effort) -> ObjectResult:
     run.reset()
-    masks: dict[int, Mask] = {}
     rounds: list[float] = []
-    index = run.start
+    index, mask = run.start, None
     for _ in range(effort.rounds):
-        run.click(index, masks.get(index), effort.clicks)
-        masks = {t: m for t, m in run.tracked() if t in run.truths}
-        item = run.finished([run.score(t, m) for t, m in masks.items()])
+        run.click(index, mask, effort.clicks)
+        scores: list[FrameScore] = []
+        lowest = np.inf
+        for t, tracked in run.tracked():
+            if t in run.truths:
+                scores.append(run.score(t, tracked))
+                if scores[-1].j < lowest:
+                    lowest, index, mask = scores[-1].j, t, tracked
+        item = run.finished(scores)
         mean = run.mean(item)
         if mean is None:
             return item
         rounds.append(mean)
-        index = min(masks, key=lambda t: region_similarity(masks[t], run.wanted(t)))
-        if (masks[index] == run.wanted(index)).all():
+        if lowest == 1:
             break
     item.rounds = rounds + rounds[-1:] * (effort.rounds - len(rounds))
     return item

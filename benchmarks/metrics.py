@@ -110,7 +110,7 @@ class Rule:
     ends: "video" leaves out the first and last annotated frame of the video, "object" those of
     each object's own range of frames, "none" nothing.
     count: "always" counts every other frame; "seen" counts from the first one on which the truth
-    or the prediction shows the object.
+    or the prediction shows the object, and only objects that the truth shows on one of them.
     void: label of pixels that count nowhere, None where a dataset has none.
     source: the evaluator that defines the rule.
     """
@@ -175,7 +175,7 @@ def counted(
         chosen = [s for s in chosen if s.frame not in (first, last)]
     if rule.count == "seen":
         start = next((i for i, s in enumerate(chosen) if s.seen), len(chosen))
-        chosen = chosen[start:]
+        chosen = chosen[start:] if any(s.visible for s in chosen) else []
     return chosen
 
 

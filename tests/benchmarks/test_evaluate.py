@@ -303,6 +303,11 @@ def test_errors_of_processes_arrive() -> None:
         evaluate(lacking, processes=2)
 
 
+def test_a_folder_is_no_report(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder: name a file"):
+        evaluate_to_file(job(still()), tmp_path)
+
+
 def test_settings_that_make_no_sense(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least one of each"):
         Settings("offline", clicks=0)

@@ -230,9 +230,11 @@ def test_absent_frames_count_in_davis_and_not_before_they_are_seen_in_sav() -> N
 
 def test_sav_counts_from_a_wrong_prediction_on() -> None:
     scores = [frame(0, 1, True), frame(1, 1, False), frame(2, 0, False, seen=True)]
-    scores += [frame(3, 1, False), frame(4, 1, False)]
-    kept = counted(scores, RULES["sav"], range(5), (0, 0))
-    assert [s.frame for s in kept] == [2, 3]
+    scores += [frame(3, 1, False), frame(4, 1, True), frame(5, 1, True)]
+    kept = counted(scores, RULES["sav"], range(6), (0, 5))
+    assert [s.frame for s in kept] == [2, 3, 4]
+    # the truth shows it on no judged frame: it has no score, whatever is predicted
+    assert counted(scores[:4], RULES["sav"], range(4), (0, 0)) == []
 
 
 def test_sav_annotations_of_every_fourth_frame() -> None:
