@@ -1,0 +1,86 @@
+"""What the model that ships with the package reaches on clips it was not trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sam2rt.benchmarks.accuracy_runs import AUTOMATIC, ReferenceOpener
+from sam2rt.benchmarks.evaluate import BundleOpener, Job, Opener, Settings, evaluate
+from sam2rt.benchmarks.evaluate_automatic import automatic_recall
+from sam2rt.benchmarks.evaluate_synthetic import synthetic_dataset
+from sam2rt.configs.bundle import Bundle
+
+pytestmark = pytest.mark.slow
+CLIPS, FRAMES, SEED = 20, 30, 7
+
+
+@pytest.fixture(scope="module")
+def weights() -> Path:
+    from sam2rt.export.checkpoints import built_in_file
+
+    path = built_in_file("sam2rt_micro")
+    if not path.is_file():
+        pytest.skip("the built-in weights are not in this checkout")
+    return path
+
+
+@pytest.fixture(scope="module")
+def opener(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> BundleOpener:
+    from sam2rt.export.bundle import export_bundle
+
+    target = tmp_path_factory.mktemp("built_in") / "bundle"
+    export_bundle(weights, target, seed=0)
+    return BundleOpener(target, threads=1)
+
+
+def measured(
+    opener: Opener, level: Any = "standard", clips: int = CLIPS, **settings: Any
+) -> dict[str, Any]:
+    dataset = synthetic_dataset(level, SEED, clips, FRAMES)
+    return evaluate(Job(dataset, opener, Settings(**settings)), processes=2)
+
+
+@pytest.fixture(scope="module")
+def standard(opener: BundleOpener) -> dict[str, Any]:
+    return measured(opener, prompt="click")
+
+
+def test_one_click_on_plain_clips(opener: BundleOpener) -> None:
+    assert measured(opener, "plain", prompt="click")["J&F"] >= 0.85
+
+
+def test_one_click_on_standard_clips(standard: dict[str, Any]) -> None:
+    assert standard["J&F"] >= 0.75
+
+
+def test_a_box_is_at_least_as_good_as_a_click(
+    opener: BundleOpener, standard: dict[str, Any]
+) -> None:
+    assert measured(opener, prompt="box")["J&F"] >= standard["J&F"]
+
+
+def test_a_corrective_click_on_the_worst_frame_raises_the_mean(opener: BundleOpener) -> None:
+    first, second = measured(opener, clips=8, protocol="offline", clicks=1, rounds=2)["rounds"]
+    assert second > first
+
+
+def test_the_object_score_tells_absent_from_present(standard: dict[str, Any]) -> None:
+    assert standard["object_score_auc"] >= 0.95
+
+
+def test_pytorch_gives_the_same(opener: BundleOpener, weights: Path) -> None:
+    size = Bundle.load(opener.path).model.image_size
+    reference = measured(ReferenceOpener(str(weights), size, ""), clips=6, prompt="click")
+    exported = measured(opener, clips=6, prompt="click")
+    assert abs(reference["J&F"] - exported["J&F"]) <= 1e-3
+
+
+def test_automatic_masks_find_the_objects(opener: BundleOpener) -> None:
+    with opener.open() as session:
+        found = automatic_recall(session, synthetic_dataset("plain", SEED, 30, 3), AUTOMATIC)
+    assert found.objects > 40
+    assert found.share is not None
+    assert found.share >= 0.9
