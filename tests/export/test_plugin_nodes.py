@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
+import onnx.inliner
 import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, helper
@@ -20,6 +23,8 @@ from sam2rt.export.plugin_nodes import (
     with_plugin_functions,
 )
 from sam2rt.export.precision import lowered
+from sam2rt.export.proof import BOUNDS
+from sam2rt.export.tensorrt_rules import tensorrt_problems
 from sam2rt.export.untrained import untrained_state
 from sam2rt.plugins import memory_cross_attention as op
 from sam2rt.runtime.build_onnx import function_names, without_functions
@@ -122,6 +127,13 @@ def test_half_precision_graphs_get_nodes_of_their_type(plain: ModelProto, precis
         assert [kinds[x] for x in node.output] == [TensorProto.FLOAT] * 2
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_tensorrt_can_import_the_bodies(plain: ModelProto, precision: str) -> None:
+    graph = plain if precision == "fp32" else lowered(plain, "bf16")
+    inlined = onnx.inliner.inline_local_functions(with_attention_nodes(graph, MICRO))
+    assert tensorrt_problems(inlined) == []
+
+
 def test_folded_or_split_graphs_are_refused(plain: ModelProto) -> None:
     with pytest.raises(ValueError, match="expected 4 cross-attentions, found 2"):
         with_attention_nodes(plain, model_config("sam2.1_hiera_tiny"))
@@ -171,3 +183,10 @@ def test_bytes_that_are_no_graph_are_refused() -> None:
             function_names(data)
     with pytest.raises(BundleError, match="has no function sam2rt::MemoryCrossAttention"):
         without_functions(b"", {op.NAME})
+
+
+def test_the_page_on_engines_states_the_bounds_of_the_proof() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tensorrt.md").read_text()
+    for precision, bounds in BOUNDS.items():
+        row = f"| {precision} | {bounds.relative:g} of its scale | {bounds.cosine:g} | {bounds.iou:g} |"
+        assert row in page
