@@ -105,26 +105,10 @@ class MaskGenerator:
         threads: int | None = None,
         session: Session | None = None,
     ) -> None:
-        if (points_per_side is None) == (point_grids is None):
-            raise InputError("give either points_per_side or point_grids, the other as None")
-        if output_mode not in get_args(OutputMode):
-            known = ", ".join(get_args(OutputMode))
-            raise InputError(f"unknown output_mode {output_mode!r}: expected one of {known}")
-        if points_per_batch < 1 or crop_n_layers < 0 or crop_n_points_downscale_factor < 1:
-            raise InputError(
-                "points_per_batch and crop_n_points_downscale_factor must be at least 1, "
-                "crop_n_layers at least 0"
-            )
-        if output_mode == "coco_rle":
-            coco_mask()
-        if min_mask_region_area > 0:
-            opencv("min_mask_region_area")
-        if point_grids is not None:
-            self.point_grids = checked_grids(point_grids, crop_n_layers)
-        elif points_per_side is not None:
-            self.point_grids = layer_grids(
-                points_per_side, crop_n_layers, crop_n_points_downscale_factor
-            )
+        _check_options(output_mode, points_per_batch, min_mask_region_area)
+        self.point_grids = _grids(
+            points_per_side, point_grids, crop_n_layers, crop_n_points_downscale_factor
+        )
         self.predictor = ImagePredictor(bundle, backend, device, threads, session=session)
         self.points_per_batch = points_per_batch
         self.pred_iou_thresh = pred_iou_thresh
@@ -296,6 +280,34 @@ class MaskGenerator:
             "stability_score": found.stability,
             "crop_box": _xywh(found.crop),
         }
+
+
+def _check_options(mode: str, points_per_batch: int, min_mask_region_area: int) -> None:
+    if mode not in get_args(OutputMode):
+        known = ", ".join(get_args(OutputMode))
+        raise InputError(f"unknown output_mode {mode!r}: expected one of {known}")
+    if points_per_batch < 1:
+        raise InputError(f"points_per_batch is {points_per_batch}: expected at least 1")
+    # a missing package is told now, not after minutes of work
+    if mode == "coco_rle":
+        coco_mask()
+    if min_mask_region_area > 0:
+        opencv("min_mask_region_area")
+
+
+def _grids(
+    per_side: int | None, grids: Sequence[Array] | None, layers: int, downscale: int
+) -> list[Array]:
+    if layers < 0 or downscale < 1:
+        raise InputError(
+            f"crop_n_layers is {layers}, crop_n_points_downscale_factor {downscale}: expected at "
+            "least 0 and 1"
+        )
+    if per_side is not None and grids is None:
+        return layer_grids(per_side, layers, downscale)
+    if grids is not None and per_side is None:
+        return checked_grids(grids, layers)
+    raise InputError("give either points_per_side or point_grids, the other as None")
 
 
 def _best(found: list[_Found], scores: Sequence[Any], threshold: float) -> list[_Found]:
