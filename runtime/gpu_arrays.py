@@ -58,17 +58,21 @@ class DeviceView:
         return capsule_of(self, *self.__dlpack_device__())
 
 
-def device_view(array: Any) -> DeviceView:
-    """`array` of another library as a view; InputError for what is no GPU array of ours.
+def device_view(array: Any, stream: int | None = None) -> DeviceView:
+    """`array` of another library as a view; InputError for what is no GPU array.
 
-    Takes C-contiguous arrays with ``__cuda_array_interface__`` (preferred: it names the stream)
-    or DLPack on CUDA.
+    Takes C-contiguous arrays with ``__cuda_array_interface__`` or DLPack on CUDA. With the handle
+    of the consuming `stream`, an interface that names no stream of its own yields to DLPack,
+    whose producer makes `stream` wait for the content.
     """
     interface = getattr(array, "__cuda_array_interface__", None)
+    dlpack = hasattr(array, "__dlpack__") and array.__dlpack_device__()[0] in (CUDA, CUDA_HOST)
+    names_stream = interface is not None and interface.get("stream") is not None
+    if dlpack and (interface is None or (stream is not None and not names_stream)):
+        capsule = array.__dlpack__() if stream is None else array.__dlpack__(stream=stream)
+        return view_of_capsule(capsule, array)
     if interface is not None:
         return _from_interface(array, interface)
-    if hasattr(array, "__dlpack__") and array.__dlpack_device__()[0] in (CUDA, CUDA_HOST):
-        return view_of_capsule(array.__dlpack__(), array)
     raise InputError(
         f"expected a GPU array (__cuda_array_interface__ or DLPack), got {type(array).__name__}: "
         "give a numpy array, or a torch, CuPy or PyCUDA array on the GPU"

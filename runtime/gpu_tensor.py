@@ -81,7 +81,7 @@ class DeviceTensor:
     @classmethod
     def adopted(cls, array: Any, stream: cuda.Stream) -> DeviceTensor:
         """An array of another library; `stream` waits for the one its content is made on."""
-        view = device_view(array)
+        view = device_view(array, stream.handle)
         if view.stream is not None and view.stream != stream.handle:
             with cuda.Event() as event:
                 event.record(cuda.Stream(view.stream))

@@ -166,6 +166,34 @@ def test_cuda_array_interface_is_read() -> None:
         device_view(_Interface(strides=(4, 8)))
 
 
+class _Both(_Interface):
+    """What torch gives: an interface without a stream, and DLPack that can wait for one."""
+
+    def __init__(self, tensor: torch.Tensor, **fields: object) -> None:
+        data = (tensor.data_ptr(), False)
+        super().__init__(data=data, shape=tuple(tensor.shape), **fields)
+        self.tensor, self.streams = tensor, []
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (gpu_arrays.CUDA, 0)
+
+    def __dlpack__(self, stream: int | None = None) -> object:
+        self.streams.append(stream)
+        return self.tensor.__dlpack__()
+
+
+def test_a_producer_is_asked_to_wait_when_its_interface_names_no_stream() -> None:
+    tensor = torch.zeros(2, 3)
+    array = _Both(tensor)
+    view = device_view(array, 99)
+    assert (view.pointer, view.shape, array.streams) == (tensor.data_ptr(), (2, 3), [99])
+    # without a consumer's stream, or with a stream of its own, the interface is enough
+    assert device_view(array).pointer == tensor.data_ptr()
+    named = _Both(tensor, stream=55)
+    assert device_view(named, 99).stream == 55
+    assert (array.streams, named.streams) == ([99], [])
+
+
 def test_host_arrays_are_not_taken_for_device_arrays() -> None:
     assert not gpu_arrays.is_device_array(np.zeros(3))
     assert not gpu_arrays.is_device_array(torch.zeros(3))
