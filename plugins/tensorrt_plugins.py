@@ -60,6 +60,16 @@ def register_attention(
     trtp.aot_impl(PLUGIN_ID)(_annotated(_implement(trt, trtp, current), _implement_types(trtp)))
 
 
+def precompile(settings: AttentionSettings, dtype: str) -> list[Compiled]:
+    """Compile every candidate; do so before a build.
+
+    TensorRT calls back into Python from C++, where an error could not be raised. Triton keeps
+    what was compiled, so the callbacks find it done.
+    """
+    count = len(op.ATTENTION.candidates(settings.arch))
+    return [_compile(settings, dtype, tactic)[0] for tactic in range(1, count + 1)]
+
+
 @dataclass
 class _Current:
     current: AttentionSettings

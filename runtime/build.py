@@ -24,7 +24,12 @@ from ..configs.graphs import graph_specs
 from ..configs.staging import replaced_folder
 from ..plugins import memory_cross_attention as op
 from ..plugins.operators import digests, triton_present
-from ..plugins.tensorrt_plugins import PLUGIN_ID, AttentionSettings, register_attention
+from ..plugins.tensorrt_plugins import (
+    PLUGIN_ID,
+    AttentionSettings,
+    precompile,
+    register_attention,
+)
 from .build_engine import (
     EngineOptions,
     Messages,
@@ -54,6 +59,8 @@ ATTENTIONS = ("auto", "folded", "full", "plugin")
 #: piece, with our node; and with values at full width
 WHOLE, FULL = "whole", "full"
 _ATTENTION = "memory_attention"
+#: what the plugin's tensors are in a bundle of that precision
+_HALF: dict[str, str] = {"fp16": "float16", "bf16": "bfloat16"}
 _FORMS = "export it with --engine-forms"
 #: (session over the new engines) -> what the proof measured; ProofError when out of bounds
 Prove = Callable[[Session], Mapping[str, Any]]
@@ -252,6 +259,11 @@ class _Job:
         if attention == "full" and source == _ATTENTION:
             raise BundleError(f"the bundle has no graph '{_ATTENTION}.{FULL}': {_FORMS}")
         if attention == "plugin":
+            if self.bundle.precision not in _HALF:
+                raise BundleError(
+                    f"{PLUGIN_ID} takes float16 or bfloat16, the bundle is "
+                    f"{self.bundle.precision}: export it with --precision bf16"
+                )
             if op.NAME not in function_names(self.bundle.graph_path(source).read_bytes()):
                 raise BundleError(f"the graph has no node {PLUGIN_ID}: {_FORMS}")
             if not triton_present():
@@ -280,6 +292,7 @@ class _Job:
             self.machine.arch, model.hidden_dim, model.mem_dim, self._splits()
         )
         trtp = importlib.import_module("tensorrt.plugin")
+        precompile(settings, _HALF[self.bundle.precision])
         register_attention(self.trt, trtp, settings)
 
     def _device_memory(self, engine: bytes, graph: str) -> int:

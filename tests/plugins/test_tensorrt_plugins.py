@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 from tensorrt_bindings_stub import VERSIONS, run_with_bindings
+from triton_kernels import triton_on_path
+
+from sam2rt.plugins import memory_cross_attention as op
+from sam2rt.plugins.tensorrt_plugins import AttentionSettings, precompile
 
 #: stands in for TensorRT's expression builder: expressions are functions of the sizes n, rows, l
 _FAKES = """
@@ -138,6 +142,13 @@ print(trtp.op.sam2rt.MemoryCrossAttention.register_func.settings.current.splits)
 """
     done = run_with_bindings(version, _FAKES + code)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "2"), done.stderr
+
+
+def test_candidates_are_compiled_before_a_build() -> None:
+    triton_on_path()
+    codes = precompile(AttentionSettings(90, 64, 16, 2), "float16")
+    assert len(codes) == len(op.ATTENTION.candidates(90))
+    assert all(".f32.f16.f16" in code.ptx for code in codes)
 
 
 def test_a_float32_graph_is_refused_with_a_remedy() -> None:

@@ -93,7 +93,7 @@ def job_with_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Build:
             name = f"memory_attention.{form}"
             (work / f"{name}.onnx").write_bytes(data)
             graphs[name] = GraphEntry(spec, bundle_file(work, f"{name}.onnx"))
-        fields = {**vars(old), "path": work, "graphs": graphs}
+        fields = {**vars(old), "path": work, "graphs": graphs, "precision": "bf16"}
         write_manifest(Bundle(**fields))
     return _Build(Bundle.load(tmp_path / "new"), monkeypatch)
 
@@ -197,7 +197,7 @@ def test_auto_without_any_usable_form_names_each(job: _Build) -> None:
     ("attention", "words"),
     [
         ("full", "no graph 'memory_attention.full'.*--engine-forms"),
-        ("plugin", "bytes that are none"),
+        ("plugin", "the bundle is fp32: export it with --precision bf16"),
     ],
 )
 def test_forms_the_bundle_lacks_are_refused(job: _Build, attention: str, words: str) -> None:
