@@ -264,13 +264,16 @@ _SIZES = (
 )  # fmt: skip
 
 
-def frame_tensors(folder: Path, image_size: int) -> Path:
-    """Frames of many sizes in every pixel format, and the tensor Python makes of each."""
+def frame_tensors(folder: Path, image_size: int, *, device: bool = False) -> Path:
+    """Frames of many sizes in every pixel format, and the tensor Python makes of each.
+
+    device: the program shall say that they lie in CUDA memory.
+    """
     import cv2
 
     from sam2rt.runtime.pixels import video_frame_tensor
 
-    case = CaseWriter(folder, "pixels", image_size=image_size)
+    case = CaseWriter(folder, "pixels", image_size=image_size, device=device)
     rng = np.random.default_rng(11)
     frames: list[dict[str, Any]] = []
 
