@@ -28,7 +28,7 @@ cpp: cpp-headers
 	$(BIN)/python -m pytest tests/cpp $(PYTEST_ARGS)
 
 cpp-headers: $(VENV)/.installed
-	runtime/cpp/tools/dependencies.sh build/cpp/deps $(BIN)/python
+	runtime/cpp/tools/dependencies.sh build/cpp/deps $(abspath $(BIN))/python
 
 # the slow tier tests C++ where its headers can be had; elsewhere those tests say so and are skipped
 ifeq ($(CI),true)
@@ -36,7 +36,7 @@ pytest: cpp-headers-if-possible
 endif
 .PHONY: cpp-headers-if-possible
 cpp-headers-if-possible: $(VENV)/.installed
-	-runtime/cpp/tools/dependencies.sh build/cpp/deps $(BIN)/python
+	-runtime/cpp/tools/dependencies.sh build/cpp/deps $(abspath $(BIN))/python
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

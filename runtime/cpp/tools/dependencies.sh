@@ -34,7 +34,13 @@ if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then
 fi
 
 mkdir -p "$dest/apt/lists/partial" "$dest/apt/cache/archives/partial"
-mirror=${DEBIAN_MIRROR:-}
+# the archive this system uses itself, as apt knows it
+configured=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' | sed -n 's/^Debian //p' | grep -v security | head -n 1)
+mirror=${DEBIAN_MIRROR:-$configured}
+if [ -z "$mirror" ]; then
+    echo "dependencies.sh found no Debian archive in apt's sources: set DEBIAN_MIRROR" >&2
+    exit 1
+fi
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 echo "deb [signed-by=$keyring] $mirror trixie main" >"$dest/apt/sources.list"
 
