@@ -102,7 +102,7 @@ def test_export_inspect_verify(
     ]
     assert "  <- memory             float32  [N, M, 16, 16, 16]\n" in out
     assert f"\nmask_prompt  {bundle.graphs['mask_prompt'].file.size / 1e6:.1f} MB\n" in out
-    assert "  bounds: 0.0005 of the scale, cosine 0.999999, IoU 0.99" in out
+    assert "  bounds: 0.0001 of the scale, cosine 0.999999, IoU 0.99" in out
 
     out, _ = run("verify", target, "--threads", "1", capsys=capsys)
     assert out.startswith(f"proof       passed on onnxruntime cpu, seed {bundle.proof['seed']}\n")
