@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -22,4 +23,8 @@ class _RootIsAFolder:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # a job in the background starts with Ctrl-C ignored, and would hand that on to the commands
+    # that tests interrupt
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.pluginmanager.register(_RootIsAFolder())
