@@ -3,7 +3,9 @@
 SAM 2 paper, appendix "Data and training": focal and dice 20 to 1, mean absolute error on the
 IoU, cross-entropy on the object score; of several masks only the best is pulled towards the
 truth. Here the others follow at a small weight: synthetic objects are not ambiguous, and a
-short training otherwise leaves the mask that is chosen far behind the best one.
+short training otherwise leaves the mask that is chosen far behind the best one. The first steps
+of an untrained model put class-balanced cross-entropy in the place of the focal loss: objects
+cover a few per cent of a picture, and focal and dice alone rest for long on empty masks.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from ...export.decoder import DecoderOutput
 @dataclass(frozen=True)
 class Weights:
     focal: float = 20.0
+    balanced: float = 0.0
     dice: float = 1.0
     iou: float = 2.0
     score: float = 1.0
@@ -34,6 +37,14 @@ def focal(logits: Tensor, truth: Tensor, alpha: float = 0.25, gamma: float = 2.0
     wrong = p + truth - 2 * p * truth
     balance = alpha * truth + (1 - alpha) * (1 - truth)
     return (balance * wrong**gamma * cross_entropy).mean((-2, -1))
+
+
+def balanced(logits: Tensor, truth: Tensor) -> Tensor:
+    """Cross-entropy over the last two axes, object and background counting one half each."""
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    inside = (cross_entropy * truth).sum((-2, -1)) / (truth.sum((-2, -1)) + 1)
+    outside = (cross_entropy * (1 - truth)).sum((-2, -1)) / ((1 - truth).sum((-2, -1)) + 1)
+    return (inside + outside) / 2
 
 
 def dice(logits: Tensor, truth: Tensor) -> Tensor:
@@ -74,7 +85,11 @@ def score_output(
         output.mask_logits, truth.shape[-2:], mode="bilinear", align_corners=False
     )
     wanted = truth[:, None].expand_as(logits)
-    each = weights.focal * focal(logits, wanted) + weights.dice * dice(logits, wanted)
+    each = weights.dice * dice(logits, wanted)
+    if weights.focal:
+        each = each + weights.focal * focal(logits, wanted)
+    if weights.balanced:
+        each = each + weights.balanced * balanced(logits, wanted)
     with torch.no_grad():
         quality = iou(logits, wanted)
     best = each[:, 1:].min(1).values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,12 +31,14 @@ class Schedule:
     rate: float = 1e-3
     warm_up: int = 200
     cool_down: int = 1000
+    #: steps of plain pictures under the class-balanced loss, which finds objects at all
+    settle: int = 600
     #: steps of pictures of the easier levels only, before clips join
-    pictures_only: int = 600
+    pictures_only: int = 2000
     #: share of clip steps after that
     clips: float = 0.5
     #: clips of two frames more from this step on
-    longer_from: int = 2500
+    longer_from: int = 4000
 
     def rate_at(self, step: int) -> float:
         rise = min(1.0, (step + 1) / self.warm_up)
@@ -63,10 +65,18 @@ class Job:
         after = step >= self.schedule.pictures_only
         return bool(after and rng.random() < self.schedule.clips)
 
+    def weights_at(self, step: int) -> Weights:
+        """The class-balanced loss while the model settles, then the job's own weights."""
+        if step < self.schedule.settle:
+            return replace(self.weights, focal=0.0, balanced=2.0)
+        return self.weights
+
     def plan(self, step: int) -> Plan:
-        easy = step < self.schedule.pictures_only
-        levels: tuple[Level, ...]
-        levels = ("plain", "standard") if easy else ("plain", "standard", "standard", "hard")
+        levels: tuple[Level, ...] = ("plain", "standard", "standard", "hard")
+        if step < self.schedule.settle:
+            levels = ("plain",)
+        elif step < self.schedule.pictures_only:
+            levels = ("plain", "standard")
         size = self.config.image_size
         if not self.is_clip(step):
             return Plan(self.pictures, 1, self.objects, levels, size)
@@ -93,7 +103,7 @@ class Trainer:
         rate = job.schedule.rate_at(step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        weights, rounds = job.weights, int(rng.integers(0, 3))
+        weights, rounds = job.weights_at(step), int(rng.integers(0, 3))
         if job.is_clip(step):
             kinds: list[Kind] = ["click", "click", "box", "mask"]
             kind = kinds[int(rng.integers(len(kinds)))]

@@ -13,7 +13,14 @@ from sam2rt import FrameError
 from sam2rt.benchmarks.synthetic import make_clip, save_davis
 from sam2rt.benchmarks.training.batches import FolderSource, Plan, make_batch, synthetic_source
 from sam2rt.benchmarks.training.episodes import clip_episode, picture_episode
-from sam2rt.benchmarks.training.losses import Weights, dice, focal, iou, score_output
+from sam2rt.benchmarks.training.losses import (
+    Weights,
+    balanced,
+    dice,
+    focal,
+    iou,
+    score_output,
+)
 from sam2rt.benchmarks.training.prompts import boxes, corrections, first_clicks
 from sam2rt.benchmarks.training.run import (
     Job,
@@ -40,6 +47,25 @@ def test_losses_by_hand():
     assert iou(logits, truth).item() == 1.0
     assert iou(-logits, truth).item() == 0.0
     assert iou(-torch.ones(1, 1, 2), torch.zeros(1, 1, 2)).item() == 1.0
+
+
+def test_balanced_loss_weighs_object_and_background_alike():
+    logits = torch.tensor([[[0.0, 2.0, 2.0, 2.0]]])
+    truth = torch.tensor([[[1.0, 0.0, 0.0, 0.0]]])
+    outside = 3 * math.log(1 + math.exp(2))
+    # one pixel is added to both areas, so that an absent object divides by no zero
+    expected = (math.log(2) / (1 + 1) + outside / (3 + 1)) / 2
+    assert balanced(logits, truth).item() == pytest.approx(expected, rel=1e-5)
+    assert balanced(logits, truth * 0).isfinite().all()
+
+
+def test_the_curriculum_settles_on_plain_pictures_first():
+    early = Job(MICRO, Schedule(steps=9, settle=2, pictures_only=4, clips=1.0), synthetic_source)
+    assert [early.plan(step).levels for step in (1, 2)] == [("plain",), ("plain", "standard")]
+    assert "hard" in early.plan(4).levels
+    assert [early.plan(step).frames for step in (3, 4)] == [1, 3]
+    weights = [early.weights_at(step) for step in (1, 2)]
+    assert [(w.focal, w.balanced) for w in weights] == [(0.0, 2.0), (20.0, 0.0)]
 
 
 def test_absent_objects_count_only_in_the_score():
