@@ -46,8 +46,8 @@ int main(int argc, char** argv) {
     outsides.push_back(total - session->seconds);
   }
   const auto median = [](std::vector<double>& values) {
-    std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2),
-                     values.end());
+    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+    std::nth_element(values.begin(), middle, values.end());
     return values[values.size() / 2];
   };
   const double total = median(totals), outside = median(outsides);

@@ -24,7 +24,8 @@ using sam2rt::ObjectHistory;
 
 void numbers_as_python_writes_them() {
   const std::vector<std::pair<double, const char*>> cases{
-      {0.1, "0.1"},       {5000.0, "5000.0"},   {1e16, "1e+16"},      {123456789012345680.0, "1.2345678901234568e+17"},
+      {0.1, "0.1"}, {5000.0, "5000.0"}, {1e16, "1e+16"},
+      {123456789012345680.0, "1.2345678901234568e+17"},
       {1e15, "1000000000000000.0"}, {1e-4, "0.0001"}, {1e-5, "1e-05"}, {1.5e-7, "1.5e-07"},
       {-0.0, "-0.0"},     {0.0, "0.0"},         {1.0 / 3, "0.3333333333333333"},
       {5e-324, "5e-324"}, {double{0.1F}, "0.10000000149011612"}};
@@ -310,7 +311,7 @@ void unknown_backends(const sam2rt::Bundle& bundle) {
   options.device = "cpu";
   options.threads = 0;
   CHECK_EQ(MESSAGE_OF(sam2rt::InputError, sam2rt::open_session(bundle, options)),
-           "threads is 0: expected at least 1, or none for all cores");
+           "threads is 0: expected at least 1, or None for all cores");
 }
 
 void objects_may_move_and_nothing_is_kept(const sam2rt::Bundle& bundle) {
@@ -378,7 +379,8 @@ int main(int argc, char** argv) {
              {"tensors are checked", [&] { tensors_are_checked(bundle); }},
              {"unknown backends", [&] { unknown_backends(bundle); }},
              {"objects may move", [&] { objects_may_move_and_nothing_is_kept(bundle); }},
-             {"a stream goes on after bad input", [&] { a_stream_goes_on_after_bad_input(bundle); }},
+             {"a stream goes on after bad input",
+              [&] { a_stream_goes_on_after_bad_input(bundle); }},
          }) == 0
              ? 0
              : 1;

@@ -56,7 +56,8 @@ void resize_row(const float* in, const AntialiasTaps& taps, float* out, std::siz
 }  // namespace
 
 void resize_antialias(const float* plane, FrameSize from, float* out, FrameSize to) {
-  const auto width = static_cast<std::size_t>(to.width), height = static_cast<std::size_t>(to.height);
+  const auto width = static_cast<std::size_t>(to.width);
+  const auto height = static_cast<std::size_t>(to.height);
   const auto in_width = static_cast<std::size_t>(from.width);
   const auto in_height = static_cast<std::size_t>(from.height);
   std::vector<float> narrow(in_height * width);

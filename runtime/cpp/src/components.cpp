@@ -3,7 +3,9 @@
 namespace sam2rt {
 
 std::int32_t Components::root(std::int32_t label) noexcept {
-  auto at = [this](std::int32_t i) -> std::int32_t& { return parent_[static_cast<std::size_t>(i)]; };
+  const auto at = [this](std::int32_t i) -> std::int32_t& {
+    return parent_[static_cast<std::size_t>(i)];
+  };
   while (at(label) != label) {
     at(label) = at(at(label));
     label = at(label);

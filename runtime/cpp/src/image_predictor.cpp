@@ -173,7 +173,8 @@ void ImagePredictor::Impl::decode(const ImagePrompts& prompts, std::size_t first
 void ImagePredictor::Impl::write_masks(bool as_logits, ImageResult& result) {
   const int low = result.low_side;
   const auto pixels = static_cast<std::size_t>(low) * static_cast<std::size_t>(low);
-  const auto plane = static_cast<std::size_t>(result.width) * static_cast<std::size_t>(result.height);
+  const auto width = static_cast<std::size_t>(result.width);
+  const std::size_t plane = width * static_cast<std::size_t>(result.height);
   const std::size_t count = result.ious.size();
   if (as_logits) {
     result.logits.resize(count * plane);

@@ -9,7 +9,8 @@ namespace sam2rt {
 
 namespace {
 
-/// How far beyond the image a coordinate may lie, as a share of its side: detectors' boxes overhang.
+/// How far beyond the image a coordinate may lie, as a share of its side: boxes of detectors
+/// overhang.
 constexpr float overhang = 0.1F;
 
 std::string pair(const Point& p) {

@@ -106,7 +106,8 @@ void check_tensors(const GraphSpec& spec, Span<const InputTensor> inputs,
 
 std::shared_ptr<Session> open_session(const Bundle& bundle, const SessionOptions& options) {
   if (options.threads && *options.threads < 1) {
-    throw InputError(text("threads is ", *options.threads, ": expected at least 1, or none for all cores"));
+    throw InputError(text("threads is ", *options.threads,
+                          ": expected at least 1, or None for all cores"));
   }
   if (options.backend == "onnxruntime") return open_onnxruntime(bundle, options);
   if (options.backend == "tensorrt") {
