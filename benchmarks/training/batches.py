@@ -50,6 +50,8 @@ class Plan:
     objects: int
     levels: tuple[Level, ...]
     size: int = 256
+    #: clips with fewer objects on their first frame are passed over
+    fewest: int = 1
 
 
 Clip = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -124,7 +126,7 @@ def make_batch(rng: np.random.Generator, plan: Plan, source: Source) -> Batch:
         pictures, labels = source(rng, plan)
         visible = np.bincount(labels[0].ravel(), minlength=2)[1:] / labels[0].size
         ids = np.flatnonzero(visible > _SMALLEST) + 1
-        if len(ids) == 0:
+        if len(ids) < plan.fewest:
             continue
         for label in rng.permutation(ids)[: plan.objects]:
             masks.append(np.stack([_reduced(frame == label) for frame in labels]))

@@ -66,6 +66,9 @@ class Objects:
         self.masks = torch.from_numpy(batch.masks).to(device)
         self.present = (self.masks > 0.5).flatten(2).any(2)
         self.clip = torch.from_numpy(batch.clip).to(device)
+        same = (self.clip[:, None] == self.clip).to(self.masks)
+        others = torch.einsum("nm,mtyx->ntyx", same, self.masks) - self.masks
+        self.rivals = others.clamp(0, 1)
         features = model.encode_image(frames.flatten(0, 1))
         self._features = [f.reshape(clips, self.length, *f.shape[1:]) for f in features]
         self.size = model.config.image_size
@@ -91,7 +94,9 @@ class Objects:
         output = self.model.predict_masks(
             embed, f.high_res_0, f.high_res_1, points, labels, mask_input, has
         )
-        scored = score_output(output, self.masks[:, t], self.present[:, t], multimask, self.weights)
+        scored = score_output(
+            output, self.masks[:, t], self.rivals[:, t], self.present[:, t], multimask, self.weights
+        )
         self.episode.add(name, scored)
         rows = torch.arange(len(embed), device=embed.device)
         return Result(

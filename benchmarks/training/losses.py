@@ -39,12 +39,17 @@ def focal(logits: Tensor, truth: Tensor, alpha: float = 0.25, gamma: float = 2.0
     return (balance * wrong**gamma * cross_entropy).mean((-2, -1))
 
 
-def balanced(logits: Tensor, truth: Tensor) -> Tensor:
-    """Cross-entropy over the last two axes, object and background counting one half each."""
+def balanced(logits: Tensor, truth: Tensor, rivals: Tensor) -> Tensor:
+    """Cross-entropy over the last two axes: object, other objects and ground count a third each.
+
+    `rivals` [..., R, R] in 0..1 is where other objects of the picture are. As a part of the ground
+    they would weigh next to nothing, and marking every object would nearly do.
+    """
     cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    inside = (cross_entropy * truth).sum((-2, -1)) / (truth.sum((-2, -1)) + 1)
-    outside = (cross_entropy * (1 - truth)).sum((-2, -1)) / ((1 - truth).sum((-2, -1)) + 1)
-    return (inside + outside) / 2
+    rivals = torch.minimum(rivals, 1 - truth)
+    regions = (truth, rivals, 1 - truth - rivals)
+    means = [(cross_entropy * r).sum((-2, -1)) / (r.sum((-2, -1)) + 1) for r in regions]
+    return torch.stack(means).sum(0) / 3
 
 
 def dice(logits: Tensor, truth: Tensor) -> Tensor:
@@ -75,9 +80,12 @@ class Scored:
 
 
 def score_output(
-    output: DecoderOutput, truth: Tensor, present: Tensor, multimask: bool, weights: Weights
-) -> Scored:
+    output: DecoderOutput, truth: Tensor, rivals: Tensor, present: Tensor, multimask: bool,
+    weights: Weights,
+) -> Scored:  # fmt: skip
     """Loss of a decoder's output against truth [N, R, R] in 0..1; present [N] bool.
+
+    rivals [N, R, R] in 0..1: where other objects of the clip are.
 
     multimask: the three alternatives count (a single click, tracking), else the first mask.
     """
@@ -89,7 +97,7 @@ def score_output(
     if weights.focal:
         each = each + weights.focal * focal(logits, wanted)
     if weights.balanced:
-        each = each + weights.balanced * balanced(logits, wanted)
+        each = each + weights.balanced * balanced(logits, wanted, rivals[:, None])
     with torch.no_grad():
         quality = iou(logits, wanted)
     best = each[:, 1:].min(1).values

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ...configs.models import ModelConfig
-from ...export.model import Sam2, build_model
+from ...export.model import build_model
 from ..synthetic import Level
 from .batches import Ahead, Batch, Plan, Source, make_batch
 from .episodes import Episode, Kind, clip_episode, picture_episode
+from .initial import initialised
 from .losses import Weights
 
 Report = Callable[[str], None]
@@ -68,7 +69,7 @@ class Job:
     def weights_at(self, step: int) -> Weights:
         """The class-balanced loss while the model settles, then the job's own weights."""
         if step < self.schedule.settle:
-            return replace(self.weights, focal=0.0, balanced=2.0)
+            return replace(self.weights, focal=0.0, balanced=3.0)
         return self.weights
 
     def plan(self, step: int) -> Plan:
@@ -79,7 +80,8 @@ class Job:
             levels = ("plain", "standard")
         size = self.config.image_size
         if not self.is_clip(step):
-            return Plan(self.pictures, 1, self.objects, levels, size)
+            fewest = min(2, self.objects) if step < self.schedule.settle else 1
+            return Plan(self.pictures, 1, self.objects, levels, size, fewest)
         frames = 3 if step < self.schedule.longer_from else 5
         return Plan(max(self.pictures // frames, 1), frames, self.objects, levels, size)
 
@@ -149,19 +151,6 @@ class Trainer:
         self.model.load_state_dict(data["model"])
         self.optimiser.load_state_dict(data["optimiser"])
         self.averaged = data["averaged"]
-
-
-def initialised(model: Sam2) -> Sam2:
-    """Random tables where construction leaves zeros, and memory blocks that count at once."""
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            if name.endswith("gamma"):
-                value.fill_(0.1)
-            elif value.numel() and not value.any() and not name.endswith("bias"):
-                nn.init.trunc_normal_(value, std=0.02)
-        matrix = model.sam_prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
-        matrix.normal_()
-    return model
 
 
 def _groups(model: nn.Module) -> list[dict[str, Any]]:

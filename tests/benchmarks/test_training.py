@@ -12,7 +12,8 @@ import torch
 from sam2rt import FrameError
 from sam2rt.benchmarks.synthetic import make_clip, save_davis
 from sam2rt.benchmarks.training.batches import FolderSource, Plan, make_batch, synthetic_source
-from sam2rt.benchmarks.training.episodes import clip_episode, picture_episode
+from sam2rt.benchmarks.training.episodes import Objects, clip_episode, picture_episode
+from sam2rt.benchmarks.training.initial import initialised
 from sam2rt.benchmarks.training.losses import (
     Weights,
     balanced,
@@ -33,6 +34,7 @@ from sam2rt.benchmarks.training.run import (
 from sam2rt.configs.models import model_config
 from sam2rt.export.checkpoints import load_checkpoint
 from sam2rt.export.decoder import DecoderOutput
+from sam2rt.export.model import build_model
 
 MICRO = model_config("micro")
 
@@ -49,14 +51,42 @@ def test_losses_by_hand():
     assert iou(-torch.ones(1, 1, 2), torch.zeros(1, 1, 2)).item() == 1.0
 
 
-def test_balanced_loss_weighs_object_and_background_alike():
-    logits = torch.tensor([[[0.0, 2.0, 2.0, 2.0]]])
+def test_balanced_loss_weighs_object_rivals_and_ground_alike():
+    logits = torch.tensor([[[0.0, 1.0, 2.0, 2.0]]])
     truth = torch.tensor([[[1.0, 0.0, 0.0, 0.0]]])
-    outside = 3 * math.log(1 + math.exp(2))
-    # one pixel is added to both areas, so that an absent object divides by no zero
-    expected = (math.log(2) / (1 + 1) + outside / (3 + 1)) / 2
-    assert balanced(logits, truth).item() == pytest.approx(expected, rel=1e-5)
-    assert balanced(logits, truth * 0).isfinite().all()
+    rivals = torch.tensor([[[1.0, 1.0, 0.0, 0.0]]])
+    ground = 2 * math.log(1 + math.exp(2))
+    # one pixel is added to every area, so that an absent object divides by no zero
+    parts = math.log(2) / (1 + 1), math.log(1 + math.e) / (1 + 1), ground / (2 + 1)
+    assert balanced(logits, truth, rivals).item() == pytest.approx(sum(parts) / 3, rel=1e-5)
+    assert balanced(logits, truth * 0, rivals * 0).isfinite().all()
+
+
+def test_an_untrained_click_already_attends_to_its_place():
+    torch.manual_seed(0)
+    model = initialised(build_model(MICRO))
+    encoder, size = model.sam_prompt_encoder, MICRO.embed_size
+    attention = model.sam_mask_decoder.transformer.layers[0].cross_attn_token_to_image
+    places = encoder.dense_pe().flatten(2).transpose(1, 2)
+    keys = attention.k_proj(places).unflatten(-1, (8, -1))
+    for x, y in ((40.0, 200.0), (120.0, 60.0)):
+        point = encoder.pe_layer(torch.tensor([[[x, y]]]) / MICRO.image_size)
+        query = attention.q_proj(point).unflatten(-1, (8, -1))
+        scores = (query * keys).sum((-1, -2))[0]
+        row, column = divmod(int(scores.argmax()), size)
+        assert abs(column - (x / 16 - 0.5)) <= 1.5
+        assert abs(row - (y / 16 - 0.5)) <= 1.5
+
+
+def test_rivals_are_the_other_objects_of_the_same_clip():
+    batch = make_batch(
+        np.random.default_rng(2), Plan(2, 1, 3, ("plain",), fewest=2), synthetic_source
+    )
+    objects = Objects(Trainer(job()).model, batch, np.random.default_rng(0), Weights())
+    for n, clip in enumerate(batch.clip):
+        others = [batch.masks[m] for m in np.flatnonzero(batch.clip == clip) if m != n]
+        assert others
+        np.testing.assert_allclose(objects.rivals[n].numpy(), sum(others), atol=1e-6)
 
 
 def test_the_curriculum_settles_on_plain_pictures_first():
@@ -65,7 +95,7 @@ def test_the_curriculum_settles_on_plain_pictures_first():
     assert "hard" in early.plan(4).levels
     assert [early.plan(step).frames for step in (3, 4)] == [1, 3]
     weights = [early.weights_at(step) for step in (1, 2)]
-    assert [(w.focal, w.balanced) for w in weights] == [(0.0, 2.0), (20.0, 0.0)]
+    assert [(w.focal, w.balanced) for w in weights] == [(0.0, 3.0), (20.0, 0.0)]
 
 
 def test_absent_objects_count_only_in_the_score():
@@ -77,13 +107,14 @@ def test_absent_objects_count_only_in_the_score():
     )
     truth = torch.zeros(2, 8, 8)
     truth[0, 2:6, 2:6] = 1
+    rivals = torch.zeros(2, 8, 8)
     present = torch.tensor([True, False])
     weights = Weights(score=0)
-    both = score_output(output, truth, present, True, weights).loss
+    both = score_output(output, truth, rivals, present, True, weights).loss
     one = DecoderOutput(*(part[:1] for part in output))
-    alone = score_output(one, truth[:1], present[:1], True, weights).loss
+    alone = score_output(one, truth[:1], rivals[:1], present[:1], True, weights).loss
     assert both.item() == pytest.approx(alone.item(), rel=1e-5)
-    scored = score_output(output, truth, present, True, replace(weights, score=1)).loss
+    scored = score_output(output, truth, rivals, present, True, replace(weights, score=1)).loss
     expected = (math.log(1 + math.exp(-3)) + math.log(1 + math.exp(3))) / 2
     assert (scored - both).item() == pytest.approx(expected, rel=1e-4)
 
