@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing
-import resource
+import re
 import traceback
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -105,6 +106,13 @@ class Worker:
         return answer
 
 
+def _peak_kib() -> int:
+    """Peak resident memory of this process (getrusage would count its parent's too)."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    match = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(match.group(1)) if match else 0
+
+
 def _serve(pipe: Connection, target: str, work: Work, options: dict[str, Any]) -> None:
     """The worker process: answers requests until its parent goes."""
     module, _, name = target.partition(":")
@@ -119,7 +127,7 @@ def _serve(pipe: Connection, target: str, work: Work, options: dict[str, Any]) -
                 made: System = getattr(importlib.import_module(module), name)(work, **options)
                 system = made
             if what == "memory":
-                answer: Any = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+                answer: Any = _peak_kib()
             else:
                 answer = getattr(system, what)()
             pipe.send((answer, None))
