@@ -113,7 +113,8 @@ def test_an_absent_object_is_gated_only_where_tracking_reads():
     golden.compare("decoder.click2.forward_multimask0.iou", out.iou.numpy(), atol=REST)
 
 
-@pytest.mark.parametrize("name", MODELS)
+#: the built-in model is ours: the original never had it
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "sam2rt_micro"])
 def test_state_dict_keys_and_shapes_are_the_originals(name):
     shapes = require_shared() / "golden" / "shapes" / f"{variant_name(name)}.json"
     expected = {key: tuple(shape) for key, shape in json.loads(shapes.read_text()).items()}
