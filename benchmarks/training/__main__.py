@@ -28,8 +28,9 @@ from .run import Job, Schedule, Trainer, describe, run, save_weights
 @click.option("--steps", default=12000, show_default=True, type=click.IntRange(1))
 @click.option("--rate", default=1.5e-3, show_default=True, help="Highest learning rate.")
 @click.option("--cool-down", default=1500, show_default=True, help="Steps of falling rate.")
-@click.option("--settle", default=600, show_default=True, help="First steps, on plain pictures.")
-@click.option("--clips-from", default=2000, show_default=True, help="Step at which clips join.")
+@click.option("--clips-from", default=650, show_default=True, help="Step at which clips join.")
+@click.option("--plain-only", default=1500, show_default=True, help="Steps of the plain level.")
+@click.option("--settle", default=4000, show_default=True, help="Steps of class-balanced loss.")
 @click.option("--pictures", default=8, show_default=True, help="Pictures a step.")
 @click.option("--objects", default=3, show_default=True, help="Objects a picture, at most.")
 @click.option("--seed", default=0, show_default=True)
@@ -38,8 +39,8 @@ from .run import Job, Schedule, Trainer, describe, run, save_weights
 @click.option("--threads", default=0, help="CPU threads; 0 leaves it to torch.")
 def main(
     folder: Path, model: str, checkpoint: str | None, data: Path | None, steps: int, rate: float,
-    cool_down: int, settle: int, clips_from: int, pictures: int, objects: int, seed: int,
-    hours: float | None, device: str, threads: int,
+    cool_down: int, clips_from: int, plain_only: int, settle: int, pictures: int, objects: int,
+    seed: int, hours: float | None, device: str, threads: int,
 ) -> None:  # fmt: skip
     """Train in FOLDER, resuming what is there; writes weights.safetensors for 'sam2rt export'.
 
@@ -52,13 +53,13 @@ def main(
     start = load_checkpoint(checkpoint) if checkpoint else None
     config = start.config if start else model_config(model)
     schedule = Schedule(
-        steps, rate, cool_down=cool_down, settle=settle, pictures_only=clips_from,
-        longer_from=2 * clips_from,
+        steps, rate, cool_down=cool_down, pictures_only=clips_from, plain_only=plain_only,
+        settle=settle,
     )  # fmt: skip
     if start:
         # fine-tuning starts where the curriculum ends
         schedule = replace(
-            schedule, settle=0, pictures_only=0, longer_from=0, warm_up=min(50, steps)
+            schedule, pictures_only=0, plain_only=0, settle=0, longer_from=0, warm_up=min(50, steps)
         )
     source = FolderSource(data) if data else synthetic_source
     job = Job(config, schedule, source, seed, pictures, objects)

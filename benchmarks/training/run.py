@@ -32,10 +32,12 @@ class Schedule:
     rate: float = 1e-3
     warm_up: int = 200
     cool_down: int = 1000
-    #: steps of plain pictures under the class-balanced loss, which finds objects at all
-    settle: int = 600
-    #: steps of pictures of the easier levels only, before clips join
-    pictures_only: int = 2000
+    #: steps of pictures only, before clips join
+    pictures_only: int = 650
+    #: steps of plain pictures and clips; the standard level joins then
+    plain_only: int = 1500
+    #: steps under the class-balanced loss; the hard level joins then
+    settle: int = 4000
     #: share of clip steps after that
     clips: float = 0.5
     #: clips of two frames more from this step on
@@ -73,16 +75,17 @@ class Job:
         return self.weights
 
     def plan(self, step: int) -> Plan:
+        schedule = self.schedule
         levels: tuple[Level, ...] = ("plain", "standard", "standard", "hard")
-        if step < self.schedule.settle:
+        if step < schedule.plain_only:
             levels = ("plain",)
-        elif step < self.schedule.pictures_only:
+        elif step < schedule.settle:
             levels = ("plain", "standard")
         size = self.config.image_size
         if not self.is_clip(step):
-            fewest = min(2, self.objects) if step < self.schedule.settle else 1
+            fewest = min(2, self.objects) if step < schedule.pictures_only else 1
             return Plan(self.pictures, 1, self.objects, levels, size, fewest)
-        frames = 3 if step < self.schedule.longer_from else 5
+        frames = 3 if step < schedule.longer_from else 5
         return Plan(max(self.pictures // frames, 1), frames, self.objects, levels, size)
 
 

@@ -89,12 +89,13 @@ def test_rivals_are_the_other_objects_of_the_same_clip():
         np.testing.assert_allclose(objects.rivals[n].numpy(), sum(others), atol=1e-6)
 
 
-def test_the_curriculum_settles_on_plain_pictures_first():
-    early = Job(MICRO, Schedule(steps=9, settle=2, pictures_only=4, clips=1.0), synthetic_source)
+def test_the_curriculum_goes_from_plain_pictures_to_hard_clips():
+    plan = Schedule(steps=9, pictures_only=1, plain_only=2, settle=4, longer_from=5, clips=1.0)
+    early = Job(MICRO, plan, synthetic_source)
+    assert [early.plan(step).frames for step in (0, 1, 4, 5)] == [1, 3, 3, 5]
     assert [early.plan(step).levels for step in (1, 2)] == [("plain",), ("plain", "standard")]
-    assert "hard" in early.plan(4).levels
-    assert [early.plan(step).frames for step in (3, 4)] == [1, 3]
-    weights = [early.weights_at(step) for step in (1, 2)]
+    assert ["hard" in early.plan(step).levels for step in (3, 4)] == [False, True]
+    weights = [early.weights_at(step) for step in (3, 4)]
     assert [(w.focal, w.balanced) for w in weights] == [(0.0, 3.0), (20.0, 0.0)]
 
 
