@@ -50,6 +50,7 @@ def test_tiny_at_512(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("name", OTHERS)
 def test_others(name: str, tmp_path: Path) -> None:
     """As a user does, in processes of their own: a large model takes many gigabytes."""
