@@ -8,6 +8,8 @@ same place of the older frame.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -38,7 +40,7 @@ def initialised(model: Sam2) -> Sam2:
             if isinstance(module, TwoWayAttention) and _crosses(module):
                 _align(module)
         for layer in model.memory_attention.layers:
-            _same_place(layer.cross_attn_image)
+            _same_place(cast("RotaryAttention", layer.cross_attn_image))
     return model
 
 
@@ -49,7 +51,7 @@ def _keep_scale(decoder: nn.Module) -> None:
     """
     for module in decoder.modules():
         if isinstance(module, Mlp):
-            for layer in module.layers:
+            for layer in cast("list[nn.Linear]", module.layers):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)
 
