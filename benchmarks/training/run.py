@@ -114,7 +114,8 @@ class Trainer:
             kind = kinds[int(rng.integers(len(kinds)))]
             episode = clip_episode(self.model, batch, rng, kind, rounds // 2, weights)
         else:
-            kinds = ["click", "click", "box", "clicks"]
+            # boxes take longest to be heeded among many objects
+            kinds = ["click", "box", "box", "clicks"]
             kind = kinds[int(rng.integers(len(kinds)))]
             episode = picture_episode(self.model, batch, rng, kind, rounds, weights)
         self.optimiser.zero_grad(set_to_none=True)
