@@ -183,6 +183,10 @@ class SlotBuffer:
         tpos = np.array([[m.row for m in row] for row in ordered], np.int64).reshape(shape)
         return slots.reshape(*shape, self._config.mem_dim, side, side), tpos
 
+    def place(self, selections: Sequence[Selection], frame_idx: int) -> list[Array] | None:
+        """Where the memory encoder may write the memories of `frame_idx`; None: not in here."""
+        return None
+
     def _slot_order(self, memories: Iterable[Memory]) -> list[Memory]:
         last = self._config.num_maskmem - 1
         cond = [m for m in memories if m.row == last]

@@ -7,15 +7,12 @@ handed out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from typing import Any
 
 import numpy as np
 
-from ..configs.errors import StateError
-from ..configs.models import ModelConfig
 from . import cuda
-from .bank import Selection, SlotBuffer, restore_memory
 from .gpu_arrays import DeviceView, device_view, is_device_array
 from .session import Array
 
@@ -62,6 +59,9 @@ class DeviceTensor:
     without a copy; keep the tensor while they look at it.
     """
 
+    #: whether later tensors of the same use lie here too, so that a graph may hold the address
+    stays = False
+
     def __init__(
         self, pointer: int, shape: tuple[int, ...], dtype: Any, owner: Any, stream: cuda.Stream
     ) -> None:
@@ -89,6 +89,11 @@ class DeviceTensor:
         return cls(view.pointer, view.shape, view.dtype, view, stream)
 
     @property
+    def owner(self) -> Any:
+        """What keeps the memory."""
+        return self._owner
+
+    @property
     def ndim(self) -> int:
         return len(self.shape)
 
@@ -99,13 +104,21 @@ class DeviceTensor:
     def __len__(self) -> int:
         return int(self.shape[0])
 
+    def download(self) -> Array:
+        """The content as an array of its own, to be written at will."""
+        host = np.empty(self.shape, self.dtype)
+        cuda.copy(host.ctypes.data, self.pointer, self.nbytes, self._stream)
+        self._stream.synchronize()
+        return host
+
+    def forget_host(self) -> None:
+        """Content changed in place: what numpy saw before is out of date."""
+        self._host = None
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if self._host is None:
-            host = np.empty(self.shape, self.dtype)
-            cuda.copy(host.ctypes.data, self.pointer, self.nbytes, self._stream)
-            self._stream.synchronize()
-            host.flags.writeable = False
-            self._host = host
+            self._host = self.download()
+            self._host.flags.writeable = False
         if copy or (dtype is not None and np.dtype(dtype) != self.dtype):
             return self._host.astype(dtype or self.dtype)
         return self._host
@@ -122,6 +135,12 @@ class DeviceTensor:
         step = self.nbytes // len(self)
         pointer = self.pointer + (index % len(self)) * step
         return DeviceTensor(pointer, self.shape[1:], self.dtype, self._owner, self._stream)
+
+    def reshape(self, *shape: int) -> DeviceTensor:
+        """The same memory under another shape of as many elements."""
+        if math.prod(shape) != math.prod(self.shape):
+            raise ValueError(f"cannot reshape {self.shape} into {shape}")
+        return DeviceTensor(self.pointer, shape, self.dtype, self._owner, self._stream)
 
     def copy(self) -> DeviceTensor:
         """A tensor in memory of its own, so that one object does not keep a whole group's."""
@@ -158,41 +177,3 @@ def on_device(array: Any, stream: cuda.Stream) -> Any:
     if isinstance(array, DeviceTensor) or not is_device_array(array):
         return array
     return DeviceTensor.adopted(array, stream)
-
-
-class DeviceSlotBuffer(SlotBuffer):
-    """The ring of memories on the device: a new one overwrites the oldest, nothing else moves."""
-
-    def __init__(self, config: ModelConfig, pool: Pool, stream: cuda.Stream) -> None:
-        super().__init__(config)
-        self._pool, self._stream = pool, stream
-        self._ring: DeviceTensor | None = None
-
-    def load(self, selections: Sequence[Selection]) -> tuple[Array, Array]:
-        """As :meth:`SlotBuffer.load`, the memories as a DeviceTensor."""
-        ordered = [self._slot_order(s.memories) for s in selections]
-        config, side = self._config, self._config.embed_size
-        shape = (len(ordered), len(ordered[0]), config.mem_dim, side, side)
-        if self._ring is None or self._ring.shape != shape:
-            self._ring = DeviceTensor.pooled(self._pool, shape, np.float32, self._stream)
-            self._held = [None] * (shape[0] * shape[1])
-        step = self._ring.nbytes // max(len(self._held), 1)
-        for i, memory in enumerate(m for row in ordered for m in row):
-            stored = memory.output.memory
-            if stored is None:
-                raise StateError(f"the memory of frame {memory.frame_idx} was not kept")
-            if self._held[i] is not stored:
-                self._store(self._ring.pointer + i * step, stored)
-                self._held[i] = stored
-        tpos = np.array([[m.row for m in row] for row in ordered], np.int64).reshape(shape[:2])
-        self._ring._host = None
-        return self._ring, tpos  # type: ignore[return-value]
-
-    def _store(self, address: int, stored: Any) -> None:
-        if isinstance(stored, DeviceTensor):
-            cuda.copy(address, stored.pointer, stored.nbytes, self._stream)
-            return
-        memory = np.ascontiguousarray(restore_memory(stored))
-        cuda.copy(address, memory.ctypes.data, memory.nbytes, self._stream)
-        # the host array may go away before the copy has run
-        self._stream.synchronize()

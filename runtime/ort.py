@@ -16,8 +16,9 @@ from ..configs.bundle import Bundle
 from ..configs.errors import InputError, MissingExtraError, SessionError
 from ..configs.graphs import graph_specs
 from .engine_sidecar import onnx_digest
-from .gpu_tensor import DeviceSlotBuffer, on_device
-from .ort_device import KEPT, BoundRunner, bindings_present
+from .gpu_ring import DeviceSlotBuffer
+from .gpu_tensor import on_device
+from .ort_device import BoundRunner, bindings_present, kept_outputs
 from .session import Array, check_inputs
 
 #: device -> the execution provider that must be active, then those that may take what it leaves
@@ -55,8 +56,13 @@ class OnnxRuntimeSession:
         self._lock = threading.Lock()
         self._threads = threading.local()
 
-    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one graph; see :class:`~sam2rt.runtime.session.Session`."""
+    def run(
+        self, graph: str, inputs: Mapping[str, Array], into: Mapping[str, Any] | None = None
+    ) -> dict[str, Array]:
+        """Run one graph; see :class:`~sam2rt.runtime.session.Session`.
+
+        `into` names outputs that are written into slots of this thread's ring on the GPU.
+        """
         if graph not in self.bundle.graphs:
             known = ", ".join(self.bundle.graphs)
             raise InputError(f"unknown graph '{graph}': expected one of {known}")
@@ -70,7 +76,8 @@ class OnnxRuntimeSession:
         names = [tensor.name for tensor in spec.outputs]
         try:
             if bound is not None:
-                return bound.run(opened, spec, checked, keep=graph in KEPT)
+                keep = kept_outputs(graph, masks=False)
+                return bound.run(opened, spec, checked, keep, into or {})
             outputs = opened.run(names, checked)
         except SessionError:
             raise

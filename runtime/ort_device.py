@@ -7,7 +7,7 @@ Runtime runs on streams of its own and has finished when its call returns.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,25 @@ import numpy as np
 from ..configs.graphs import GraphSpec
 from ..configs.models import ModelConfig
 from . import cuda
-from .gpu_tensor import DeviceSlotBuffer, DeviceTensor, Pool, on_device
+from .gpu_ring import DeviceSlotBuffer
+from .gpu_tensor import DeviceTensor, Pool, on_device
 
-#: graphs whose outputs the next graph takes: they stay on the device
-KEPT = ("image_encoder", "memory_attention", "memory_encoder")
+#: outputs that the next graph takes: they stay on the device
+_KEPT = {
+    "image_encoder": ("image_embed", "prompt_embed", "high_res_0", "high_res_1"),
+    "memory_attention": ("conditioned_embed",),
+    "memory_encoder": ("memory",),
+}
+#: those that stay when kernels make masks of them
+_MASKS = {
+    "mask_decoder": ("all_mask_logits", "mask_logits"),
+    "mask_prompt": ("mask_input", "mask_logits"),
+}
+
+
+def kept_outputs(graph: str, *, masks: bool) -> tuple[str, ...]:
+    """Names of a graph's outputs that stay on the device, `masks` with kernels for them."""
+    return _KEPT.get(graph, ()) + (_MASKS.get(graph, ()) if masks else ())
 
 
 def bindings_present() -> bool:
@@ -54,18 +69,16 @@ class BoundRunner:
         self.pool = Pool()
 
     def run(
-        self, opened: Any, spec: GraphSpec, inputs: Mapping[str, Any], *, keep: bool
-    ) -> dict[str, Any]:
-        """Outputs as device tensors when `keep`, else as host arrays."""
+        self, opened: Any, spec: GraphSpec, inputs: Mapping[str, Any], keep: Collection[str],
+        into: Mapping[str, Sequence[DeviceTensor]],
+    ) -> dict[str, Any]:  # fmt: skip
+        """Outputs as host arrays; those in `keep` as device tensors, those of `into` as given."""
         binding = opened.io_binding()
         held = {name: self._tensor(array) for name, array in inputs.items()}
+        shapes = output_shapes(spec, {n: a.shape for n, a in held.items()})
         outputs = {
-            t.name: DeviceTensor.pooled(self.pool, shape, t.dtype, self.stream)
-            for t, shape in zip(
-                spec.outputs,
-                output_shapes(spec, {n: a.shape for n, a in held.items()}).values(),
-                strict=True,
-            )
+            t.name: self._output(shapes[t.name], t.dtype, into.get(t.name, ()))
+            for t in spec.outputs
         }
         self.stream.synchronize()
         for name, tensor in held.items():
@@ -73,9 +86,12 @@ class BoundRunner:
         for name, tensor in outputs.items():
             binding.bind_output(name, *self._place(tensor))
         opened.run_with_iobinding(binding)
-        if keep:
-            return dict(outputs)
-        return {name: np.array(tensor) for name, tensor in outputs.items()}
+        for name, slots in into.items():
+            self._deal(outputs[name], slots)
+        return {
+            name: into[name] if name in into else tensor if name in keep else tensor.download()
+            for name, tensor in outputs.items()
+        }
 
     def slot_buffer(self, config: ModelConfig) -> DeviceSlotBuffer:
         return DeviceSlotBuffer(config, self.pool, self.stream)
@@ -86,6 +102,19 @@ class BoundRunner:
 
     def _place(self, tensor: DeviceTensor) -> tuple[Any, ...]:
         return (self._location, 0, tensor.dtype.type, tensor.shape, tensor.pointer)
+
+    def _output(
+        self, shape: tuple[int, ...], dtype: str, slots: Sequence[DeviceTensor]
+    ) -> DeviceTensor:
+        # the slots of several objects are apart: theirs are written together, then dealt out
+        if len(slots) == 1:
+            return slots[0].reshape(*shape)
+        return DeviceTensor.pooled(self.pool, shape, dtype, self.stream)
+
+    def _deal(self, made: DeviceTensor, slots: Sequence[DeviceTensor]) -> None:
+        for i, slot in enumerate(slots):
+            if len(slots) > 1:
+                cuda.copy(slot.pointer, made.pointer + i * slot.nbytes, slot.nbytes, self.stream)
 
     def _tensor(self, array: Any) -> DeviceTensor:
         given = on_device(array, self.stream)

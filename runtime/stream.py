@@ -89,8 +89,9 @@ class StreamTracker(Predictor):
         self.non_overlap_masks = non_overlap_masks
         self.num_frames = num_frames
         options = TrackerOptions(
-            max_cond_frames_in_attn, fill_hole_area, memory_dtype, objects_per_call
-        )
+            max_cond_frames_in_attn, fill_hole_area, memory_dtype, objects_per_call,
+            forward_only=True,
+        )  # fmt: skip
         self._tracker = Tracker(self.session, options)
         self._input = FrameInput(self.session, self.config.image_size)
         self._objects: dict[int, _StreamObject] = {}

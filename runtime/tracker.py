@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -38,12 +39,15 @@ class TrackerOptions:
     memory_dtype: storage of memories: None or "float32", "float16", "bfloat16" (the
     original's), a memory for accuracy trade that halves what is kept.
     objects_per_call: objects handed to one call of a graph at most; bounds working memory.
+    forward_only: no frame before the last one is ever asked for again, so that a memory may be
+    written over one that no later frame attends to.
     """
 
     max_cond_frames_in_attn: int = -1
     fill_hole_area: int = 0
     memory_dtype: str | None = None
     objects_per_call: int = 16
+    forward_only: bool = False
 
     def __post_init__(self) -> None:
         if self.max_cond_frames_in_attn != -1 and self.max_cond_frames_in_attn < 2:
@@ -182,7 +186,7 @@ class Tracker:
             members = tuple(objects[i].key for i in group)
             slots[members] = self._slots.get(members) or self._slot_buffer()
             chosen = [selections[i] for i in group]
-            outputs = self._track_group(features, chosen, slots[members], num_frames)
+            outputs = self._track_group(features, chosen, slots[members], frame_idx, num_frames)
             results.update(zip(group, outputs, strict=True))
         self._slots = slots
         return [results[i] for i in range(len(objects))]
@@ -216,6 +220,7 @@ class Tracker:
         features: Features,
         selections: Sequence[Selection],
         slots: SlotBuffer,
+        frame_idx: int,
         num_frames: int | None,
     ) -> list[FrameOutput]:
         embed = self._attend(features, selections, slots, num_frames)
@@ -223,8 +228,11 @@ class Tracker:
         # no prompt: one empty point plus the padding point, both "not a point"
         coords, labels = np.zeros((n, 2, 2), np.float32), np.full((n, 2), -1, np.int32)
         out = self._decode(features, embed, coords, labels, None, multimask=True)
+        options = self.options
+        as_made = options.memory_dtype in (None, "float32")
+        place = slots.place(selections, frame_idx) if options.forward_only and as_made else None
         memory = self._encode_memory(
-            features, out["mask_logits"], out["object_score"], binarize=False
+            features, out["mask_logits"], out["object_score"], binarize=False, place=place
         )
         return self._outputs(out, memory)
 
@@ -277,15 +285,21 @@ class Tracker:
         )
 
     def _encode_memory(
-        self, features: Features, mask_logits: Array, score: Array, *, binarize: bool
-    ) -> Array:
+        self, features: Features, mask_logits: Array, score: Array, *, binarize: bool,
+        place: list[Array] | None = None,
+    ) -> Array:  # fmt: skip
         inputs = {
             "image_embed": features.image_embed,
             "mask_logits": mask_logits,
             "object_score": score,
             "binarize": np.array([binarize]),
         }
-        return self.session.run("memory_encoder", inputs)["memory"]
+        if place is None:
+            return self.session.run("memory_encoder", inputs)["memory"]
+        # only a session with a ring of its own gives places
+        session: Any = self.session
+        placed: Array = session.run("memory_encoder", inputs, into={"memory": place})["memory"]
+        return placed
 
     def _outputs(self, out: dict[str, Array], memory: Array | None = None) -> list[FrameOutput]:
         # holes are filled after a tracked memory was encoded, as in the original

@@ -9,25 +9,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-import numpy as np
-
 from ..configs.bundle import Bundle
 from ..configs.errors import BundleError, InputError, SessionError
-from ..configs.graphs import GraphSpec, TensorSpec, graph_specs
+from ..configs.graphs import graph_specs
 from . import cuda
 from .build_engine import Messages, make_logger, tensorrt_module
-from .build_profiles import choose_profile, is_fixed
 from .engine_sidecar import ENGINES, EngineRecord, Machine, check_engine, engine_path
 from .gpu_arrays import is_device_array
 from .gpu_pixels import GpuPixels, has_kernels
-from .gpu_tensor import DeviceSlotBuffer, DeviceTensor, Pool, on_device
-from .ort_device import KEPT, output_shapes
+from .gpu_ring import DeviceSlotBuffer
+from .gpu_tensor import Pool, on_device
+from .ort_device import kept_outputs
 from .session import Array, check_inputs
+from .trt_runner import Into, Runner
 
 
 def current_machine(trt: ModuleType, index: int | None = 0) -> Machine:
@@ -72,8 +70,13 @@ class TensorRTSession:
         self._workers: list[_Worker] = []
         self._lock = threading.Lock()
 
-    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Run one graph; see :class:`~sam2rt.runtime.session.Session`."""
+    def run(
+        self, graph: str, inputs: Mapping[str, Array], into: Into | None = None
+    ) -> dict[str, Array]:
+        """Run one graph; see :class:`~sam2rt.runtime.session.Session`.
+
+        `into` names outputs that are written into slots of this thread's ring, one per object.
+        """
         if graph not in self.bundle.graphs:
             known = ", ".join(self.bundle.graphs)
             raise InputError(f"unknown graph '{graph}': expected one of {known}")
@@ -82,7 +85,7 @@ class TensorRTSession:
             name: on_device(array, worker.stream) if is_device_array(array) else array
             for name, array in inputs.items()
         }
-        return worker.run(graph, check_inputs(self.bundle.graphs[graph].spec, given))
+        return worker.run(graph, check_inputs(self.bundle.graphs[graph].spec, given), into or {})
 
     @property
     def max_objects(self) -> int:
@@ -95,12 +98,13 @@ class TensorRTSession:
 
         None when the engines were built where Triton was missing.
         """
+        return self._worker().pixels()
+
+    def kernel_folder(self) -> Path | None:
+        """Where the kernels beside the engines are; None when they were not compiled."""
         machine = current_machine(self._trt, self._index)
         folder = self.bundle.path / ENGINES / (self._folder or machine.folder)
-        if not has_kernels(folder):
-            return None
-        worker = self._worker()
-        return GpuPixels(folder, worker.stream, worker.pool)
+        return folder if has_kernels(folder) else None
 
     def slot_buffer(self) -> DeviceSlotBuffer:
         """A ring of memories on the device, for a tracker of this thread."""
@@ -199,7 +203,8 @@ class _Worker:
     def __init__(self, session: TensorRTSession) -> None:
         self._session = session
         self._stream: cuda.Stream | None = None
-        self._runners: dict[str, _Runner] = {}
+        self._runners: dict[str, Runner] = {}
+        self._pixels: list[GpuPixels | None] = []
         self.pool = Pool()
 
     @property
@@ -210,161 +215,30 @@ class _Worker:
             self._stream = cuda.Stream(self._session.stream)
         return self._stream
 
-    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, graph: str, inputs: Mapping[str, Array], into: Into) -> dict[str, Array]:
         runner = self._runners.get(graph)
         if runner is None:
             engine, record = self._session.engine(graph)
             spec = self._session.bundle.graphs[graph].spec
-            runner = self._runners[graph] = _Runner(engine, record, spec, self.stream)
-        return runner.run(inputs, self.pool if graph in KEPT else None)
+            runner = self._runners[graph] = Runner(engine, record, spec, self.stream)
+        keep = kept_outputs(graph, masks=self.pixels() is not None)
+        return runner.run(inputs, self.pool, keep, into)
+
+    def pixels(self) -> GpuPixels | None:
+        if not self._pixels:
+            folder = self._session.kernel_folder()
+            made = None if folder is None else GpuPixels(folder, self.stream, self.pool)
+            self._pixels.append(made)
+        return self._pixels[0]
 
     def close(self) -> None:
         for runner in self._runners.values():
             runner.close()
         self._runners.clear()
+        for pixels in self._pixels:
+            if pixels is not None:
+                pixels.close()
+        self._pixels.clear()
         self.pool.close()
         if self._stream is not None:
             self._stream.close()
-
-
-@dataclass
-class _Port:
-    """One tensor of a graph: its place on the device and in pinned host memory, largest size."""
-
-    spec: TensorSpec
-    device: cuda.Buffer
-    host: cuda.PinnedArray
-
-    def view(self, shape: tuple[int, ...]) -> Array:
-        count = int(np.prod(shape, dtype=np.int64))
-        return self.host.array[:count].reshape(shape)
-
-    def close(self) -> None:
-        self.device.close()
-        self.host.close()
-
-
-class _Runner:
-    """One graph on one stream; contexts and buffers for every profile."""
-
-    def __init__(
-        self, engine: Any, record: EngineRecord, spec: GraphSpec, stream: cuda.Stream
-    ) -> None:
-        self._engine, self._record, self._spec, self._stream = engine, record, spec, stream
-        self._contexts: dict[int, Any] = {}
-        self._graphs: dict[int, cuda.Graph] = {}
-        self._ran: set[int] = set()
-        symbols = self._largest_symbols()
-        sizes = {
-            t.name: tuple(symbols[d] if isinstance(d, str) else d for d in t.shape)
-            for t in (*spec.inputs, *spec.outputs)
-        }
-        needed = sum(_nbytes(t, sizes[t.name]) for t in (*spec.inputs, *spec.outputs))
-        cuda.require_memory(needed, f"inputs and outputs of {spec.name}")
-        self.inputs = {t.name: _port(t, sizes[t.name]) for t in spec.inputs}
-        self.outputs = {t.name: _port(t, sizes[t.name]) for t in spec.outputs}
-
-    def run(self, inputs: Mapping[str, Any], pool: Pool | None) -> dict[str, Any]:
-        """Outputs as host arrays, or as device tensors in memory of `pool`."""
-        shapes = {name: array.shape for name, array in inputs.items()}
-        index = choose_profile(self._record.profiles, shapes, self._spec.name)
-        for name, array in inputs.items():
-            self._bring(name, array)
-        self._enqueue(index, shapes)
-        results = {
-            name: self._take(self.outputs[name], shape, pool)
-            for name, shape in output_shapes(self._spec, shapes).items()
-        }
-        self._stream.synchronize()
-        return {n: r.copy() if isinstance(r, np.ndarray) else r for n, r in results.items()}
-
-    def _take(self, port: _Port, shape: tuple[int, ...], pool: Pool | None) -> Any:
-        """Enqueue the copy of an output to where it goes."""
-        if pool is not None:
-            made = DeviceTensor.pooled(pool, shape, port.spec.dtype, self._stream)
-            cuda.copy(made.pointer, port.device.pointer, made.nbytes, self._stream)
-            return made
-        host = port.view(shape)
-        cuda.copy(host.ctypes.data, port.device.pointer, host.nbytes, self._stream)
-        return host
-
-    def close(self) -> None:
-        for graph in self._graphs.values():
-            graph.close()
-        for port in (*self.inputs.values(), *self.outputs.values()):
-            port.close()
-        self._contexts.clear()
-
-    def _largest_symbols(self) -> dict[str, int]:
-        most = {name: shape for name, (_, _, shape) in self._record.profiles[-1].items()}
-        return {
-            dim: size
-            for t in self._spec.inputs
-            for dim, size in zip(t.shape, most[t.name], strict=True)
-            if isinstance(dim, str)
-        }
-
-    def _bring(self, name: str, array: Any) -> None:
-        """Enqueue the copy of an input into its fixed place, which a CUDA graph needs."""
-        port = self.inputs[name]
-        if isinstance(array, DeviceTensor):
-            source = array.pointer
-        else:
-            port.view(array.shape)[...] = array
-            source = port.host.array.ctypes.data
-        cuda.copy(port.device.pointer, source, array.nbytes, self._stream)
-
-    def _enqueue(self, index: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        if index in self._graphs:
-            self._graphs[index].replay(self._stream)
-            return
-        context = self._context(index)
-        fixed = is_fixed(self._record.profiles[index])
-        if not fixed or index not in self._ran:
-            self._set_shapes(context, shapes)
-            self._execute(context)
-            self._ran.add(index)
-        else:
-            # the second run of a fixed shape is recorded; everything was set up by the first
-            self._graphs[index] = cuda.Graph(self._stream, lambda: self._execute(context))
-            self._graphs[index].replay(self._stream)
-
-    def _context(self, index: int) -> Any:
-        if index in self._contexts:
-            return self._contexts[index]
-        cuda.require_memory(self._record.device_memory, f"running {self._spec.name}")
-        context = self._engine.create_execution_context()
-        if context is None:
-            raise SessionError(f"TensorRT gives no context for {self._spec.name}: free GPU memory")
-        if not context.set_optimization_profile_async(index, self._stream.handle):
-            raise self._failed("its profile was refused")
-        for name, port in {**self.inputs, **self.outputs}.items():
-            if not context.set_tensor_address(name, port.device.pointer):
-                raise self._failed(f"it has no tensor '{name}'")
-        self._contexts[index] = context
-        return context
-
-    def _set_shapes(self, context: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        for name, shape in shapes.items():
-            if not context.set_input_shape(name, shape):
-                raise self._failed(f"shape {list(shape)} of '{name}' was refused")
-
-    def _execute(self, context: Any) -> None:
-        # unchecked, a refused enqueue inside a capture would replay stale buffers
-        if not context.execute_async_v3(self._stream.handle):
-            raise self._failed("the work could not be enqueued")
-
-    def _failed(self, why: str) -> SessionError:
-        return SessionError(
-            f"the engine of {self._spec.name} failed ({why}): build it again with 'sam2rt build'"
-        )
-
-
-def _port(tensor: TensorSpec, shape: tuple[int, ...]) -> _Port:
-    count = int(np.prod(shape, dtype=np.int64))
-    host = cuda.PinnedArray((count,), tensor.dtype)
-    return _Port(tensor, cuda.Buffer(_nbytes(tensor, shape)), host)
-
-
-def _nbytes(tensor: TensorSpec, shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64)) * np.dtype(tensor.dtype).itemsize

@@ -82,7 +82,7 @@ def test_shapes_of_outputs_follow_the_contract() -> None:
 def test_host_arrays_in_and_out(gpu: FakeCuda, opened: Any, n: int, k: int, flip: bool) -> None:
     runner = BoundRunner("cpu")
     inputs = _inputs(n, k, flip)
-    found = runner.run(opened, SPEC, inputs, keep=False)
+    found = runner.run(opened, SPEC, inputs, (), {})
     np.testing.assert_array_equal(found["y"], inputs["x"] * (-1 if flip else 2))
     np.testing.assert_array_equal(found["z"], inputs["k"] * 2)
     found["y"][0, 0] = 5
@@ -91,14 +91,31 @@ def test_host_arrays_in_and_out(gpu: FakeCuda, opened: Any, n: int, k: int, flip
 def test_kept_outputs_feed_the_next_run_without_the_host(gpu: FakeCuda, opened: Any) -> None:
     runner = BoundRunner("cpu")
     inputs = _inputs(2, 4, False)
-    first = runner.run(opened, SPEC, inputs, keep=True)
+    first = runner.run(opened, SPEC, inputs, ("y", "z"), {})
     assert all(isinstance(t, DeviceTensor) for t in first.values())
     before = gpu.calls.count("cudaMemcpyAsync")
-    second = runner.run(opened, SPEC, {**inputs, "x": first["y"]}, keep=True)
+    second = runner.run(opened, SPEC, {**inputs, "x": first["y"]}, ("y", "z"), {})
     # k and flip are brought in, x is there
     assert gpu.calls.count("cudaMemcpyAsync") - before == 2
     np.testing.assert_array_equal(np.asarray(second["y"]), inputs["x"] * 4)
     np.testing.assert_array_equal(np.asarray(first["y"]), inputs["x"] * 2)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_outputs_go_into_the_slots_they_are_given(gpu: FakeCuda, opened: Any, n: int) -> None:
+    runner = BoundRunner("cpu")
+    ring = DeviceTensor.pooled(runner.pool, (n, 4, 3), np.float32, runner.stream)
+    inputs = _inputs(n, 2, True)
+    slots = [
+        DeviceTensor(ring.pointer + (4 * i + 2) * 12, (3,), np.float32, ring.owner, runner.stream)
+        for i in range(n)
+    ]
+    copies = gpu.calls.count("cudaMemcpyAsync")
+    found = runner.run(opened, SPEC, inputs, (), {"y": slots})
+    # three inputs in and one output out; slots of several objects are apart: one copy each
+    assert gpu.calls.count("cudaMemcpyAsync") - copies == (4 if n == 1 else 4 + n)
+    assert found["y"] is slots
+    np.testing.assert_array_equal(ring.download()[:, 2], -inputs["x"])
 
 
 def test_a_session_on_the_gpu_binds_and_one_on_the_cpu_does_not(
@@ -112,9 +129,9 @@ def test_a_session_on_the_gpu_binds_and_one_on_the_cpu_does_not(
     make = session.slot_buffer
     assert make is not None
     assert make()._config == bundle.model
-    calls: list[bool] = []
+    calls: list[tuple[str, ...]] = []
 
-    def run(self: BoundRunner, opened: Any, spec: Any, inputs: Any, *, keep: bool) -> Any:
+    def run(self: BoundRunner, opened: Any, spec: Any, inputs: Any, keep: Any, into: Any) -> Any:
         calls.append(keep)
         return {}
 
@@ -126,7 +143,7 @@ def test_a_session_on_the_gpu_binds_and_one_on_the_cpu_does_not(
             for t in bundle.graphs[graph].spec.inputs
         }
         session.run(graph, inputs)
-    assert calls == [True, False]
+    assert calls == [("memory",), ()]
     session.close()
     assert gpu.allocated == {}
 

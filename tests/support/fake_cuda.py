@@ -67,15 +67,17 @@ class FakeCuda:
         return self._enter("cudaDriverGetVersion"), self.driver
 
     def cudaMemGetInfo(self) -> tuple[Any, ...]:
-        used = sum(ctypes.sizeof(b) for b in self.allocated.values())
+        used = sum(size for _, size in self.allocated.values())
         return self._enter("cudaMemGetInfo"), self.memory - used, self.memory
 
     def cudaMalloc(self, size: int) -> tuple[Any, ...]:
         status = self._enter("cudaMalloc")
-        block = (ctypes.c_char * size)(*([b"\xee"] * min(size, 1)))
-        ctypes.memset(block, 0xEE, size)
-        self.allocated[ctypes.addressof(block)] = block
-        return status, ctypes.addressof(block)
+        block = (ctypes.c_char * (size + 256))()
+        ctypes.memset(block, 0xEE, size + 256)
+        # as aligned as the real thing
+        address = -(-ctypes.addressof(block) // 256) * 256
+        self.allocated[address] = block, size
+        return status, address
 
     def cudaFree(self, pointer: int) -> tuple[Any, ...]:
         del self.allocated[pointer]

@@ -63,16 +63,17 @@ class Context:
         return True
 
     def execute_async_v3(self, stream_handle: int) -> bool:
-        self._engine.cuda.enqueue(stream_handle, self._work)
+        # addresses and shapes are those of the call, also when a graph replays it later
+        addresses, shapes = dict(self._addresses), dict(self._shapes)
+        self._engine.cuda.enqueue(stream_handle, lambda: self._work(addresses, shapes))
         return not self._engine.refuse
 
-    def _work(self) -> None:
+    def _work(self, addresses: dict[str, int], shapes: dict[str, tuple[int, ...]]) -> None:
         spec = self._engine.spec
-        inputs = {
-            t.name: _at(self._addresses[t.name], self._shapes[t.name], t.dtype) for t in spec.inputs
-        }
+        inputs = {t.name: _at(addresses[t.name], shapes[t.name], t.dtype) for t in spec.inputs}
+        self._engine.runs.append(addresses)
         for name, value in compute(spec, inputs).items():
-            _at(self._addresses[name], value.shape, value.dtype)[...] = value
+            _at(addresses[name], value.shape, value.dtype)[...] = value
 
 
 class Engine:
@@ -80,6 +81,8 @@ class Engine:
 
     def __init__(self, cuda: FakeCuda, spec: GraphSpec) -> None:
         self.cuda, self.spec, self.refuse = cuda, spec, False
+        #: the addresses of each run, in the order in which the runs happened
+        self.runs: list[dict[str, int]] = []
 
     def create_execution_context(self) -> Context:
         return Context(self)
@@ -136,7 +139,7 @@ def write_engines(bundle: Bundle, **changed: Any) -> Path:
             onnx=onnx_digest(bundle, name), tensorrt=VERSION, arch=90, gpu="Fake GPU",
             driver=(13, 0), precision=bundle.precision, attention="folded",
             hardware_compatible=False, version_compatible=False, device_memory=1000,
-            profiles=graph_profiles(entry.spec, bundle.model, Limits(objects=2)),
+            profiles=graph_profiles(entry.spec, bundle.model, Limits(objects=2, memories=8)),
         )  # fmt: skip
         write_record(path, replace(record, **changed))
     return folder
