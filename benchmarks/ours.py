@@ -1,32 +1,56 @@
-"""Our own runtime as one of the systems compared."""
+"""Our own runtime as one of the systems compared, whole or with one of its ideas taken away."""
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from ..configs.bundle import Bundle
+from ..configs.bundle import Bundle, BundleFile, GraphEntry
+from ..configs.graphs import GraphSpec
 from ..runtime.bank import FrameOutput
-from ..runtime.session import Array, Session, open_session
+from ..runtime.session import Array, Session, check_inputs, open_session
 from ..runtime.stream import StreamTracker
-from .systems import Work
+from .bench_clip import judged_clip, timed_frames, timed_points
+from .systems import Tracked, Work
+
+#: the graph that stands for attention, decoder and memory encoder on frames without prompts
+FUSED = "track_step"
 
 
 class TimedSession:
-    """A session that adds up the seconds spent in each graph."""
+    """A session that adds up the seconds spent in each graph and notes what it was given.
 
-    def __init__(self, session: Session) -> None:
-        self.session, self.bundle = session, session.bundle
+    `unshared`: what objects share is given once per object, as programs do that know no better.
+    """
+
+    def __init__(self, session: Session, unshared: bool = False) -> None:
+        self.session, self.bundle, self._unshared = session, session.bundle, unshared
         self.seconds: dict[str, float] = {}
+        #: (graph, sizes of its dynamic dimensions) of each call
+        self.calls: list[tuple[str, dict[str, int]]] = []
+        #: masks taken since it was last emptied, in the order of the objects
+        self.choices: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        # what only some sessions have: where memories are kept, the most objects of a call
+        return getattr(self.session, name)
 
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        spec = self.bundle.graphs[graph].spec
+        if self._unshared:
+            inputs = _per_object(spec, inputs)
         start = time.perf_counter()
         outputs = self.session.run(graph, inputs)
         self.seconds[graph] = self.seconds.get(graph, 0.0) + time.perf_counter() - start
+        self.calls.append((graph, _sizes(spec, inputs)))
+        self.choices += _choices(outputs)
         return outputs
 
     def close(self) -> None:
@@ -45,63 +69,195 @@ class TimedSession:
         self.session.__exit__(kind, error, trace)
 
 
+def _sizes(spec: GraphSpec, inputs: Mapping[str, Array]) -> dict[str, int]:
+    return {
+        dim: int(size)
+        for tensor in spec.inputs
+        if tensor.name in inputs
+        for dim, size in zip(tensor.shape, np.shape(inputs[tensor.name]), strict=True)
+        if isinstance(dim, str)
+    }
+
+
+def _per_object(spec: GraphSpec, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    count = _sizes(spec, inputs).get("N", 1)
+    shared = {t.name for t in spec.inputs if t.shape[0] in ("I", "G")}
+    return {
+        name: np.repeat(array, count, axis=0) if name in shared and len(array) == 1 else array
+        for name, array in inputs.items()
+    }
+
+
+def _choices(outputs: Mapping[str, Array]) -> list[int]:
+    """Which of the four masks was taken for each object; nothing where the graph does not say."""
+    if "iou" not in outputs:
+        return []
+    if "all_ious" not in outputs:
+        return [-1] * len(outputs["iou"])
+    chosen = np.abs(np.asarray(outputs["all_ious"]) - np.asarray(outputs["iou"])).argmin(axis=1)
+    return [int(index) for index in chosen]
+
+
+class PlainSession:
+    """ONNX Runtime with default session options, nothing bound: each graph a file and a call."""
+
+    def __init__(self, bundle: Bundle, device: str, threads: int) -> None:
+        self.bundle, self._threads = bundle, threads
+        self._provider = "CPUExecutionProvider" if device == "cpu" else "CUDAExecutionProvider"
+        self._graphs: dict[str, Any] = {}
+
+    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        opened = self._graphs.get(graph) or self._open(graph)
+        spec = self.bundle.graphs[graph].spec
+        names = [tensor.name for tensor in spec.outputs]
+        return dict(zip(names, opened.run(names, check_inputs(spec, inputs)), strict=True))
+
+    def _open(self, graph: str) -> Any:
+        ort = importlib.import_module("onnxruntime")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 3
+        path = str(self.bundle.graph_path(graph))
+        self._graphs[graph] = ort.InferenceSession(path, options, providers=[self._provider])
+        return self._graphs[graph]
+
+    def close(self) -> None:
+        self._graphs.clear()
+
+    def __enter__(self) -> PlainSession:
+        for graph in self.bundle.graphs:
+            # forms for engines are named <graph>.<form>
+            if "." not in graph:
+                self._open(graph)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
 class OurSystem:
-    """A bundle on one of our backends, through StreamTracker."""
+    """A bundle on one of our backends, through StreamTracker.
 
-    def __init__(self, work: Work, bundle: str, backend: str, device: str) -> None:
+    graphs: files that stand for graphs of the bundle (another form of the same). split: the
+    fused graph is left aside. plain: default session options and no binding. unshared: see
+    TimedSession. objects_per_call: at most so many objects in one call of a graph.
+    """
+
+    def __init__(
+        self, work: Work, bundle: str, backend: str, device: str, *,
+        graphs: Mapping[str, str] | None = None, split: bool = False, plain: bool = False,
+        unshared: bool = False, objects_per_call: int | None = None,
+    ) -> None:  # fmt: skip
         self.work, self.path, self.backend, self.device = work, bundle, backend, device
-        self._frames = _frames(work)
+        self._replaced, self._split, self._plain = graphs or {}, split, plain
+        self._unshared = unshared
+        self._options: dict[str, Any] = (
+            {} if objects_per_call is None else {"objects_per_call": objects_per_call}
+        )
+        self._frames: Iterator[Array]
+        self._newest: dict[int, FrameOutput] = {}
 
-    def prepare(self) -> dict[str, Any]:
+    def load(self) -> dict[str, Any]:
         start = time.perf_counter()
-        bundle = Bundle.load(self.path)
-        session = TimedSession(open_session(bundle, self.backend, self.device, self.work.threads))
-        session.__enter__()
-        loaded = time.perf_counter()
-        self._session = session
-        self._tracker = StreamTracker(bundle, session=session)
-        height, width = self.work.frame_size
-        for obj_id in range(self.work.objects):
-            x = width * (obj_id + 1) / (self.work.objects + 1)
-            self._tracker.add_points(obj_id, [[x, height / 2]], [1])
-        self._tracker.step(next(self._frames))
-        first = time.perf_counter()
+        self._bundle = self._changed(Bundle.load(self.path))
+        self._session = TimedSession(self._opened(), self._unshared)
+        self._session.__enter__()
+        return {"load_s": time.perf_counter() - start}
+
+    def arrange(self, work: Work) -> dict[str, float]:
+        self.work = work
+        self._frames = timed_frames(work)
+        self._newest.clear()
+        self._tracker = StreamTracker(self._bundle, session=self._session, **self._options)
+        for obj_id, point in enumerate(timed_points(work)):
+            self._tracker.add_points(obj_id, [point], [1])
+        first = next(self._frames)
+        start = time.perf_counter()
+        self._tracker.step(first)
+        seconds = time.perf_counter() - start
         self._tracker.step(next(self._frames))
         self._fill()
-        return {"load_s": loaded - start, "first_frame_s": first - loaded}
+        return {"first_frame_s": seconds}
 
     def frame(self) -> dict[str, float]:
-        self._fill()
+        if not self._steady():
+            self._fill()
         self._session.seconds.clear()
+        self._session.calls.clear()
         frame = next(self._frames)
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         self._tracker.step(frame)
-        total = time.perf_counter() - start
+        total, cpu = time.perf_counter() - start, time.process_time() - cpu
         graphs = dict(self._session.seconds)
-        return {**graphs, "other": total - sum(graphs.values()), "total": total}
+        return {**graphs, "other": total - sum(graphs.values()), "total": total, "cpu": cpu}
+
+    def judged(self) -> Tracked | None:
+        clip = judged_clip(self.work, self._bundle.model.image_size)
+        return tracked_by(self._session, clip.frames, clip.points, self._options)
+
+    def operations(self) -> dict[str, float]:
+        from .bench_operations import graph_operations
+
+        found: dict[str, float] = {}
+        for graph, sizes in self._session.calls:
+            entry = self._bundle.graphs[graph]
+            count = graph_operations(self._bundle.graph_path(graph), entry.spec, sizes)
+            if count is not None:
+                found[graph] = found.get(graph, 0.0) + count
+        return found
+
+    def _changed(self, bundle: Bundle) -> Bundle:
+        graphs = dict(bundle.graphs)
+        if self._split:
+            graphs.pop(FUSED, None)
+        for name, path in self._replaced.items():
+            # an absolute path stands for itself
+            size = Path(path).stat().st_size
+            graphs[name] = GraphEntry(graphs[name].spec, BundleFile(path, "", size))
+        return dataclasses.replace(bundle, graphs=graphs)
+
+    def _opened(self) -> Session:
+        if self._plain:
+            return PlainSession(self._bundle, self.device, self.work.threads)
+        return open_session(self._bundle, self.backend, self.device, self.work.threads)
+
+    def _steady(self) -> bool:
+        """Whether tracking alone keeps the state: as many memories and pointers as there can be."""
+        model = self._bundle.model
+        return (self.work.memories, self.work.pointers) == (model.num_maskmem, model.max_obj_ptrs)
 
     def _fill(self) -> None:
         """Give each object exactly as many memories and pointers as the work says."""
         now = self._tracker.frame_idx
-        for item in self._tracker._objects.values():
+        for obj_id, item in self._tracker._objects.items():
             history = item.history
-            newest: FrameOutput = history.non_cond[max(history.non_cond)]
-            tracked = range(now - 1, now - self.work.pointers, -1)
+            if history.non_cond:
+                last = max(history.non_cond)
+                self._newest[obj_id] = dataclasses.replace(history.non_cond[last], mask_logits=None)
+            newest = self._newest[obj_id]
+            bare = dataclasses.replace(newest, memory=None)
             history.non_cond = {
-                t: FrameOutput(
-                    None,
-                    newest.obj_ptr,
-                    newest.object_score,
-                    newest.iou,
-                    newest.memory if now - t < self.work.memories else None,
-                )
-                for t in tracked
+                t: newest if now - t < self.work.memories else bare
+                for t in range(now - 1, now - self.work.pointers, -1)
             }
 
 
-def _frames(work: Work) -> Iterator[Array]:
-    generator = np.random.default_rng(0)
-    height, width = work.frame_size
-    pool = [generator.integers(0, 256, (height, width, 3), np.uint8) for _ in range(4)]
-    while True:
-        yield from pool
+def tracked_by(
+    session: TimedSession, frames: list[Array], points: list[tuple[float, float]],
+    options: Mapping[str, Any],
+) -> Tracked:  # fmt: skip
+    """Track a clip from its first frame on; holes stay as the decoder left them."""
+    tracker = StreamTracker(session.bundle, session=session, fill_hole_area=0, **options)
+    for obj_id, point in enumerate(points):
+        tracker.add_points(obj_id, [point], [1])
+    masks, choices = [], []
+    for frame in frames:
+        session.choices.clear()
+        masks.append(tracker.step(frame).masks)
+        choices.append(list(session.choices))
+    return Tracked(np.stack(masks), np.array(choices))

@@ -2,127 +2,175 @@
 
 from __future__ import annotations
 
+import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ..configs.errors import MissingExtraError
 from ..configs.models import ModelConfig
-from .systems import Work
+from ..runtime.session import Array
+from .bench_clip import judged_clip, timed_frames, timed_points
+from .peers_torch import (
+    Stages,
+    autocast,
+    compiled,
+    pixel_tensor,
+    scaled_points,
+    stacked_choices,
+    state_of,
+    torch_device,
+)
+from .systems import Tracked, Work
+
+#: frames after which no pointer or memory reaches further: how long a clip it is told to be
+_LENGTH = 1000
 
 
 class TransformersSystem:
-    """Hugging Face transformers' Sam2VideoModel, eager PyTorch, float32.
+    """Hugging Face transformers' Sam2VideoModel, eager or compiled, float32 on the CPU.
 
-    Weights are its own random initialisation: they do not change what is computed. Memories
-    stay float32 (the model would cast them to bfloat16 and back).
+    Without a checkpoint its weights are its own random initialisation: they do not change what
+    is computed. Memories stay float32 (the model would cast them to bfloat16 and back). Frames
+    come resized and normalised, which is not part of its time.
     """
 
-    def __init__(self, work: Work, model: ModelConfig) -> None:
-        self.work, self.config = work, model
-        self.seconds: dict[str, float] = {}
+    def __init__(
+        self, work: Work, model: ModelConfig, *, checkpoint: str | None = None,
+        compile: bool = False, device: str = "cpu", precision: str = "fp32",
+    ) -> None:  # fmt: skip
+        self.work, self.config, self._checkpoint = work, model, checkpoint
+        self._compile, self._precision = compile, precision
+        self._device = torch_device(device)
+        self._stages = Stages(self._device)
+        self._frames: Iterator[Array]
 
-    def prepare(self) -> dict[str, Any]:
+    def load(self) -> dict[str, Any]:
         start = time.perf_counter()
         try:
             import torch
             from transformers import Sam2VideoModel
-            from transformers.models.sam2_video.modeling_sam2_video import (
-                Sam2VideoInferenceSession,
-            )
+            from transformers.models.sam2_video import modeling_sam2_video as module
         except ImportError:
             raise MissingExtraError("the transformers peer", "transformers", "dev") from None
         torch.set_num_threads(self.work.threads)
         torch.manual_seed(0)
-        self._torch = torch
+        self._torch, self._module = torch, module
+        # a process of its own: nobody else sees the changed module
+        vars(module)["torch"] = _Float32Memories()
         model: Any = Sam2VideoModel(transformers_config(self.config))
-        self._model = model.eval()
-        self._time_stages()
-        loaded = time.perf_counter()
+        if self._checkpoint is not None:
+            from ..export.keymap import transformers_from_original
 
-        size = self.config.image_size
-        generator = torch.Generator().manual_seed(0)
-        self._video = torch.randn(4, 3, size, size, generator=generator)
-        height, width = self.work.frame_size
-        session: Any = Sam2VideoInferenceSession(
-            video_height=height, video_width=width, dtype=torch.float32
-        )
-        session.processed_frames = {}
-        self._session = session
-        for index in range(self.work.objects):
-            self._prompt(index, size * (index + 1) / (self.work.objects + 1), size / 2)
-        self._now = 0
-        self._run()
-        first = time.perf_counter()
-        self._run()
-        return {"load_s": loaded - start, "first_frame_s": first - loaded}
+            state = transformers_from_original(state_of(self._checkpoint, self.config))
+            model.load_state_dict(state, strict=True)
+        self._model = model.eval().to(self._device)
+        if self._compile:
+            for part in ("vision_encoder", "memory_attention", "mask_decoder", "memory_encoder"):
+                compiled(getattr(model, part))
+        self._time_stages()
+        return {"load_s": time.perf_counter() - start}
+
+    def arrange(self, work: Work) -> dict[str, float]:
+        self.work = work
+        self._frames = timed_frames(work)
+        self._start(timed_points(work), work.frame_size)
+        pixels = self._pixels(next(self._frames))
+        start = self._stages.now()
+        self._track(pixels)
+        seconds = self._stages.now() - start
+        self._track(self._pixels(next(self._frames)))
+        return {"first_frame_s": seconds}
 
     def frame(self) -> dict[str, float]:
         self._fill()
-        self.seconds.clear()
-        start = time.perf_counter()
-        self._run()
-        total = time.perf_counter() - start
-        stages = dict(self.seconds)
-        return {**stages, "other": total - sum(stages.values()), "total": total}
+        pixels = self._pixels(next(self._frames))
+        return self._stages.frame(lambda: self._track(pixels))
 
-    def _prompt(self, index: int, x: float, y: float) -> None:
+    def operations(self) -> dict[str, float]:
+        if self._compile:
+            return {}
+        self._fill()
+        pixels = self._pixels(next(self._frames))
+        return self._stages.counted(lambda: self._track(pixels))
+
+    def judged(self) -> Tracked | None:
+        if self._checkpoint is None:
+            return None
+        clip = judged_clip(self.work, self.config.image_size)
+        height, width = clip.frames[0].shape[:2]
+        self._start(clip.points, (height, width))
+        masks, choices = [], []
+        for frame in clip.frames:
+            self._stages.choices.clear()
+            masks.append(self._track(self._pixels(frame)))
+            choices.append(list(self._stages.choices))
+        return Tracked(np.stack(masks), stacked_choices(choices, len(clip.points)))
+
+    def _start(self, points: list[tuple[float, float]], size: tuple[int, int]) -> None:
         torch = self._torch
-        index = self._session.obj_id_to_idx(index + 1)
-        inputs = {
-            "point_coords": torch.tensor([[[[x, y]]]]),
-            "point_labels": torch.tensor([[[1]]], dtype=torch.int32),
-        }
-        self._session.add_point_inputs(index, 0, inputs)
-        self._session.obj_with_new_inputs.append(index + 1)
+        session: Any = self._module.Sam2VideoInferenceSession(
+            video_height=size[0], video_width=size[1], dtype=torch.float32,
+            inference_device=self._device,
+        )  # fmt: skip
+        session.processed_frames = {}
+        self._session, self._size, self._now = session, size, 0
+        for number, point in enumerate(scaled_points(points, size, self.config.image_size), 1):
+            inputs = {
+                "point_coords": torch.tensor([[[point]]]),
+                "point_labels": torch.tensor([[[1]]], dtype=torch.int32),
+            }
+            inputs = {name: value.to(self._device) for name, value in inputs.items()}
+            session.add_point_inputs(session.obj_id_to_idx(number), 0, inputs)
+            session.obj_with_new_inputs.append(number)
 
-    def _run(self) -> None:
+    def _pixels(self, frame: Array) -> Any:
+        return pixel_tensor(frame, self.config, self._device)
+
+    def _track(self, pixels: Any) -> Array:
+        """Masks [N, H, W] of the next frame."""
         torch = self._torch
         frames = self._session.processed_frames
         frames.clear()
         # the length of the video decides how many pointers are used
-        frames.update(dict.fromkeys(range(1000), self._video[self._now % 4]))
-        with torch.inference_mode():
+        frames.update(dict.fromkeys(range(_LENGTH), pixels))
+        with torch.inference_mode(), autocast(self._device, self._precision):
             out = self._model(self._session, frame_idx=self._now)
-            torch.nn.functional.interpolate(
-                out.pred_masks, size=self.work.frame_size, mode="bilinear"
+            logits = torch.nn.functional.interpolate(
+                out.pred_masks.float(), size=self._size, mode="bilinear"
             )
         self._now += 1
+        masks: Array = (logits[:, 0] > 0).cpu().numpy()
+        return masks
 
     def _fill(self) -> None:
         """Repeat the newest tracked output on the frames before, as many as the work says."""
         for outputs in self._session.output_dict_per_obj.values():
             tracked = outputs["non_cond_frame_outputs"]
-            newest = dict(tracked[max(tracked)])
-            for key in ("maskmem_features", "maskmem_pos_enc"):
-                newest[key] = newest[key].float()
-            bare = {k: v for k, v in newest.items() if not k.startswith("maskmem")}
-            tracked.clear()
-            for t in range(self._now - 1, self._now - self.work.pointers, -1):
-                tracked[t] = newest if self._now - t < self.work.memories else bare
+            if self._now - 1 in tracked:
+                newest = dict(tracked[self._now - 1])
+                bare = {k: v for k, v in newest.items() if not k.startswith("maskmem")}
+                tracked.clear()
+                for t in range(self._now - 1, self._now - self.work.pointers, -1):
+                    tracked[t] = newest if self._now - t < self.work.memories else bare
 
     def _time_stages(self) -> None:
-        model = self._model
-        self._timed(model, "get_image_features", "image_encoder")
-        self._timed(model.memory_attention, "forward", "memory_attention")
-        self._timed(model.prompt_encoder, "forward", "mask_decoder")
-        self._timed(model.mask_decoder, "forward", "mask_decoder")
-        self._timed(model.memory_encoder, "forward", "memory_encoder")
+        model, wrap = self._model, self._stages.wrap
+        wrap(model, "get_image_features", "image_encoder")
+        wrap(model.memory_attention, "forward", "memory_attention")
+        wrap(model.prompt_encoder, "forward", "mask_decoder")
+        wrap(model.mask_decoder, "forward", "mask_decoder", self._stages.see_decoded)
+        wrap(model.memory_encoder, "forward", "memory_encoder")
 
-    def _timed(self, owner: Any, method: str, stage: str) -> None:
-        inner: Callable[..., Any] = getattr(owner, method)
 
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
-            try:
-                return inner(*args, **kwargs)
-            finally:
-                spent = time.perf_counter() - start
-                self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+class _Float32Memories:
+    """The torch module, where bfloat16 is float32."""
 
-        setattr(owner, method, timed)
+    def __getattr__(self, name: str) -> Any:
+        torch = importlib.import_module("torch")
+        return torch.float32 if name == "bfloat16" else getattr(torch, name)
 
 
 def transformers_config(model: ModelConfig) -> Any:
@@ -167,7 +215,3 @@ def transformers_config(model: ModelConfig) -> Any:
         enable_temporal_pos_encoding_for_object_pointers=model.family == "2.1",
         enable_occlusion_spatial_embedding=model.family == "2.1",
     )
-
-
-def percentile(values: list[float], percent: float) -> float:
-    return float(np.percentile(values, percent)) if values else float("nan")

@@ -6,10 +6,13 @@ asked for one frame in turn, so that a machine that slows down slows all of them
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import multiprocessing
 import re
+import time
 import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,13 +20,19 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from ..configs.errors import Sam2rtError, SessionError
+from ..runtime.session import Array
 
-STAGES = ("image_encoder", "memory_attention", "mask_decoder", "memory_encoder", "other")
+#: in the order in which a frame passes them; a fused graph stands for the three before it
+STAGES = (
+    "image_encoder", "memory_attention", "mask_decoder", "memory_encoder", "track_step", "other",
+)  # fmt: skip
+#: what a frame costs per object: everything but the encoder and what lies between graphs
+TRACKING = STAGES[1:-1]
 
 
 @dataclass(frozen=True)
 class Work:
-    """What every system of one comparison does, frame by frame, in the steady state."""
+    """What every system of one comparison does, frame by frame."""
 
     objects: int = 1
     #: memories attended to; below the model's 7 the growing phase is measured
@@ -32,17 +41,43 @@ class Work:
     threads: int = 2
     #: (height, width) of the frames fed, pixels
     frame_size: tuple[int, int] = (720, 1280)
+    #: a video (or folder of pictures) that frames are taken from; None: noise
+    video: str | None = None
+    #: frames of the clip whose masks are compared, 0: none
+    judged_frames: int = 8
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """What a system made of the clip that all systems are judged on."""
+
+    #: [T, N, H, W] bool, at frame size
+    masks: Array
+    #: which of the decoder's four masks was taken, [T, N]; -1 where that cannot be seen
+    choices: Array
 
 
 class System(Protocol):
     """One way to track; made and used inside its worker process."""
 
-    def prepare(self) -> dict[str, Any]:
-        """Load, prompt, fill the memories; gives facts such as load and first-frame seconds."""
+    def load(self) -> dict[str, Any]:
+        """Make ready what is needed once; gives facts such as the seconds."""
+        ...
+
+    def arrange(self, work: Work) -> dict[str, float]:
+        """Start a clip, prompt, fill the memories as `work` says; gives "first_frame_s"."""
         ...
 
     def frame(self) -> dict[str, float]:
-        """Track one frame in the steady state: seconds per stage, and their sum as "total"."""
+        """Track one frame: seconds per stage, "total" and the process's "cpu"."""
+        ...
+
+    def judged(self) -> Tracked | None:
+        """Track the clip that masks are compared on; None where whole frames are not tracked."""
+        ...
+
+    def operations(self) -> dict[str, float]:
+        """Matrix operations (two per multiply-add) of the last frame, per stage known."""
         ...
 
 
@@ -55,7 +90,15 @@ class Measured:
     frames: list[dict[str, float]] = field(default_factory=list)
 
     def stage(self, name: str) -> list[float]:
-        return [frame[name] for frame in self.frames if name in frame]
+        """Seconds of each frame that had the stage; "tracking" is the sum over objects' stages."""
+        return stage_seconds(self.frames, name)
+
+
+def stage_seconds(frames: Sequence[Mapping[str, float]], name: str) -> list[float]:
+    if name == "tracking":
+        sums = [[f[s] for s in TRACKING if s in f] for f in frames]
+        return [sum(parts) for parts in sums if parts]
+    return [frame[name] for frame in frames if name in frame]
 
 
 class Worker:
@@ -64,6 +107,7 @@ class Worker:
     def __init__(self, name: str, target: str, work: Work, **options: Any) -> None:
         """`target` is "module:Class" below this package; options go to its constructor."""
         self.measured = Measured(name)
+        self._work = work
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
@@ -83,19 +127,49 @@ class Worker:
         self._process.terminate()
         self._process.join()
 
+    def load(self) -> None:
+        self.measured.facts.update(self._ask("load"))
+
     def prepare(self) -> None:
-        self.measured.facts.update(self._ask("prepare"))
+        """Load and reach the state that the work asks for; one frame is not counted."""
+        self.load()
+        start = time.perf_counter()
+        self.measured.facts.update(self._ask("arrange", self._work))
+        self._ask("frame")
+        self.measured.facts["warm_up_s"] = time.perf_counter() - start
 
     def frame(self) -> None:
         self.measured.frames.append(self._ask("frame"))
 
     def finish(self) -> None:
+        """Note the peak memory so far."""
         self.measured.facts["peak_memory_mib"] = self._ask("memory") / 1024
 
-    def _ask(self, what: str) -> Any:
+    def operations(self) -> None:
+        self.measured.facts["operations"] = self._ask("operations")
+
+    def arrange(self, work: Work) -> None:
+        """Go to other work; one frame is not counted, peak memory starts anew."""
+        self._ask("forget_peak")
+        self._ask("arrange", work)
+        self._ask("frame")
+
+    def extra_frame(self) -> dict[str, float]:
+        """A frame of other work: not among those measured."""
+        seconds: dict[str, float] = self._ask("frame")
+        return seconds
+
+    def peak_memory_mib(self) -> float:
+        return float(self._ask("memory")) / 1024
+
+    def judged(self) -> Tracked | None:
+        found: Tracked | None = self._ask("judged")
+        return found
+
+    def _ask(self, what: str, *arguments: Any) -> Any:
         name = self.measured.name
         try:
-            self._pipe.send(what)
+            self._pipe.send((what, arguments))
             answer, error = self._pipe.recv()
         except (EOFError, OSError):
             self._process.join(1)
@@ -113,13 +187,19 @@ def _peak_kib() -> int:
     return int(match.group(1)) if match else 0
 
 
+def _forget_peak() -> None:
+    """Start peak memory anew; where the system does not allow it, it goes on."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def _serve(pipe: Connection, target: str, work: Work, options: dict[str, Any]) -> None:
     """The worker process: answers requests until its parent goes."""
     module, _, name = target.partition(":")
     system: System | None = None
     while True:
         try:
-            what = pipe.recv()
+            what, arguments = pipe.recv()
         except (EOFError, KeyboardInterrupt):
             return
         try:
@@ -128,8 +208,11 @@ def _serve(pipe: Connection, target: str, work: Work, options: dict[str, Any]) -
                 system = made
             if what == "memory":
                 answer: Any = _peak_kib()
+            elif what == "forget_peak":
+                _forget_peak()
+                answer = None
             else:
-                answer = getattr(system, what)()
+                answer = getattr(system, what)(*arguments)
             pipe.send((answer, None))
         except KeyboardInterrupt:
             return

@@ -1,0 +1,42 @@
+"""The float32 reference as a system: our torch modules, for the masks that others must equal."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ..configs.bundle import Bundle
+from .bench_clip import judged_clip
+from .ours import FUSED, TimedSession, tracked_by
+from .systems import Tracked, Work
+
+
+class ReferenceSystem:
+    """The reference modules with a checkpoint's weights, under our tracker; never timed."""
+
+    def __init__(self, work: Work, bundle: str, checkpoint: str) -> None:
+        self.work, self._path, self._checkpoint = work, bundle, checkpoint
+
+    def load(self) -> dict[str, Any]:
+        import torch
+
+        from ..export.checkpoints import load_checkpoint
+        from ..export.model import build_model
+        from ..export.reference import ReferenceSession
+
+        torch.set_num_threads(self.work.threads)
+        bundle = Bundle.load(self._path, check_hashes=False)
+        model = build_model(bundle.model)
+        model.load_state_dict(
+            load_checkpoint(self._checkpoint, model=bundle.model).state, strict=True
+        )
+        session: Any = ReferenceSession(model)
+        self._session = TimedSession(session)
+        # the reference has the separate graphs alone
+        graphs = {name: entry for name, entry in bundle.graphs.items() if name != FUSED}
+        self._session.bundle = dataclasses.replace(bundle, graphs=graphs)
+        return {}
+
+    def judged(self) -> Tracked | None:
+        clip = judged_clip(self.work, self._session.bundle.model.image_size)
+        return tracked_by(self._session, clip.frames, clip.points, {})
