@@ -226,17 +226,18 @@ def _emulated(plan: Plan, bundle: Path, precision: Precision) -> Path:
     """Graphs of a half-precision bundle with every operator in float32 and its result rounded."""
     import onnx
 
-    from ..export.onnx_from_module import save_onnx
     from ..export.precision import emulated
+    from ..export.weights_file import WeightsFile
 
     if precision == "fp32":
         raise InputError("float32 graphs need no emulation")
     folder = plan.work / "emulated" / bundle.name
     folder.mkdir(parents=True, exist_ok=True)
     loaded = Bundle.load(bundle)
-    for name, entry in loaded.graphs.items():
-        graph = onnx.load(loaded.graph_path(name))
-        save_onnx(emulated(graph, precision), folder / entry.file.path)
+    with WeightsFile(folder) as weights:
+        for name, entry in loaded.graphs.items():
+            graph = onnx.load(loaded.graph_path(name))
+            weights.write(emulated(graph, precision), folder / entry.file.path)
     return folder
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -85,10 +86,10 @@ class Bundle:
             ) from None
 
     def files(self) -> Iterator[BundleFile]:
-        for graph in self.graphs.values():
-            yield graph.file
-            yield from graph.external
-        yield from self.proof_files.values()
+        """Every file of the bundle once; graphs may share a file of weights."""
+        graphs = self.graphs.values()
+        entries = [g.file for g in graphs], *(g.external for g in graphs), self.proof_files.values()
+        yield from dict.fromkeys(itertools.chain.from_iterable(entries))
 
 
 _EXPORT = "make it again with 'sam2rt export CHECKPOINT -o BUNDLE'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -27,17 +28,17 @@ from .download import cache_folder, official_name
 from .engine_forms import engine_forms
 from .graphs import GraphForm, graph_modules
 from .model import Sam2, build_model
-from .onnx_from_module import onnx_from_module, save_onnx
+from .onnx_from_module import onnx_from_module
 from .precision import EXACT_GRAPHS, lowered
 from .proof_record import Progress, Record, record, save_record
 from .reference import ReferenceSession
 from .verify import fresh_seed, prove, verify_bundle
+from .weights_file import WeightsFile
 
 __all__ = ["bundle_for", "export_bundle", "reference_record", "verify_bundle"]
 
 DEFAULT_OPSET = 20
 _PROOF_FILE = "proof.npz"
-_GRAPHS = 5
 #: clips tried before a proof counts as undecided
 _CLIPS = 3
 
@@ -78,9 +79,9 @@ def export_bundle(
     model = _model(checkpoint)
     number = DEFAULT_OPSET if opset is None else opset
     with staged_folder(target) as work:
-        graphs = _write_graphs(model, work, number, precision, form or GraphForm(), progress)
-        if for_engines:
-            graphs.update(_write_engine_forms(model, work, number, precision))
+        graphs = _write_graphs(
+            work, _made_graphs(model, number, precision, form or GraphForm(), for_engines, progress)
+        )
         bundle = Bundle(
             path=work,
             model=checkpoint.config,
@@ -159,37 +160,38 @@ def _model(checkpoint: Checkpoint) -> Sam2:
     return model
 
 
-def _write_graphs(
+def _made_graphs(
     model: Sam2,
-    folder: Path,
     opset: int,
     precision: Precision,
     form: GraphForm,
+    for_engines: bool,
     progress: Progress | None,
-) -> dict[str, GraphEntry]:
+) -> Iterator[tuple[str, GraphSpec, onnx.ModelProto]]:
+    """Name in the manifest, contract and model of each graph."""
     specs = graph_specs(model.config)
-    entries: dict[str, GraphEntry] = {}
-    for name, module in graph_modules(model, form).items():
+    for index, (name, module) in enumerate(graph_modules(model, form).items()):
         if progress is not None:
-            progress(f"exporting {name}", len(entries), _GRAPHS)
+            progress(f"exporting {name}", index, len(specs))
         graph = onnx_from_module(module, specs[name], opset)
         if precision != "fp32" and name not in EXACT_GRAPHS:
             graph = lowered(graph, precision)
-        entries[name] = _written(graph, specs[name], name, folder)
-    return entries
+        yield name, specs[name], graph
+    if for_engines:
+        for name, contract, graph in engine_forms(model, opset, precision):
+            yield name, specs[contract], graph
 
 
-def _write_engine_forms(
-    model: Sam2, folder: Path, opset: int, precision: Precision
+def _write_graphs(
+    folder: Path, graphs: Iterable[tuple[str, GraphSpec, onnx.ModelProto]]
 ) -> dict[str, GraphEntry]:
-    specs = graph_specs(model.config)
+    with WeightsFile(folder) as weights:
+        written = {
+            name: (spec, weights.write(graph, folder / f"{name}.onnx"))
+            for name, spec, graph in graphs
+        }
+    common = (bundle_file(folder, weights.path.name),)
     return {
-        name: _written(made, specs[graph], name, folder)
-        for name, graph, made in engine_forms(model, opset, precision)
+        name: GraphEntry(spec, bundle_file(folder, f"{name}.onnx"), common if outside else ())
+        for name, (spec, outside) in written.items()
     }
-
-
-def _written(graph: onnx.ModelProto, spec: GraphSpec, name: str, folder: Path) -> GraphEntry:
-    external = save_onnx(graph, folder / f"{name}.onnx")
-    files = tuple(bundle_file(folder, path.name) for path in external)
-    return GraphEntry(spec, bundle_file(folder, f"{name}.onnx"), files)

@@ -107,10 +107,13 @@ def bundle_lines(bundle: Bundle) -> Iterator[str]:
     yield f"checkpoint  sha256 {bundle.checkpoint_sha256}"
     yield f"made by     {bundle.generator}"
     for name, entry in bundle.graphs.items():
-        size = entry.file.size + sum(file.size for file in entry.external)
-        yield f"\n{name}  {size / 1e6:.1f} MB"
+        beside = "".join(f" + {file.path}" for file in entry.external)
+        yield f"\n{name}  {entry.file.size / 1e6:.1f} MB{beside}"
         for arrow, tensors in (("<-", entry.spec.inputs), ("->", entry.spec.outputs)):
             yield from (f"  {arrow} {_tensor(t)}" for t in tensors)
+    yield ""
+    size = sum(file.size for file in bundle.files())
+    yield f"{size / 1e6:.1f} MB in all"
     yield ""
     yield from proof_lines(bundle.proof)
 

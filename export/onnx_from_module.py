@@ -2,8 +2,7 @@
 
 ``onnx_from_module(module: nn.Module, spec: GraphSpec, opset: int = 20) -> onnx.ModelProto`` takes
 a module of ``graphs.graph_modules`` with its contract of ``configs.graphs.graph_specs``.
-``save_onnx(model: onnx.ModelProto, path: Path) -> list[Path]`` writes it and names the external
-weight files beside it (empty below 2 GB).
+``weights_file`` writes it.
 
 Tracing runs each module once. What leaves here is folded, shape-inferred and checked, has
 exactly the contract's names, dtypes and symbolic dimensions, and no float64.
@@ -30,8 +29,6 @@ from ..configs.graphs import GraphSpec, TensorSpec
 
 OPSETS = (18, 19, 20)
 IR_VERSION = 10
-#: protobuf cannot hold 2 GiB; weights beyond this many bytes go to a file of their own
-EXTERNAL_BYTES = (1 << 31) - (1 << 24)
 #: sizes of the dynamic dimensions while tracing; results do not depend on them
 TRACED = {"B": 1, "N": 2, "I": 1, "G": 1, "P": 3, "M": 2, "K": 3}
 
@@ -63,25 +60,6 @@ def onnx_from_module(module: nn.Module, spec: GraphSpec, opset: int = 20) -> onn
     _check(model.graph, spec)
     passes.CheckerPass(full_check=True)(model)
     return ir.serde.serialize_model(model)
-
-
-def save_onnx(
-    model: onnx.ModelProto, path: Path, external_bytes: int = EXTERNAL_BYTES
-) -> list[Path]:
-    """Write `model` to `path`; return the external weight files written beside it.
-
-    Models of more than `external_bytes` of weights keep them in ``<name>.data``.
-    """
-    weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    if weights <= external_bytes:
-        onnx.save_model(model, path)
-        return []
-    data = path.with_name(path.name + ".data")
-    data.unlink(missing_ok=True)
-    onnx.save_model(
-        model, path, save_as_external_data=True, all_tensors_to_one_file=True, location=data.name
-    )
-    return [data]
 
 
 @contextmanager

@@ -109,17 +109,17 @@ def _emulation(bundle: Bundle) -> Iterator[Bundle]:
     try:
         import onnx
 
-        from .onnx_from_module import save_onnx
         from .precision import emulated
+        from .weights_file import WeightsFile
     except ModuleNotFoundError as error:
         package = error.name or "onnx"
         raise MissingExtraError(
             f"proving a {bundle.precision} bundle on the CPU", package, "export"
         ) from None
-    with tempfile.TemporaryDirectory() as folder:
-        for name in bundle.graphs:
-            graph = onnx.load(bundle.graph_path(name))
-            save_onnx(
-                emulated(graph, bundle.precision), Path(folder) / bundle.graphs[name].file.path
-            )
-        yield dataclasses.replace(bundle, path=Path(folder))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with WeightsFile(folder) as weights:
+            for graph, entry in bundle.graphs.items():
+                loaded = onnx.load(bundle.graph_path(graph))
+                weights.write(emulated(loaded, bundle.precision), folder / entry.file.path)
+        yield dataclasses.replace(bundle, path=folder)

@@ -201,7 +201,7 @@ def test_half_precision(tmp_path: Path, precision: Any) -> None:
     low, high = (2e-4, 4e-3) if precision == "fp16" else (2e-3, 4e-2)
     assert low < embed["max"] / embed["scale"] < high
     whole = export_bundle(loaded(), tmp_path / "whole", seed=4, threads=1)
-    sizes = [b.graphs["image_encoder"].file.size for b in (bundle, whole)]
+    sizes = [b.graphs["image_encoder"].external[0].size for b in (bundle, whole)]
     assert sizes[0] < 0.65 * sizes[1]
     assert verify_bundle(bundle.path, threads=1)["clip"] == clip
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from exported import OnnxGraph, contract, exported, random_inputs, recipe_model
+from exported import contract, exported, recipe_model
 from onnx import TensorProto, helper, numpy_helper
 
 from sam2rt.configs.errors import InputError
 from sam2rt.export.graphs import graph_modules
-from sam2rt.export.onnx_from_module import onnx_from_module, save_onnx
+from sam2rt.export.onnx_from_module import onnx_from_module
 from sam2rt.export.tensorrt_rules import tensorrt_problems
 
 GRAPHS = ("image_encoder", "memory_attention", "mask_decoder", "mask_prompt", "memory_encoder")
@@ -59,21 +59,6 @@ def test_an_unknown_opset_is_refused():
     module = graph_modules(recipe_model("micro"))["mask_prompt"]
     with pytest.raises(InputError, match="opset 17 is not supported"):
         onnx_from_module(module, contract("micro", "mask_prompt"), opset=17)
-
-
-def test_large_weights_go_to_a_file_of_their_own(tmp_path):
-    spec, model = contract("micro", "memory_encoder"), exported("micro", "memory_encoder")
-    inputs = random_inputs(spec, 0, 256, N=1, I=1)
-    small, large = tmp_path / "small.onnx", tmp_path / "large.onnx"
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    assert save_onnx(model, small) == []
-    (data,) = save_onnx(copy, large, external_bytes=1000)
-    assert data.parent == tmp_path
-    assert large.stat().st_size < 100_000 < data.stat().st_size
-    onnx.checker.check_model(str(large))
-    expected = OnnxGraph(str(small))(inputs)["memory"]
-    np.testing.assert_array_equal(OnnxGraph(str(large))(inputs)["memory"], expected)
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
