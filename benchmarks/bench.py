@@ -92,9 +92,9 @@ def bench_bundle(bundle: Bundle, request: Request, show: Show = lambda text: Non
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sam2rt-bench-")))
+        entries = list(_entries(bundle, request, folder, show))
         show("measuring the machine")
         machine = this_machine(request.work.threads, request.device)
-        entries = list(_entries(bundle, request, folder, show))
         entries[0].worker.measured.facts.update(starting(bundle, request))
         _prepare(entries, stack, show)
         _take_turns(entries, request.frames, show)

@@ -33,7 +33,8 @@ ABLATIONS: dict[str, Ablation] = {
     "whole-attention": Ablation("attention not cut into blocks of queries", {"query_block": None}),
     "split": Ablation("separate graphs on frames without prompts", options={"split": True}),
     "unshared": Ablation(
-        "the first self-attention once per object", options={"split": True, "unshared": True}
+        "separate graphs, the first self-attention once per object",
+        options={"split": True, "unshared": True},
     ),
     "one-by-one": Ablation("objects one by one", options={"objects_per_call": 1}),
     "plain-session": Ablation(
@@ -45,6 +46,11 @@ ABLATIONS: dict[str, Ablation] = {
         {"fold_values": False, "query_block": None}, {"split": True, "plain": True},
     ),
 }  # fmt: skip
+
+
+def possible_ablations(bundle: Bundle) -> tuple[str, ...]:
+    """All but those that take away what the bundle does not have."""
+    return tuple(name for name in ABLATIONS if name != "split" or FUSED in bundle.graphs)
 
 
 class Forms:
@@ -65,7 +71,7 @@ class Forms:
             raise InputError(f"unknown ablation {name!r}: known are {', '.join(ABLATIONS)}")
         ablation = ABLATIONS[name]
         options = dict(ablation.options or {})
-        if name == "split" and FUSED not in self._bundle.graphs:
+        if name not in possible_ablations(self._bundle):
             raise InputError(
                 f"bundle {self._bundle.path} has separate graphs alone: nothing to split"
             )

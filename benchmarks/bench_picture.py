@@ -50,15 +50,18 @@ def make_figure(report: Report) -> Any:
     shown = [s for s in report.systems if s.stages]
     phases = [p for p in PHASES if any(q.phase == p for s in shown for q in s.points)]
     bars = 1.1 + 0.42 * len(shown)
-    height = bars + (3.4 if phases else 0) + 1.5
+    below = 3.4 + 0.12 * len(shown)
+    height = bars + (below if phases else 0) + 1.5
     figure = _figure_class()(figsize=(11, height), layout="constrained")
     figure.suptitle(f"{report.conditions()}\n{_machine(report)}", fontsize=9, x=0.01, ha="left")
-    parts = figure.subfigures(2, 1, height_ratios=[bars, 3.4]) if phases else [figure]
+    parts = figure.subfigures(2, 1, height_ratios=[bars, below]) if phases else [figure]
     _bars(parts[0].subplots(), report, shown)
     if phases:
         panels = parts[1].subplots(1, len(phases), squeeze=False)[0]
         for panel, phase in zip(panels, phases, strict=True):
             _lines(panel, phase, shown)
+        entries = panels[0].get_legend_handles_labels()
+        parts[1].legend(*entries, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return figure
 
 
@@ -73,7 +76,7 @@ def _bars(axes: Any, report: Report, shown: list[SystemReport]) -> None:
     names = [_label(s) for s in shown]
     left = [0.0] * len(shown)
     for stage in STAGES:
-        widths = [s.stages[stage].median_ms if stage in s.stages else 0.0 for s in shown]
+        widths = [_width(s, stage) for s in shown]
         if any(widths):
             axes.barh(names, widths, left=left, color=_COLOURS[stage], label=stage, height=0.7)
         left = [a + b for a, b in zip(left, widths, strict=True)]
@@ -89,6 +92,13 @@ def _bars(axes: Any, report: Report, shown: list[SystemReport]) -> None:
         ncols=len(STAGES), fontsize=8, frameon=False, loc="upper center",
         bbox_to_anchor=(0.4, -0.34 * 3 / max(len(shown), 2)),
     )  # fmt: skip
+
+
+def _width(system: SystemReport, stage: str) -> float:
+    """Its part of the frame's median: medians of stages do not add up to it."""
+    medians = {s: system.stages[s].median_ms for s in STAGES if s in system.stages}
+    share = medians.get(stage, 0.0) / sum(medians.values())
+    return share * system.stages["total"].median_ms
 
 
 def _label(system: SystemReport) -> str:
@@ -112,7 +122,7 @@ def _bar_text(report: Report, system: SystemReport) -> str:
 
 
 def _lines(axes: Any, phase: str, shown: list[SystemReport]) -> None:
-    """The part of a frame that is paid per object, as a multiple of nothing: milliseconds."""
+    """The part of a frame that is paid per object."""
     for colour, system in zip(_LINES * len(shown), shown, strict=False):
         points = [p for p in system.points if p.phase == phase]
         if not points:
@@ -129,7 +139,6 @@ def _lines(axes: Any, phase: str, shown: list[SystemReport]) -> None:
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=7, frameon=False)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..configs.errors import InputError
 from .machine import Machine
-from .systems import STAGES, Measured, Work, stage_seconds
+from .systems import CPU, STAGES, TRACKING, Measured, Work, stage_seconds
 
 SCHEMA = 2
 #: rows of a system: its stages, what they are per object together, whole frames, processor time
@@ -30,18 +30,27 @@ COMPARED = (*STAGES[:-1], "tracking", "total")
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of one stage over `count` frames, and its matrix operations where counted."""
+    """Milliseconds of one stage over `count` frames, and its matrix operations where counted.
+
+    cpu_ms: median processor time, all threads together; other programs do not add to it.
+    """
 
     count: int
     median_ms: float
     p95_ms: float
     p99_ms: float
     gflop: float | None = None
+    cpu_ms: float | None = None
 
     @classmethod
-    def of(cls, seconds: Sequence[float], operations: float | None = None) -> Timing:
+    def of(
+        cls, seconds: Sequence[float], operations: float | None = None, cpu: Sequence[float] = ()
+    ) -> Timing:
         p50, p95, p99 = (float(np.percentile(seconds, p)) * 1e3 for p in (50, 95, 99))
-        return cls(len(seconds), p50, p95, p99, None if operations is None else operations / 1e9)
+        gflop = None if operations is None else operations / 1e9
+        return cls(
+            len(seconds), p50, p95, p99, gflop, float(np.median(cpu)) * 1e3 if cpu else None
+        )  # fmt: skip
 
     def share(self, gflops: float) -> float | None:
         """Of the machine's matrix rate, 0 to 1; None where operations were not counted."""
@@ -182,9 +191,9 @@ def timings(
     sums = dict(counted)
     if counted:
         sums["total"] = sum(counted.values())
-        sums["tracking"] = sum(counted.get(s, 0.0) for s in STAGES[1:-1])
+        sums["tracking"] = sum(counted.get(s, 0.0) for s in TRACKING)
     return {
-        row: Timing.of(seconds, sums.get(row))
+        row: Timing.of(seconds, sums.get(row), stage_seconds(frames, row, CPU))
         for row in ROWS
         if (seconds := stage_seconds(frames, row))
     }

@@ -11,9 +11,15 @@ REGRESSION = 1.05
 _NAMES = {"total": "whole frame", "cpu": "processor time", "tracking": "tracking alone"}
 
 
+_LEGEND = (
+    "CPU ms: processor time of all threads; of rate: share of the matrix rate; times: longer than "
+    "the first"
+)
+
+
 def table(report: Report) -> str:
     """The report as text: machine and work first, then the rows of each system."""
-    lines = [report.machine.line(), report.conditions(), "", _HEAD]
+    lines = [report.machine.line(), report.conditions(), _LEGEND, "", _HEAD]
     for system in report.systems:
         lines += _system(report, system)
     for phase in PHASES:
@@ -21,7 +27,10 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
-_HEAD = f"{'':18}{'median ms':>11}{'p95 ms':>10}{'p99 ms':>10}{'GFLOP':>9}{'of rate':>9}"
+_HEAD = (
+    f"{'':18}{'median ms':>11}{'p95 ms':>10}{'p99 ms':>10}{'CPU ms':>10}{'GFLOP':>9}{'of rate':>9}"
+    f"{'times':>8}"
+)
 
 
 def _system(report: Report, system: SystemReport) -> Iterator[str]:
@@ -31,14 +40,12 @@ def _system(report: Report, system: SystemReport) -> Iterator[str]:
         return
     yield f"  {_facts(system)}"
     for row, timing in system.stages.items():
-        yield f"  {_NAMES.get(row, row):16}{_numbers(timing, report.machine.matrix_gflops)}"
+        cells = _numbers(timing, report.machine.matrix_gflops)
+        factor = report.times_faster(system, row) if row in COMPARED else None
+        yield f"  {_NAMES.get(row, row):16}{cells}{_cell(factor, '.2f', 8)}".rstrip()
     if cpu := system.stages.get("cpu"):
         yield f"  processor time, p99 over p50: {cpu.p99_ms / cpu.median_ms:.2f}"
     yield f"  {accuracy_line(system)}"
-    factors = [(row, report.times_faster(system, row)) for row in COMPARED]
-    for row, factor in factors:
-        if factor is not None:
-            yield f"  {report.systems[0].name} is {factor:.2f} times faster: {_NAMES.get(row, row)}"
 
 
 def _facts(system: SystemReport) -> str:
@@ -54,12 +61,15 @@ def _facts(system: SystemReport) -> str:
 
 
 def _numbers(timing: Timing, rate: float) -> str:
-    text = f"{timing.median_ms:11.1f}{timing.p95_ms:10.1f}{timing.p99_ms:10.1f}"
-    share = timing.share(rate)
-    if timing.gflop is not None:
-        text += f"{timing.gflop:9.1f}"
-        text += f"{share:9.0%}" if share is not None else ""
-    return text
+    return (
+        f"{timing.median_ms:11.1f}{timing.p95_ms:10.1f}{timing.p99_ms:10.1f}"
+        f"{_cell(timing.cpu_ms, '.1f', 10)}{_cell(timing.gflop, '.1f', 9)}"
+        f"{_cell(timing.share(rate), '.0%', 9)}"
+    )
+
+
+def _cell(value: float | None, form: str, width: int) -> str:
+    return f"{'' if value is None else format(value, form):>{width}}"
 
 
 def accuracy_line(system: SystemReport) -> str:

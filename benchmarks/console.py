@@ -12,7 +12,7 @@ import click
 from ..configs.bundle import Bundle
 from .bench import PEERS, Request, bench_bundle
 from .bench_clip import video_size
-from .bench_forms import ABLATIONS
+from .bench_forms import ABLATIONS, possible_ablations
 from .bench_report import Report, read_report, write_json
 from .bench_text import compare, table
 from .systems import Work
@@ -119,7 +119,8 @@ def bench(
         from .bench_picture import check_picture
 
         check_picture(picture)
-    report = bench_bundle(Bundle.load(bundle), _request(asked), _shown)
+    loaded = Bundle.load(bundle)
+    report = bench_bundle(loaded, _request(loaded, asked), _shown)
     _shown("")
     click.echo(table(report))
     if before is not None:
@@ -136,13 +137,13 @@ def _save(report: Report, json_path: Path | None, picture: Path | None) -> None:
         draw(report, picture)
 
 
-def _request(asked: dict[str, Any]) -> Request:
+def _request(bundle: Bundle, asked: dict[str, Any]) -> Request:
     names = ("objects", "memories", "pointers", "threads", "video", "judged_frames")
     work = {name: asked.pop(name) for name in names}
     if work["video"] is not None:
         work["frame_size"] = video_size(work["video"])
     ablations = asked.pop("ablations")
-    chosen = tuple(ABLATIONS) if "all" in ablations else ablations
+    chosen = possible_ablations(bundle) if "all" in ablations else ablations
     return Request(Work(**work), ablations=chosen, **asked)
 
 

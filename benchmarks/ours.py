@@ -18,7 +18,7 @@ from ..runtime.bank import FrameOutput
 from ..runtime.session import Array, Session, check_inputs, open_session
 from ..runtime.stream import StreamTracker
 from .bench_clip import judged_clip, timed_frames, timed_points
-from .systems import Tracked, Work
+from .systems import CPU, Tracked, Work, whole_frame
 
 #: the graph that stands for attention, decoder and memory encoder on frames without prompts
 FUSED = "track_step"
@@ -32,6 +32,7 @@ class TimedSession:
 
     def __init__(self, session: Session, unshared: bool = False) -> None:
         self.session, self.bundle, self._unshared = session, session.bundle, unshared
+        #: by graph, and processor time by CPU + graph
         self.seconds: dict[str, float] = {}
         #: (graph, sizes of its dynamic dimensions) of each call
         self.calls: list[tuple[str, dict[str, int]]] = []
@@ -46,12 +47,16 @@ class TimedSession:
         spec = self.bundle.graphs[graph].spec
         if self._unshared:
             inputs = _per_object(spec, inputs)
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         outputs = self.session.run(graph, inputs)
-        self.seconds[graph] = self.seconds.get(graph, 0.0) + time.perf_counter() - start
+        self._add(graph, time.perf_counter() - start, time.process_time() - cpu)
         self.calls.append((graph, _sizes(spec, inputs)))
         self.choices += _choices(outputs)
         return outputs
+
+    def _add(self, graph: str, wall: float, cpu: float) -> None:
+        for name, seconds in ((graph, wall), (CPU + graph, cpu)):
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
     def close(self) -> None:
         self.session.close()
@@ -193,8 +198,7 @@ class OurSystem:
         start, cpu = time.perf_counter(), time.process_time()
         self._tracker.step(frame)
         total, cpu = time.perf_counter() - start, time.process_time() - cpu
-        graphs = dict(self._session.seconds)
-        return {**graphs, "other": total - sum(graphs.values()), "total": total, "cpu": cpu}
+        return whole_frame(self._session.seconds, total, cpu)
 
     def judged(self) -> Tracked | None:
         clip = judged_clip(self.work, self._bundle.model.image_size)

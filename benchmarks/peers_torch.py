@@ -12,6 +12,7 @@ from ..configs.errors import CheckpointError
 from ..configs.models import ModelConfig
 from ..runtime.pixels import video_frame_tensor
 from ..runtime.session import Array
+from .systems import CPU, whole_frame
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,9 +37,11 @@ class Stages:
 
         def timed(*arguments: Any, **named: Any) -> Any:
             before = 0 if self._counter is None else self._counter.get_total_flops()
-            start = self.now()
+            start, cpu = self.now(), time.process_time()
             result = inner(*arguments, **named)
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + self.now() - start
+            spent = {stage: self.now() - start, CPU + stage: time.process_time() - cpu}
+            for name, seconds in spent.items():
+                self.seconds[name] = self.seconds.get(name, 0.0) + seconds
             if self._counter is not None:
                 done = self._counter.get_total_flops() - before
                 self.operations[stage] = self.operations.get(stage, 0.0) + done
@@ -69,8 +72,7 @@ class Stages:
         start, cpu = self.now(), time.process_time()
         run()
         total, cpu = self.now() - start, time.process_time() - cpu
-        stages = dict(self.seconds)
-        return {**stages, "other": total - sum(stages.values()), "total": total, "cpu": cpu}
+        return whole_frame(self.seconds, total, cpu)
 
     def counted(self, run: Callable[[], object]) -> dict[str, float]:
         """Matrix operations of one frame, per stage."""

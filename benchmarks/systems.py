@@ -28,6 +28,8 @@ STAGES = (
 )  # fmt: skip
 #: what a frame costs per object: everything but the encoder and what lies between graphs
 TRACKING = STAGES[1:-1]
+#: before the name of a stage: seconds of processor time, all threads together
+CPU = "cpu "
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,10 @@ class System(Protocol):
         ...
 
     def frame(self) -> dict[str, float]:
-        """Track one frame: seconds per stage, "total" and the process's "cpu"."""
+        """Track one frame: seconds per stage and "total"; with CPU before it, the processor's.
+
+        "cpu" alone is the process's time of the whole frame.
+        """
         ...
 
     def judged(self) -> Tracked | None:
@@ -94,11 +99,23 @@ class Measured:
         return stage_seconds(self.frames, name)
 
 
-def stage_seconds(frames: Sequence[Mapping[str, float]], name: str) -> list[float]:
+def stage_seconds(frames: Sequence[Mapping[str, float]], name: str, kind: str = "") -> list[float]:
+    """See :meth:`Measured.stage`; `kind` is CPU for processor time."""
+    if kind and name in ("total", "cpu"):
+        return stage_seconds(frames, "cpu") if name == "total" else []
     if name == "tracking":
-        sums = [[f[s] for s in TRACKING if s in f] for f in frames]
+        sums = [[f[kind + s] for s in TRACKING if kind + s in f] for f in frames]
         return [sum(parts) for parts in sums if parts]
-    return [frame[name] for frame in frames if name in frame]
+    return [frame[kind + name] for frame in frames if kind + name in frame]
+
+
+def whole_frame(stages: Mapping[str, float], total: float, cpu: float) -> dict[str, float]:
+    """What a frame took: its stages, wall and CPU, and what lay between them."""
+    spent = dict.fromkeys(("", CPU), 0.0)
+    for name, seconds in stages.items():
+        spent[CPU if name.startswith(CPU) else ""] += seconds
+    between = {"other": total - spent[""], CPU + "other": cpu - spent[CPU]}
+    return {**stages, **between, "total": total, "cpu": cpu}
 
 
 class Worker:
