@@ -6,7 +6,6 @@ evaluated before is taken over.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from ..configs.bundle import Bundle, Precision
-from ..configs.errors import InputError
+from ..configs.bundle import HALF_PRECISIONS, Bundle, Half, Precision
 from ..runtime.results import Report, silent
 from ..runtime.session import Session, open_session
 from .datasets import Dataset, read_labels
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from ..export.checkpoints import Checkpoint
 
 #: weights and inputs of matrix products as 8-bit integers, ranges found while running
-INT8 = "int8"
 REFERENCE = "PyTorch"
 #: automatic masks of small pictures: a point every 16 pixels
 AUTOMATIC = {"points_per_side": 16}
@@ -192,15 +189,14 @@ def _variants(
     for precision in get_args(Precision):
         if precision == "fp32":
             continue
-        lowered = BundleOpener(
-            _exported(plan, checkpoint, size, precision, progress), threads=plan.threads()
-        )
-        folder = _emulated(plan, lowered.path, precision)
-        opener = RewrittenOpener(lowered, folder, "rounded as in half precision")
+        bundle = _exported(plan, checkpoint, size, precision, progress)
+        opener: BundleOpener | RewrittenOpener = BundleOpener(bundle, threads=plan.threads())
+        if precision in HALF_PRECISIONS:
+            folder = _emulated(plan, bundle, precision)
+            opener = RewrittenOpener(
+                BundleOpener(bundle, threads=plan.threads()), folder, "rounded as in half precision"
+            )
         variants.append(Variant("ONNX Runtime", precision, size, opener))
-    if INT8 not in get_args(Precision):
-        opener = RewrittenOpener(exact, _quantised(plan, exact.path), "dynamic int8")
-        variants.append(Variant("ONNX Runtime", INT8, size, opener))
     return variants
 
 
@@ -222,15 +218,13 @@ def _exported(
     return path
 
 
-def _emulated(plan: Plan, bundle: Path, precision: Precision) -> Path:
+def _emulated(plan: Plan, bundle: Path, precision: Half) -> Path:
     """Graphs of a half-precision bundle with every operator in float32 and its result rounded."""
     import onnx
 
     from ..export.precision import emulated
     from ..export.weights_file import WeightsFile
 
-    if precision == "fp32":
-        raise InputError("float32 graphs need no emulation")
     folder = plan.work / "emulated" / bundle.name
     folder.mkdir(parents=True, exist_ok=True)
     loaded = Bundle.load(bundle)
@@ -238,26 +232,6 @@ def _emulated(plan: Plan, bundle: Path, precision: Precision) -> Path:
         for name, entry in loaded.graphs.items():
             graph = onnx.load(loaded.graph_path(name))
             weights.write(emulated(graph, precision), folder / entry.file.path)
-    return folder
-
-
-def _quantised(plan: Plan, bundle: Path) -> Path:
-    """Graphs with ONNX Runtime's dynamic quantisation of matrix products, per channel."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    folder = plan.work / INT8 / bundle.name
-    folder.mkdir(parents=True, exist_ok=True)
-    loaded = Bundle.load(bundle)
-    # it recommends a preparation per graph that changes nothing for ours
-    logging.disable(logging.WARNING)
-    try:
-        for name, entry in loaded.graphs.items():
-            quantize_dynamic(
-                str(loaded.graph_path(name)), str(folder / entry.file.path),
-                op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8, per_channel=True,
-            )  # fmt: skip
-    finally:
-        logging.disable(logging.NOTSET)
     return folder
 
 

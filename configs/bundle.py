@@ -25,7 +25,10 @@ from .staging import replaced_folder
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
-Precision = Literal["fp32", "fp16", "bf16"]
+#: int8: the image encoder's weight matrices alone, for CPUs; the rest is float32
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Half = Literal["fp16", "bf16"]
+HALF_PRECISIONS: tuple[Half, ...] = get_args(Half)
 
 
 @dataclass(frozen=True)

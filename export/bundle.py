@@ -27,6 +27,7 @@ from .checkpoints import Checkpoint, load_checkpoint
 from .download import cache_folder, official_name
 from .engine_forms import engine_forms
 from .graphs import GraphForm, graph_modules
+from .int8 import QUANTISED_GRAPH, quantised
 from .model import Sam2, build_model
 from .onnx_from_module import onnx_from_module
 from .precision import EXACT_GRAPHS, lowered
@@ -72,6 +73,8 @@ def export_bundle(
     if precision not in get_args(Precision):
         known = ", ".join(get_args(Precision))
         raise InputError(f"unknown precision '{precision}': expected one of {known}")
+    if precision == "int8" and for_engines:
+        raise InputError("int8 is for CPUs: export fp32, fp16 or bf16 for engines")
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = load_checkpoint(checkpoint, progress=progress)
     if image_size is not None:
@@ -174,12 +177,18 @@ def _made_graphs(
         if progress is not None:
             progress(f"exporting {name}", index, len(specs))
         graph = onnx_from_module(module, specs[name], opset)
-        if precision != "fp32" and name not in EXACT_GRAPHS:
-            graph = lowered(graph, precision)
-        yield name, specs[name], graph
+        yield name, specs[name], _in_precision(graph, name, precision)
     if for_engines:
         for name, contract, graph in engine_forms(model, opset, precision):
             yield name, specs[contract], graph
+
+
+def _in_precision(graph: onnx.ModelProto, name: str, precision: Precision) -> onnx.ModelProto:
+    if precision == "int8":
+        return quantised(graph) if name == QUANTISED_GRAPH else graph
+    if precision == "fp32" or name in EXACT_GRAPHS:
+        return graph
+    return lowered(graph, precision)
 
 
 def _write_graphs(

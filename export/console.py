@@ -108,14 +108,18 @@ def bundle_lines(bundle: Bundle) -> Iterator[str]:
     yield f"made by     {bundle.generator}"
     for name, entry in bundle.graphs.items():
         beside = "".join(f" + {file.path}" for file in entry.external)
-        yield f"\n{name}  {entry.file.size / 1e6:.1f} MB{beside}"
+        yield f"\n{name}  {_size(entry.file.size)}{beside}"
         for arrow, tensors in (("<-", entry.spec.inputs), ("->", entry.spec.outputs)):
             yield from (f"  {arrow} {_tensor(t)}" for t in tensors)
     yield ""
     size = sum(file.size for file in bundle.files())
-    yield f"{size / 1e6:.1f} MB in all"
+    yield f"{_size(size)} in all"
     yield ""
     yield from proof_lines(bundle.proof)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def _tensor(tensor: TensorSpec) -> str:

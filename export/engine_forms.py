@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from onnx import ModelProto
 
-from ..configs.bundle import Precision
+from ..configs.bundle import HALF_PRECISIONS, Precision
 from ..configs.graphs import graph_specs
 from ..runtime.build import FULL, WHOLE
 from .graphs import GraphForm, graph_modules
@@ -37,7 +37,7 @@ def engine_forms(
         (_ATTENTION, FULL, wide[_ATTENTION]),
     ):
         made = onnx_from_module(module, specs[graph], opset)
-        if precision != "fp32":
+        if precision in HALF_PRECISIONS:
             made = lowered(made, precision)
         if (graph, form) == (_ATTENTION, WHOLE) and _has_room(model):
             made = with_attention_nodes(made, model.config)

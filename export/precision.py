@@ -14,14 +14,14 @@ convolutions run in float16 or bfloat16, and so does what lies between them. The
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import ml_dtypes
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, defs, helper, numpy_helper
 
-Half = Literal["fp16", "bf16"]
+from ..configs.bundle import Half
+
 #: graphs that stay float32 as a whole: a mask prompt is resized exactly, once, and costs nothing
 EXACT_GRAPHS = ("mask_prompt",)
 

@@ -56,6 +56,7 @@ BOUNDS: dict[Precision, Bounds] = {
     "fp32": Bounds(relative=1e-4, cosine=0.999999, iou=0.99, near=1e-3, tie=1e-3),
     "fp16": Bounds(relative=0.2, cosine=0.9999, iou=0.97, near=5e-3, tie=0.02),
     "bf16": Bounds(relative=0.5, cosine=0.998, iou=0.93, near=2e-2, tie=0.1),
+    "int8": Bounds(relative=0.5, cosine=0.998, iou=0.93, near=2e-2, tie=0.1),
 }
 
 

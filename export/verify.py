@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..configs.bundle import Bundle
+from ..configs.bundle import HALF_PRECISIONS, Bundle
 from ..configs.errors import BundleError, MissingExtraError
 from ..runtime.session import open_session
 from .proof import BOUNDS, check, compare
@@ -80,7 +80,7 @@ def prove(
     ``emulated``.
     """
     bounds = BOUNDS[bundle.precision]
-    emulate = bundle.precision != "fp32" and (backend, device) == ("onnxruntime", "cpu")
+    emulate = bundle.precision in HALF_PRECISIONS and (backend, device) == ("onnxruntime", "cpu")
     runnable = _emulation(bundle) if emulate else _itself(bundle)
     with runnable as runs, open_session(runs, backend, device, threads) as session:
         report = compare(recorded, session, bounds, progress=progress)
@@ -105,7 +105,7 @@ def _itself(bundle: Bundle) -> Iterator[Bundle]:
 @contextmanager
 def _emulation(bundle: Bundle) -> Iterator[Bundle]:
     """The bundle with graphs that round as half precision does, in a temporary folder."""
-    assert bundle.precision != "fp32"
+    assert bundle.precision in HALF_PRECISIONS
     try:
         import onnx
 

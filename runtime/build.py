@@ -147,6 +147,11 @@ def _chosen(bundle: Bundle, options: BuildOptions) -> tuple[str, ...]:
             f"bundle {bundle.path} is {bundle.precision}, asked for {options.precision}: precision "
             f"lies in the graph: sam2rt export CHECKPOINT -o BUNDLE --precision {options.precision}"
         )
+    if bundle.precision == "int8":
+        raise InputError(
+            f"bundle {bundle.path} is int8, for CPUs: sam2rt export CHECKPOINT -o BUNDLE "
+            "--precision bf16 makes one for engines"
+        )
     known = tuple(graph_specs(bundle.model))
     for name in options.graphs or ():
         if name not in known:

@@ -101,7 +101,9 @@ def test_export_inspect_verify(
         f"checkpoint  sha256 {file_sha256(weights)}",
     ]
     assert "  <- memory             float32  [N, M, 16, 16, 16]\n" in out
-    assert f"\nmask_prompt  {bundle.graphs['mask_prompt'].file.size / 1e6:.1f} MB\n" in out
+    size = bundle.graphs["mask_prompt"].file.size
+    assert f"\nmask_prompt  {size / 1e3:.0f} kB + weights.bin\n" in out
+    assert f"\n{sum(f.size for f in bundle.files()) / 1e6:.1f} MB in all\n" in out
     assert "  bounds: 0.0001 of the scale, cosine 0.999999, IoU 0.99" in out
 
     out, _ = run("verify", target, "--threads", "1", capsys=capsys)
@@ -202,9 +204,9 @@ def test_track_gives_the_predictors_masks(
         ),
         (["export", "w.pt"], "Missing option '-o' / '--output' (see 'sam2rt export --help')"),
         (
-            ["export", "w.pt", "-o", "b", "--precision", "int8"],
-            "Invalid value for '--precision': 'int8' is not one of 'fp32', 'fp16', 'bf16' "
-            "(see 'sam2rt export --help')",
+            ["export", "w.pt", "-o", "b", "--precision", "int4"],
+            "Invalid value for '--precision': 'int4' is not one of 'fp32', 'fp16', 'bf16', "
+            "'int8' (see 'sam2rt export --help')",
         ),
     ],
 )

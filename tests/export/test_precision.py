@@ -11,8 +11,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from sam2rt.configs.bundle import Bundle
-from sam2rt.export.precision import Half, emulated, half_nodes, lowered
+from sam2rt.configs.bundle import Bundle, Half
+from sam2rt.export.precision import emulated, half_nodes, lowered
 from sam2rt.export.proof_record import load_record
 from sam2rt.export.proof_work import CASES, Case, case_inputs
 from sam2rt.runtime.session import Array
