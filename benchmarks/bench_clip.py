@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,8 @@ from .systems import Tracked, Work
 
 #: frames of a video that are kept in memory and fed forwards and backwards
 _POOL = 16
-#: level and seed of the drawn clip that masks are compared on
-_SEED = 0
+#: objects of a drawn clip, at most
+_MOST_DRAWN = 4
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,18 @@ def judged_clip(work: Work, image_size: int) -> Clip:
     from .evaluate_clicks import interior_point
     from .synthetic import make_clip
 
-    drawn = make_clip(_SEED, "plain", work.judged_frames, image_size)
+    wanted = min(work.objects, _MOST_DRAWN)
+    seed = next(s for s in itertools.count() if _drawn_objects(s) >= wanted)
+    drawn = make_clip(seed, "plain", work.judged_frames, image_size)
     masks = [drawn.labels[0] == k + 1 for k in range(drawn.num_objects)]
     clicks = [interior_point(mask) for mask in masks if mask.any()][: work.objects]
     return Clip(list(drawn.frames), [(click.x, click.y) for click in clicks])
+
+
+def _drawn_objects(seed: int) -> int:
+    from .synthetic import make_clip
+
+    return make_clip(seed, "plain", 1, 64).num_objects
 
 
 def video_size(path: str) -> tuple[int, int]:

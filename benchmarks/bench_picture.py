@@ -55,7 +55,12 @@ def make_figure(report: Report) -> Any:
     figure = _figure_class()(figsize=(11, height), layout="constrained")
     figure.suptitle(f"{report.conditions()}\n{_machine(report)}", fontsize=9, x=0.01, ha="left")
     parts = figure.subfigures(2, 1, height_ratios=[bars, below]) if phases else [figure]
-    _bars(parts[0].subplots(), report, shown)
+    axes = parts[0].subplots()
+    _bars(axes, report, shown)
+    entries = axes.get_legend_handles_labels()
+    parts[0].legend(
+        *entries, loc="outside lower center", ncols=len(STAGES), fontsize=8, frameon=False
+    )
     if phases:
         panels = parts[1].subplots(1, len(phases), squeeze=False)[0]
         for panel, phase in zip(panels, phases, strict=True):
@@ -88,10 +93,6 @@ def _bars(axes: Any, report: Report, shown: list[SystemReport]) -> None:
     axes.set_title("time per stage", fontsize=10, loc="left")
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(
-        ncols=len(STAGES), fontsize=8, frameon=False, loc="upper center",
-        bbox_to_anchor=(0.4, -0.34 * 3 / max(len(shown), 2)),
-    )  # fmt: skip
 
 
 def _width(system: SystemReport, stage: str) -> float:

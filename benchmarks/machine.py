@@ -63,7 +63,7 @@ class Machine:
             return "matrix rate not measured"
         return (
             f"{self.matrix_gflops:.0f} GFLOP/s float32 matrix rate "
-            f"with {self.matrix_threads} threads"
+            f"({self.matrix_threads} thread{'' if self.matrix_threads == 1 else 's'})"
         )
 
 

@@ -23,7 +23,7 @@ from .peers_torch import (
     state_of,
     torch_device,
 )
-from .systems import Tracked, Work
+from .systems import LATER, Tracked, Work
 
 #: frames after which no pointer or memory reaches further: how long a clip it is told to be
 _LENGTH = 1000
@@ -82,6 +82,10 @@ class TransformersSystem:
         self._track(pixels)
         seconds = self._stages.now() - start
         self._track(self._pixels(next(self._frames)))
+        newest, self._now = self._now - 1, LATER
+        for outputs in self._session.output_dict_per_obj.values():
+            tracked = outputs["non_cond_frame_outputs"]
+            tracked[LATER - 1] = tracked.pop(newest)
         return {"first_frame_s": seconds}
 
     def frame(self) -> dict[str, float]:

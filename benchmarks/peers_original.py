@@ -25,7 +25,7 @@ from .peers_torch import (
     state_of,
     torch_device,
 )
-from .systems import Tracked, Work
+from .systems import LATER, Tracked, Work
 
 #: how long a video it is told to have: pointer distances are divided by 15 from 16 frames on
 _LENGTH = 1 << 20
@@ -88,6 +88,11 @@ class OriginalSystem:
         seconds = self._stages.now() - start
         self._video.show(self._pixels(next(self._frames)))
         self._step()
+        for outputs in self._state["output_dict_per_obj"].values():
+            tracked = outputs["non_cond_frame_outputs"]
+            tracked[LATER - 1] = tracked.pop(self._now)
+        self._now = LATER - 1
+        self._loop = self._predictor.propagate_in_video(self._state, start_frame_idx=LATER)
         return {"first_frame_s": seconds}
 
     def frame(self) -> dict[str, float]:

@@ -28,6 +28,8 @@ STAGES = (
 )  # fmt: skip
 #: what a frame costs per object: everything but the encoder and what lies between graphs
 TRACKING = STAGES[1:-1]
+#: frame at which measuring starts: late enough for all memories and pointers to lie before it
+LATER = 32
 #: before the name of a stage: seconds of processor time, all threads together
 CPU = "cpu "
 
