@@ -313,7 +313,7 @@ def _component_errors(module: Any, logits: Tensor, device: str) -> int:
     source = logits.to(device)
     label, area = (torch.full(logits.shape, 9, dtype=torch.int32, device=device) for _ in range(2))
     out = torch.full_like(source, math.nan)
-    module.label_pixels[grid](source, 0.0, h, w, label, area, BLOCK=256)
+    module.label_pixels[grid](source, 0.0, 0, h, w, label, area, BLOCK=256)
     module.join_neighbours[grid](h, w, label, BLOCK=256)
     module.count_areas[grid](h, w, label, area, BLOCK=256)
     module.fill_small[grid](source, label, area, 8, 0.1, h, w, out, BLOCK=256)

@@ -42,10 +42,13 @@ def _join(label_ptr, a, b, active):
 
 
 @triton.jit
-def label_pixels(logit_ptr, threshold, h, w, label_ptr, area_ptr, BLOCK: tl.constexpr):
+def label_pixels(
+    logit_ptr, threshold, above, h, w, label_ptr, area_ptr, BLOCK: tl.constexpr
+):  # fmt: skip
     at, inside, plane = _place(h, w, BLOCK)
     logit = tl.load(logit_ptr + plane + at, mask=inside, other=0.0)
-    tl.store(label_ptr + plane + at, tl.where(logit <= threshold, at, -1), mask=inside)
+    member = ((above == 0) & (logit <= threshold)) | ((above != 0) & (logit > threshold))
+    tl.store(label_ptr + plane + at, tl.where(member, at, -1), mask=inside)
     tl.store(area_ptr + plane + at, tl.zeros((BLOCK,), tl.int32), mask=inside)
 
 

@@ -63,10 +63,10 @@ def _kernel(entry: str, signature: dict[str, str]) -> Kernel:
 #: in the order in which they are launched, grid (tiles of h * w, 1, planes)
 KERNELS: dict[str, tuple[str, Kernel]] = {
     "label_pixels": (
-        "each background pixel its own component",
+        "each pixel of background, or of the mask, its own component",
         _kernel("label_pixels", {
-            "logit_ptr": "*fp32", "threshold": "fp32", **_SIZES, "label_ptr": "*i32",
-            "area_ptr": "*i32",
+            "logit_ptr": "*fp32", "threshold": "fp32", "above": "i32", **_SIZES,
+            "label_ptr": "*i32", "area_ptr": "*i32",
         }),
     ),
     "join_neighbours": (

@@ -53,6 +53,48 @@ def resize_columns_normalise(
 
 
 @triton.jit
+def antialias_rows(
+    x_ptr, table_ptr, first_ptr, weight_ptr, n_out, n_in, n_tap, out_ptr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """x [rows,n_in,3] uint8 -> out [rows,n_out,3] float32; grid (tiles of n_out * 3, rows)."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < n_out * 3
+    column, channel = at // 3, at % 3
+    row = tl.program_id(1).to(tl.int64)
+    first = tl.load(first_ptr + column, mask=inside, other=0)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for tap in range(n_tap):
+        weight = tl.load(weight_ptr + tap * n_out + column, mask=inside, other=0.0)
+        source = tl.minimum(first + tap, n_in - 1)
+        pixel = tl.load(x_ptr + (row * n_in + source) * 3 + channel, mask=inside, other=0)
+        total += tl.load(table_ptr + pixel.to(tl.int32), mask=inside, other=0.0) * weight
+    tl.store(out_ptr + row * n_out * 3 + at, total, mask=inside)
+
+
+@triton.jit
+def antialias_columns_normalise(
+    x_ptr, first_ptr, weight_ptr, mean_ptr, std_ptr, n_out, n_in, n_tap, out_ptr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """x [n_in,n_out,3] -> out [3,n_out,n_out]; grid (tiles of n_out * 3, n_out rows)."""
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < n_out * 3
+    column, channel = at // 3, at % 3
+    row = tl.program_id(1)
+    first = tl.load(first_ptr + row)
+    total = tl.zeros((BLOCK,), tl.float32)
+    for tap in range(n_tap):
+        weight = tl.load(weight_ptr + tap * n_out + row)
+        source = tl.minimum(first + tap, n_in - 1).to(tl.int64)
+        total += tl.load(x_ptr + source * n_out * 3 + at, mask=inside, other=0.0) * weight
+    mean = tl.load(mean_ptr + channel, mask=inside, other=0.0)
+    std = tl.load(std_ptr + channel, mask=inside, other=1.0)
+    # the plain division of the device may be two units off
+    normalised = tl.div_rn(total - mean, std)
+    tl.store(out_ptr + (channel * n_out + row) * n_out + column, normalised, mask=inside)
+
+
+@triton.jit
 def upsample_mask(
     x_ptr, y_low_ptr, y_weight_ptr, x_low_ptr, x_weight_ptr, threshold, h, w, n_rows, n_columns,
     out_ptr, BLOCK: tl.constexpr,

@@ -80,6 +80,34 @@ def _resample(x: Array, count: int) -> Array:
     return result
 
 
+#: first source [n_out] and weights [T, n_out] of a filter
+Taps = tuple[Array, Array]
+
+
+def antialias_normalise(
+    rgb_hwc: Array, columns: Taps, rows: Taps, table: Array, mean: Array, std: Array
+) -> Array:
+    """An image as the model's input: uint8 [H,W,3] -> float32 [3,rows,columns].
+
+    `table` [256] gives a channel's value as float32; weighted sums along the rows, then down the
+    columns, each in the order of the taps; then (x - mean) / std.
+    """
+    wide = _weighted(table[rgb_hwc].transpose(1, 0, 2), columns).transpose(1, 0, 2)
+    small = _weighted(wide, rows)
+    result: Array = ((small - mean) / std).transpose(2, 0, 1)
+    return result
+
+
+def _weighted(x: Array, taps: Taps) -> Array:
+    """Weighted sums along the leading axis of float32 [n, ...]."""
+    first, weights = taps
+    total = np.zeros((weights.shape[1], *x.shape[1:]), np.float32)
+    for tap, weight in enumerate(weights):
+        source = np.minimum(first + tap, len(x) - 1)
+        total += x[source] * weight.reshape(-1, *[1] * (x.ndim - 1))
+    return total
+
+
 @lru_cache(maxsize=16)
 def lerp_table(n_in: int, n_out: int) -> tuple[Array, Array]:
     """Lower source [n_out] int32 and weight of the upper one [n_out] float32.
@@ -125,6 +153,27 @@ KERNELS: dict[str, tuple[str, Kernel]] = {
             {"x_ptr": "*u8", "first_ptr": "*i32", "weight_ptr": "*i32", "table_ptr": "*fp32",
              "n_out": "i32", "n_in": "i32", "n_tap": "i32", "out_ptr": "*fp32"},
             {80: (_ANY,)},
+        ),
+    ),
+    "antialias_rows": (
+        "float bilinear with antialias along a row, uint8 to float32",
+        Kernel(
+            "pixel_kernels", "antialias_rows",
+            {"x_ptr": "*u8", "table_ptr": "*fp32", "first_ptr": "*i32", "weight_ptr": "*fp32",
+             "n_out": "i32", "n_in": "i32", "n_tap": "i32", "out_ptr": "*fp32"},
+            {80: (_ANY,)},
+            fused=False,
+        ),
+    ),
+    "antialias_columns_normalise": (
+        "float bilinear with antialias down the columns, then normalisation",
+        Kernel(
+            "pixel_kernels", "antialias_columns_normalise",
+            {"x_ptr": "*fp32", "first_ptr": "*i32", "weight_ptr": "*fp32", "mean_ptr": "*fp32",
+             "std_ptr": "*fp32", "n_out": "i32", "n_in": "i32", "n_tap": "i32",
+             "out_ptr": "*fp32"},
+            {80: (_ANY,)},
+            fused=False,
         ),
     ),
     "upsample_mask": (

@@ -1,17 +1,21 @@
-"""A frame as the model's input, made where the session's graphs run when it can."""
+"""Frames and images as the model's input, made where the session's graphs run when it can."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from ..configs.errors import FrameError
 from .gpu_arrays import device_view, is_device_array
-from .pixels import check_frame, video_frame_tensor
+from .mask_output import kernels_of
+from .pixels import check_frame, image_tensor, video_frame_tensor
 from .session import Session
 
 
 class FrameInput:
-    """Checks and resizes video frames for one session.
+    """Checks and resizes video frames and images for one session.
 
     A session with kernels for pixels resizes on the device and takes frames that lie there
     (``__cuda_array_interface__``, DLPack); otherwise frames are host arrays. Both give the same
@@ -20,8 +24,6 @@ class FrameInput:
 
     def __init__(self, session: Session, size: int) -> None:
         self._session, self._size = session, size
-        self._gpu: Any = None
-        self._asked = False
 
     def checked(self, frame: Any) -> tuple[Any, tuple[int, int]]:
         """The frame and its (height, width); FrameError for what cannot be used."""
@@ -35,7 +37,7 @@ class FrameInput:
             )
         if 0 in view.shape:
             raise FrameError(f"a frame has no pixels (shape {view.shape}): leave it out")
-        if self._kernels() is None:
+        if kernels_of(self._session) is None:
             raise FrameError(
                 "this session takes frames in host memory alone: use backend='tensorrt' with "
                 "engines built where triton is installed, or copy the frame"
@@ -43,15 +45,15 @@ class FrameInput:
         return frame, (view.shape[0], view.shape[1])
 
     def tensor(self, frame: Any) -> Any:
-        """A checked frame as float32 [3, S, S], on the device when it was made there."""
-        kernels = self._kernels()
+        """A checked video frame as float32 [3, S, S], on the device when it was made there."""
+        kernels = kernels_of(self._session)
         if kernels is None:
             return video_frame_tensor(frame, self._size)
         return kernels.frame_tensor(frame, self._size)[0]
 
-    def _kernels(self) -> Any:
-        if not self._asked:
-            self._asked = True
-            make = getattr(self._session, "pixels", None)
-            self._gpu = None if make is None else make()
-        return self._gpu
+    def image_tensors(self, images: Sequence[Any]) -> Any:
+        """Checked images as float32 [B, 3, S, S], on the device when they were made there."""
+        kernels = kernels_of(self._session)
+        if kernels is None:
+            return np.stack([image_tensor(image, self._size) for image in images])
+        return kernels.image_tensors(images, self._size)

@@ -1,7 +1,7 @@
 """Pixels on the GPU: frames to the model's input, logits to masks, small holes filled.
 
 The kernels are compiled when engines are built and lie beside them, so nothing here needs
-Triton. Each equals the CPU path of :mod:`.pixels` and :mod:`.components` bit for bit, but for
+Triton. Each equals the CPU path of :mod:`.pixels` and :mod:`.components` bit for bit, but video's
 portrait frames on Pillow 13 and later, which resizes those in another order than the original.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..plugins.compiling import compile_kernel
 from ..plugins.operators import Kernel
 from . import cuda
 from .gpu_tensor import DeviceTensor, Pool, on_device
-from .pixels import MEAN, STD
+from .pixels import MEAN, STD, antialias_taps
 from .session import Array
 
 _FOLDER, _INDEX = "kernels", "kernels.json"
@@ -97,18 +97,20 @@ class GpuPixels:
         }
         values = (np.arange(256) / 255.0).astype(np.float32)
         self._normalise = self._uploaded((values - MEAN[:, None]) / STD[:, None])
+        # a float32 division for images, a float64 one for video frames, as in the original
+        unit = np.arange(256, dtype=np.float32) / np.float32(255)
+        self._image = [self._uploaded(table) for table in (unit, MEAN, STD)]
+        self.closed = False
 
     def close(self) -> None:
+        """Unload the kernels; tensors they made stay."""
+        self.closed = True
         for kernel in self._kernels.values():
             kernel.close()
 
     def frame_tensor(self, frame: Any, size: int) -> DeviceTensor:
         """A video frame, uint8 RGB [H,W,3] on host or GPU, as the model's input [1,3,S,S]."""
-        on_gpu = self._tensor(frame)
-        if on_gpu.ndim != 3 or on_gpu.shape[2] != 3 or on_gpu.dtype != np.uint8:
-            raise FrameError(
-                f"a frame must be uint8 [H, W, 3], got {on_gpu.dtype} {list(on_gpu.shape)}"
-            )
+        on_gpu = self._rgb(frame)
         height, width, _ = on_gpu.shape
         columns = self._cached(("taps", width, size), lambda: pixels.bicubic_taps(width, size))
         rows = self._cached(("taps", height, size), lambda: pixels.bicubic_taps(height, size))
@@ -121,8 +123,40 @@ class GpuPixels:
         self._launch("resize_columns_normalise", down, *given)
         return out
 
+    def image_tensors(self, images: Sequence[Any], size: int) -> DeviceTensor:
+        """Images, uint8 RGB [H,W,3] on host or GPU, as the image model's input [B,3,S,S]."""
+        out = self._empty((len(images), 3, size, size), np.float32)
+        unit, mean, std = self._image
+        for index, image in enumerate(images):
+            on_gpu = self._rgb(image)
+            height, width, _ = on_gpu.shape
+            columns, rows = self._triangle(width, size), self._triangle(height, size)
+            wide = self._empty((height, size, 3), np.float32)
+            taps = (columns[1].shape[0], rows[1].shape[0])
+            across, down = (_tiles(size * 3), height), (_tiles(size * 3), size)
+            self._launch("antialias_rows", across, on_gpu, unit, *columns, size, width, taps[0],
+                         wide)  # fmt: skip
+            self._launch("antialias_columns_normalise", down, wide, *rows, mean, std, size,
+                         height, taps[1], out[index])  # fmt: skip
+        return out
+
+    def _triangle(self, n_in: int, n_out: int) -> list[DeviceTensor]:
+        def tables() -> tuple[Array, Array]:
+            indices, weights = antialias_taps(n_in, n_out)
+            return indices[0].astype(np.int32), weights
+
+        return self._cached(("triangle", n_in, n_out), tables)
+
+    def _rgb(self, frame: Any) -> DeviceTensor:
+        on_gpu = self._tensor(frame)
+        if on_gpu.ndim != 3 or on_gpu.shape[2] != 3 or on_gpu.dtype != np.uint8:
+            raise FrameError(
+                f"a frame must be uint8 [H, W, 3], got {on_gpu.dtype} {list(on_gpu.shape)}"
+            )
+        return on_gpu
+
     def masks(self, logits: Any, size: tuple[int, int], threshold: float = 0.0) -> DeviceTensor:
-        """Logits [N,h,w] float32 at frame size, above the threshold: bool [N,*size]."""
+        """Logits [...,h,w] float32 at frame size, above the threshold: bool [...,*size]."""
         source = self._logits(logits)
         n, h, w = source.shape
         y = self._cached(("lerp", h, size[0]), lambda: pixels.lerp_table(h, size[0]))
@@ -130,29 +164,64 @@ class GpuPixels:
         out = self._empty((n, *size), np.bool_)
         self._launch("upsample_mask", (_tiles(size[1]), size[0], n),
                      source, *y, *x, float(threshold), h, w, *size, out)  # fmt: skip
-        return out
+        return out.reshape(*np.shape(logits)[:-2], *size)
 
     def fill_holes(self, logits: Any, area: int, threshold: float = 0.0, value: float = 0.1
                    ) -> DeviceTensor:  # fmt: skip
-        """Logits [N,h,w] with the background's components of at most `area` pixels filled."""
+        """Logits [...,h,w] with the background's components of at most `area` pixels filled."""
         source = self._logits(logits)
+        return self._cleaned(source, source, area, threshold, 0, value).reshape(*np.shape(logits))
+
+    def clean(
+        self, logits: Any, threshold: float, hole_area: float, sprinkle_area: float
+    ) -> DeviceTensor:
+        """The image predictor's rule, see :func:`~sam2rt.runtime.components.clean_mask`."""
+        source = cleaned = self._logits(logits)
+        if hole_area > 0:
+            value = threshold + 10.0
+            cleaned = self._cleaned(source, cleaned, int(hole_area), threshold, 0, value)
+        if sprinkle_area > 0:
+            value = threshold - 10.0
+            cleaned = self._cleaned(source, cleaned, int(sprinkle_area), threshold, 1, value)
+        return cleaned.reshape(*np.shape(logits))
+
+    def _cleaned(
+        self, source: DeviceTensor, base: DeviceTensor, area: int, threshold: float, above: int,
+        value: float,
+    ) -> DeviceTensor:  # fmt: skip
+        """`base` with `value` in the small components of `source`, background or mask."""
         n, h, w = source.shape
         label, count = (self._empty(source.shape, np.int32) for _ in range(2))
         out = self._empty(source.shape, np.float32)
         grid = (_tiles(h * w), 1, n)
-        self._launch("label_pixels", grid, source, float(threshold), h, w, label, count)
+        self._launch("label_pixels", grid, source, float(threshold), above, h, w, label, count)
         self._launch("join_neighbours", grid, h, w, label)
         self._launch("count_areas", grid, h, w, label, count)
-        self._launch("fill_small", grid, source, label, count, area, float(value), h, w, out)
+        self._launch("fill_small", grid, base, label, count, area, float(value), h, w, out)
         return out
 
+    def joined(self, tensors: Sequence[DeviceTensor]) -> DeviceTensor:
+        """Tensors of one shape as one, along a new first axis; a single one is not copied."""
+        first = tensors[0]
+        if len(tensors) == 1:
+            return first.reshape(1, *first.shape)
+        out = self._empty((len(tensors), *first.shape), first.dtype)
+        for i, tensor in enumerate(tensors):
+            cuda.copy(out.pointer + i * tensor.nbytes, tensor.pointer, tensor.nbytes, self._stream)
+        return out
+
+    def uploaded(self, array: Array) -> DeviceTensor:
+        """A host array on the device."""
+        return self._uploaded(array)
+
     def _logits(self, logits: Any) -> DeviceTensor:
+        """Logits as planes [N,h,w]."""
         source = self._tensor(logits)
-        if source.ndim != 3 or source.dtype != np.float32:
+        if source.ndim < 3 or source.dtype != np.float32:
             raise InputError(
-                f"expected float32 logits [N, h, w], got {source.dtype} {list(source.shape)}"
+                f"expected float32 logits [..., h, w], got {source.dtype} {list(source.shape)}"
             )
-        return source
+        return source.reshape(math.prod(source.shape[:-2]), *source.shape[-2:])
 
     def _tensor(self, array: Any) -> DeviceTensor:
         given = on_device(array, self._stream)

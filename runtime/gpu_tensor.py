@@ -104,9 +104,9 @@ class DeviceTensor:
     def __len__(self) -> int:
         return int(self.shape[0])
 
-    def download(self) -> Array:
-        """The content as an array of its own, to be written at will."""
-        host = np.empty(self.shape, self.dtype)
+    def download(self, out: Array | None = None) -> Array:
+        """The content as an array of its own, to be written at will, or in `out` (contiguous)."""
+        host = np.empty(self.shape, self.dtype) if out is None else out
         cuda.copy(host.ctypes.data, self.pointer, self.nbytes, self._stream)
         self._stream.synchronize()
         return host
@@ -141,6 +141,13 @@ class DeviceTensor:
         if math.prod(shape) != math.prod(self.shape):
             raise ValueError(f"cannot reshape {self.shape} into {shape}")
         return DeviceTensor(self.pointer, shape, self.dtype, self._owner, self._stream)
+
+    def rows(self, start: int, stop: int) -> DeviceTensor:
+        """Items of the first axis from `start` to before `stop`, the same memory."""
+        count = min(stop, len(self)) - start
+        pointer = self.pointer + start * (self.nbytes // len(self))
+        shape = (count, *self.shape[1:])
+        return DeviceTensor(pointer, shape, self.dtype, self._owner, self._stream)
 
     def copy(self) -> DeviceTensor:
         """A tensor in memory of its own, so that one object does not keep a whole group's."""

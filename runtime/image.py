@@ -14,8 +14,10 @@ from ..configs.bundle import Bundle
 from ..configs.errors import FrameError, InputError, StateError
 from ..configs.models import ModelConfig
 from .components import clean_mask
+from .frame_input import FrameInput
 from .image_prompts import ImagePrompts, image_prompts
-from .pixels import check_frame, image_tensor, upsample_bilinear, upsample_mask
+from .mask_output import image_masks, repeated
+from .pixels import upsample_bilinear
 from .predictor import Predictor
 from .session import Array, Session
 from .tracker import Features
@@ -54,6 +56,7 @@ class ImagePredictor(Predictor):
         self.mask_threshold = mask_threshold
         self.max_hole_area = max_hole_area
         self.max_sprinkle_area = max_sprinkle_area
+        self._input = FrameInput(self.session, self.config.image_size)
         self._features: list[Features] = []
         self._sizes: list[tuple[int, int]] = []
         self._is_batch = False
@@ -66,9 +69,11 @@ class ImagePredictor(Predictor):
     def set_image(self, image: Any) -> None:
         """Encode one image: uint8 RGB [H, W, 3], grey, RGBA, or a Pillow image.
 
+        A session with kernels for pixels also takes uint8 RGB that lies on its GPU.
+
         Raises FrameError for anything else; the image set before stays then.
         """
-        self._encode([check_frame(image)], is_batch=False)
+        self._encode([self._input.checked(image)], is_batch=False)
 
     def set_image_batch(self, image_list: Sequence[Any]) -> None:
         """Encode several images of any sizes, for :meth:`predict_batch`."""
@@ -77,7 +82,7 @@ class ImagePredictor(Predictor):
         frames = []
         for i, image in enumerate(image_list):
             try:
-                frames.append(check_frame(image))
+                frames.append(self._input.checked(image))
             except FrameError as error:
                 raise FrameError(f"image {i}: {error}") from None
         self._encode(frames, is_batch=True)
@@ -171,18 +176,18 @@ class ImagePredictor(Predictor):
         """Forget the image or images."""
         self._features, self._sizes, self._is_batch = [], [], False
 
-    def _encode(self, frames: Sequence[Array], *, is_batch: bool) -> None:
+    def _encode(self, frames: Sequence[tuple[Any, tuple[int, int]]], *, is_batch: bool) -> None:
         features: list[Features] = []
         for first in range(0, len(frames), _IMAGES_PER_CALL):
             part = frames[first : first + _IMAGES_PER_CALL]
-            pixels = np.stack([image_tensor(frame, self.config.image_size) for frame in part])
+            pixels = self._input.image_tensors([frame for frame, _ in part])
             out = self.session.run("image_encoder", {"image": pixels})
             features += [
-                Features(**{name: array[i : i + 1] for name, array in out.items()})
+                Features(**{name: array[i][None] for name, array in out.items()})
                 for i in range(len(part))
             ]
         self._features, self._is_batch = features, is_batch
-        self._sizes = [(frame.shape[0], frame.shape[1]) for frame in frames]
+        self._sizes = [size for _, size in frames]
 
     def _predict(
         self, index: int, point_coords: Any, point_labels: Any, box: Any, mask_input: Any,
@@ -194,13 +199,11 @@ class ImagePredictor(Predictor):
             frame_size=size if normalize_coords else None, config=self.config,
         )  # fmt: skip
         low_res, ious = self.predict_low_res(prompts, multimask_output, index)
-        cleaned = clean_mask(
-            low_res, self.mask_threshold, self.max_hole_area, self.max_sprinkle_area
-        )
+        rule = (self.mask_threshold, self.max_hole_area, self.max_sprinkle_area)
         if return_logits:
-            masks = upsample_bilinear(cleaned, size)
+            masks = upsample_bilinear(clean_mask(low_res, *rule), size)
         else:
-            masks = upsample_mask(cleaned, size, self.mask_threshold)
+            masks = image_masks(self.session, low_res, size, *rule)
         low_res = np.clip(low_res, np.float32(-32), np.float32(32))
         if len(prompts) == 1:
             return masks[0], ious[0], low_res[0]
@@ -214,7 +217,7 @@ class ImagePredictor(Predictor):
         out = self.session.run(
             "mask_decoder",
             {
-                "conditioned_embed": np.repeat(features.prompt_embed, n, axis=0),
+                "conditioned_embed": repeated(self.session, features.prompt_embed, n),
                 "high_res_0": features.high_res_0,
                 "high_res_1": features.high_res_1,
                 "point_coords": prompts.coords,

@@ -117,7 +117,7 @@ def _resize_plane(plane: Array, size: tuple[int, int], divisor: int) -> Array:
 def _resize_leading(x: Array, count: int) -> Array:
     if len(x) == count:
         return x
-    indices, weights = _antialias_taps(len(x), count)
+    indices, weights = antialias_taps(len(x), count)
     out: Array = x.take(indices[0], axis=0) * weights[0, :, None]
     term = np.empty_like(out)
     for index, weight in zip(indices[1:], weights[1:], strict=True):
@@ -128,7 +128,7 @@ def _resize_leading(x: Array, count: int) -> Array:
 
 
 @lru_cache(maxsize=16)
-def _antialias_taps(n_in: int, n_out: int) -> tuple[Array, Array]:
+def antialias_taps(n_in: int, n_out: int) -> tuple[Array, Array]:
     """Source indices and weights of a triangle filter as wide as one output pixel, both [T, n_out].
 
     float32 throughout, in torch's order, so that weights have its bits.

@@ -16,7 +16,7 @@ from ..configs.bundle import Bundle
 from ..configs.errors import InputError
 from .bank import FrameOutput, ObjectHistory
 from .frame_input import FrameInput
-from .pixels import upsample_bilinear
+from .mask_output import frame_logits
 from .predictor import Predictor
 from .prompts import joined, mask_from, points_from
 from .session import Array, Session
@@ -28,8 +28,10 @@ from .video import without_overlap
 class StreamResult:
     """One frame's result for N objects, in the order in which they were added.
 
-    logits: [N, H, W] float32 at frame size. object_scores: [N] float32, > 0 where the object is
-    present. ious: [N] float32, predicted quality 0..1. frame_idx counts pushed frames from 0.
+    logits: [N, H, W] float32 at frame size; with kernels for pixels they stay on the GPU until
+    asked for, and ``logits.above(0.0)`` gives the masks there. object_scores: [N] float32, > 0
+    where the object is present. ious: [N] float32, predicted quality 0..1. frame_idx counts pushed
+    frames from 0.
     """
 
     frame_idx: int
@@ -254,16 +256,14 @@ class StreamTracker(Predictor):
     def _result(self, outputs: Mapping[int, FrameOutput], size: tuple[int, int]) -> StreamResult:
         ordered = [outputs[i] for i in self._objects]
         side = self.config.mask_size
-        low = np.empty((len(ordered), 1, side, side), np.float32)
-        for i, output in enumerate(ordered):
-            low[i] = output.mask_logits
-        logits = upsample_bilinear(low, size)
+        low = [output.mask_logits for output in ordered]
+        logits = frame_logits(self.session, low, size, np.zeros((1, side, side), np.float32))
         if self.non_overlap_masks:
             logits = without_overlap(logits)
         return StreamResult(
             frame_idx=self._frame_idx,
             obj_ids=self.obj_ids,
-            logits=logits[:, 0],
+            logits=logits[:, 0] if isinstance(logits, np.ndarray) else logits.without_axis(),
             object_scores=np.array([o.object_score for o in ordered], np.float32),
             ious=np.array([o.iou for o in ordered], np.float32),
         )

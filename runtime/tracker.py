@@ -23,7 +23,7 @@ from .bank import (
     select,
     store_memory,
 )
-from .components import fill_holes
+from .mask_output import without_small_holes
 from .session import Array, Session
 
 #: what the original assigns to masks of absent objects
@@ -305,7 +305,7 @@ class Tracker:
         # holes are filled after a tracked memory was encoded, as in the original
         masks = out["mask_logits"]
         if self.options.fill_hole_area > 0:
-            masks = fill_holes(masks, self.options.fill_hole_area)
+            masks = without_small_holes(self.session, masks, self.options.fill_hole_area)
         dtype = self.options.memory_dtype
         return [
             FrameOutput(

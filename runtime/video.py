@@ -18,7 +18,7 @@ from ..configs.errors import InputError, StateError
 from .bank import FrameOutput, ObjectHistory, Selection, select
 from .frame_input import FrameInput
 from .frames import FrameSource, open_frames
-from .pixels import upsample_bilinear
+from .mask_output import frame_logits
 from .predictor import Predictor
 from .prompts import joined, mask_from, points_from
 from .session import Array, Session
@@ -31,7 +31,8 @@ from .tracker import (
     TrackerOptions,
 )
 
-#: frame index, object ids, mask logits [N, 1, H, W] float32 at video resolution
+#: frame index, object ids, mask logits [N, 1, H, W] float32 at video resolution, which stay on
+#: the GPU where the session has kernels for them (mask_output.FrameLogits)
 FrameResult = tuple[int, list[int], Array]
 
 
@@ -313,13 +314,11 @@ class VideoPredictor(Predictor):
         objects = state._objects.values()
         if cond_first is None:
             cond_first = any(frame_idx in o.fresh.cond for o in objects)
+        results = [item.result(frame_idx, cond_first) for item in objects]
+        low = [None if output is None else output.mask_logits for output in results]
         side = self.config.mask_size
-        low = np.full((len(objects), 1, side, side), NO_OBJECT_LOGIT, np.float32)
-        for i, item in enumerate(objects):
-            output = item.result(frame_idx, cond_first)
-            if output is not None and output.mask_logits is not None:
-                low[i] = output.mask_logits
-        logits = upsample_bilinear(low, state.frame_size)
+        absent = np.full((1, side, side), NO_OBJECT_LOGIT, np.float32)
+        logits = frame_logits(self.session, low, state.frame_size, absent)
         if self.non_overlap_masks:
             logits = without_overlap(logits)
         return frame_idx, state.obj_ids, logits
@@ -379,6 +378,7 @@ def without_overlap(logits: Array) -> Array:
     """
     if len(logits) < 2:
         return logits
+    logits = np.asarray(logits)
     winner = logits.argmax(axis=0, keepdims=True)
     lost = winner != np.arange(len(logits)).reshape(-1, 1, 1, 1)
     return np.where(lost, np.minimum(logits, np.float32(-10)), logits)

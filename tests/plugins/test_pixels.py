@@ -71,6 +71,32 @@ def test_resize_kernels_are_pillows(height: int, width: int, size: int) -> None:
     np.testing.assert_array_equal(found, pixels.video_frame_tensor(frame, size))
 
 
+def _triangle(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray]:
+    indices, weights = pixels.antialias_taps(n_in, n_out)
+    return indices[0].astype(np.int32), weights
+
+
+@pytest.mark.parametrize(("height", "width", "size"), SIZES)
+def test_antialias_kernels_have_the_bits_of_the_image_path(
+    height: int, width: int, size: int
+) -> None:
+    image = _frame(height, width)
+    expected = pixels.image_tensor(image, size)
+    unit = np.arange(256, dtype=np.float32) / np.float32(255)
+    columns, rows = _triangle(width, size), _triangle(height, size)
+    found = op.antialias_normalise(image, columns, rows, unit, pixels.MEAN, pixels.STD)
+    np.testing.assert_array_equal(found, expected)
+    wide = np.full((height, size, 3), np.nan, np.float32)
+    arguments = [image, unit, *columns, size, width, len(columns[1]), wide]
+    grid = (_tiles(size * 3), height)
+    wide = run_interpreted("pixel_kernels", "antialias_rows", grid, arguments, BLOCK=BLOCK)[-1]
+    out = np.full((3, size, size), np.nan, np.float32)
+    arguments = [wide, *rows, pixels.MEAN, pixels.STD, size, height, len(rows[1]), out]
+    entry, grid = "antialias_columns_normalise", (_tiles(size * 3), size)
+    found = run_interpreted("pixel_kernels", entry, grid, arguments, BLOCK=BLOCK)[-1]
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("size", [(50, 70), (16, 16), (9, 300), (33, 12)])
 @pytest.mark.parametrize("threshold", [0.0, 0.25])
 def test_mask_upsampling_has_the_bits_of_the_cpu_path(
@@ -120,7 +146,7 @@ def test_hole_filling_equals_the_cpu_path(kind: str, area: int) -> None:
     run = lambda entry, *arguments: run_interpreted(
         "component_kernels", entry, grid, list(arguments), BLOCK=BLOCK
     )
-    _, label, count = run("label_pixels", logits, 0.0, h, w, label, count)
+    _, label, count = run("label_pixels", logits, 0.0, 0, h, w, label, count)
     (label,) = run("join_neighbours", h, w, label)
     label, count = run("count_areas", h, w, label, count)
     out = np.full_like(logits, np.nan)
@@ -145,12 +171,16 @@ def test_every_kernel_compiles_and_fits(arch: int) -> None:
         assert code.cubin[:4] == b"\x7fELF"
 
 
-def test_mask_kernel_has_no_fused_multiply_add() -> None:
+@pytest.mark.parametrize("name", ["upsample_mask", "antialias_rows", "antialias_columns_normalise"])
+def test_kernels_of_floats_round_as_numpy_does(name: str) -> None:
     triton_on_path()
-    code = compile_kernel(kernels()["upsample_mask"][2], 90)
+    code = compile_kernel(kernels()[name][2], 90)
     assert "fma.rn.f32" not in code.ptx
     # contraction is the assembler's choice as well, unless the rounding is spelled out
-    assert "mul.rn.f32" in code.ptx or "mul.f32" not in code.ptx
+    assert "mul.rn.f32" in code.ptx
+    assert "mul.f32" not in code.ptx
+    assert "div.full" not in code.ptx
+    assert ("div.rn.f32" in code.ptx) == (name == "antialias_columns_normalise")
 
 
 def test_plugins_are_listed_with_architectures_and_hashes() -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from sam2rt.configs.errors import BundleError, FrameError, InputError
-from sam2rt.runtime import components, cuda, gpu_pixels, pixels
+from sam2rt.runtime import components, cuda, pixels
 from sam2rt.runtime.frame_input import FrameInput
 from sam2rt.runtime.gpu_pixels import GpuPixels, beside_kernels, read_kernels, write_kernels
 from sam2rt.runtime.gpu_tensor import DeviceTensor, Pool
@@ -19,47 +17,8 @@ from sam2rt.runtime.gpu_tensor import DeviceTensor, Pool
 pytest.importorskip("cuda.bindings.runtime")
 
 from fake_cuda import FakeCuda
-from triton_kernels import run_interpreted, triton_on_path
-
-_KINDS = {"*u8": "uint8", "*i32": "int32", "*fp32": "float32"}
-
-
-class _Kernel:
-    """Runs a kernel by its entry's name on the host memory behind the addresses."""
-
-    def __init__(self, image: bytes, name: str, block: int, shared: int) -> None:
-        self._kernel = next(k for k in beside_kernels().values() if k.entry == name)
-        assert image[:4] == b"\x7fELF"
-        assert block == 128
-
-    def launch(self, grid: tuple[int, ...], stream: cuda.Stream, *arguments: Any) -> None:
-        types = list(self._kernel.signature.values())
-        assert len(types) == len(arguments)
-        views, passed = [], []
-        for kind, value in zip(types, arguments, strict=True):
-            if kind in _KINDS:
-                assert isinstance(value, cuda.Address)
-                views.append(_memory(value.value, _KINDS[kind]))
-                passed.append(views[-1])
-            else:
-                assert isinstance(value, float if kind == "fp32" else int)
-                passed.append(value)
-        after = run_interpreted(
-            self._kernel.module, self._kernel.entry, (*grid, 1, 1)[:3], passed, BLOCK=256
-        )
-        for view, result in zip(views, after, strict=True):
-            view[...] = result
-
-    def close(self) -> None:
-        pass
-
-
-_SIZES: dict[int, int] = {}
-
-
-def _memory(address: int, dtype: str) -> np.ndarray:
-    raw = (ctypes.c_char * _SIZES[address]).from_address(address)
-    return np.frombuffer(raw, dtype)
+from gpu_interpreter import foreign, interpreted_kernels
+from triton_kernels import triton_on_path
 
 
 @pytest.fixture(scope="module")
@@ -73,16 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def gpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> GpuPixels:
     fake = FakeCuda()
-    taken = fake.cudaMalloc
-
-    def malloc(size: int) -> tuple[Any, ...]:
-        status, address = taken(size)
-        _SIZES[address] = size
-        return status, address
-
-    fake.cudaMalloc = malloc  # type: ignore[method-assign]
     monkeypatch.setattr(cuda, "cudart", lambda: fake)
-    monkeypatch.setattr(gpu_pixels.cuda, "Kernel", _Kernel)
+    interpreted_kernels(monkeypatch, fake)
     return GpuPixels(folder, cuda.Stream(), Pool())
 
 
@@ -91,6 +42,28 @@ def test_frames_become_the_cpu_paths_input(gpu: GpuPixels, height: int, width: i
     frame = np.random.default_rng(1).integers(0, 256, (height, width, 3), dtype=np.uint8)
     found = np.asarray(gpu.frame_tensor(frame, 32))
     np.testing.assert_array_equal(found[0], pixels.video_frame_tensor(frame, 32))
+
+
+@pytest.mark.parametrize("sizes", [[(20, 33)], [(48, 64), (31, 16)], [(32, 32)]])
+def test_images_become_the_cpu_paths_input(gpu: GpuPixels, sizes: list[tuple[int, int]]) -> None:
+    stream = np.random.default_rng(3)
+    images = [stream.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    found = np.asarray(gpu.image_tensors(images, 32))
+    expected = np.stack([pixels.image_tensor(image, 32) for image in images])
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("holes", "specks"), [(4, 0), (0, 3), (5, 7)])
+@pytest.mark.parametrize("threshold", [0.0, 0.3])
+def test_images_masks_are_cleaned_as_on_the_cpu(
+    gpu: GpuPixels, holes: int, specks: int, threshold: float
+) -> None:
+    logits = np.random.default_rng(6).standard_normal((2, 2, 9, 12)).astype(np.float32)
+    # on the threshold is background
+    logits[:, :, ::3, ::4] = threshold
+    expected = components.clean_mask(logits, threshold, holes, specks)
+    found = np.asarray(gpu.clean(logits, threshold, holes, specks))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_masks_and_holes_are_the_cpu_paths(gpu: GpuPixels) -> None:
@@ -106,7 +79,7 @@ def test_masks_and_holes_are_the_cpu_paths(gpu: GpuPixels) -> None:
 def test_wrong_arrays_are_refused(gpu: GpuPixels) -> None:
     with pytest.raises(FrameError, match=r"uint8 \[H, W, 3\], got float32 \[4, 4, 3\]"):
         gpu.frame_tensor(np.zeros((4, 4, 3), np.float32), 32)
-    with pytest.raises(InputError, match=r"float32 logits \[N, h, w\], got float64 \[4, 4\]"):
+    with pytest.raises(InputError, match=r"float32 logits \[\.\.\., h, w\], got float64 \[4, 4\]"):
         gpu.masks(np.zeros((4, 4)), (8, 8))
 
 
@@ -115,7 +88,7 @@ class _OnGpu:
 
     def __init__(self, array: np.ndarray) -> None:
         self._array = array
-        _SIZES[array.ctypes.data] = array.nbytes
+        foreign[array.ctypes.data] = array.nbytes
         self.__cuda_array_interface__ = {
             "version": 3, "shape": array.shape, "typestr": array.dtype.str, "strides": None,
             "data": (array.ctypes.data, False), "stream": None,

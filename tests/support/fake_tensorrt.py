@@ -42,6 +42,9 @@ def compute(spec: GraphSpec, inputs: Mapping[str, np.ndarray]) -> dict[str, np.n
         shape = tuple(symbols[d] if isinstance(d, str) else d for d in t.shape)
         ramp = np.arange(int(np.prod(shape)), dtype=np.float64).reshape(shape) / 1e3
         outputs[t.name] = (ramp + mark + i).astype(t.dtype)
+        if t.name in ("mask_logits", "all_mask_logits"):
+            # masks with holes and specks, others at every input
+            outputs[t.name] = np.sin(1e4 * ramp + mark).astype(t.dtype) * 4 + np.float32(1)
     return outputs
 
 
