@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,10 +15,13 @@ from ..runtime.session import Array
 from .metrics import region_similarity
 from .systems import Tracked, Work
 
+if TYPE_CHECKING:
+    from .synthetic import SyntheticClip
+
 #: frames of a video that are kept in memory and fed forwards and backwards
 _POOL = 16
-#: objects of a drawn clip, at most
-_MOST_DRAWN = 4
+#: objects of a drawn clip, at most, and the side of its frames in pixels
+_MOST_DRAWN, _SIDE = 4, 256
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,11 @@ def timed_points(work: Work) -> list[tuple[float, float]]:
     return [(step * (index + 1), height / 2) for index in range(work.objects)]
 
 
-def judged_clip(work: Work, image_size: int) -> Clip:
+def judged_clip(work: Work) -> Clip:
     """The clip that masks are compared on: the video's first frames, or a drawn clip.
 
-    The drawn one has `image_size` square frames, textured objects and a click inside each, and
-    may have fewer objects than the work.
+    The drawn one has textured objects and a click inside each, and may have fewer objects than
+    the work.
     """
     if work.video is not None:
         return Clip(_read(work.video, work.judged_frames), timed_points(work))
@@ -58,17 +61,15 @@ def judged_clip(work: Work, image_size: int) -> Clip:
     from .synthetic import make_clip
 
     wanted = min(work.objects, _MOST_DRAWN)
-    seed = next(s for s in itertools.count() if _drawn_objects(s) >= wanted)
-    drawn = make_clip(seed, "plain", work.judged_frames, image_size)
+    clips = (make_clip(s, "plain", work.judged_frames, _SIDE) for s in itertools.count())
+    drawn = next(clip for clip in clips if _visible(clip) >= wanted)
     masks = [drawn.labels[0] == k + 1 for k in range(drawn.num_objects)]
     clicks = [interior_point(mask) for mask in masks if mask.any()][: work.objects]
     return Clip(list(drawn.frames), [(click.x, click.y) for click in clicks])
 
 
-def _drawn_objects(seed: int) -> int:
-    from .synthetic import make_clip
-
-    return make_clip(seed, "plain", 1, 64).num_objects
+def _visible(clip: SyntheticClip) -> int:
+    return int(np.count_nonzero(np.unique(clip.labels[0])))
 
 
 def video_size(path: str) -> tuple[int, int]:

@@ -38,5 +38,5 @@ class ReferenceSystem:
         return {}
 
     def judged(self) -> Tracked | None:
-        clip = judged_clip(self.work, self._session.bundle.model.image_size)
+        clip = judged_clip(self.work)
         return tracked_by(self._session, clip.frames, clip.points, {})

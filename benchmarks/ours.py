@@ -203,7 +203,7 @@ class OurSystem:
         return whole_frame(self._session.seconds, total, cpu)
 
     def judged(self) -> Tracked | None:
-        clip = judged_clip(self.work, self._bundle.model.image_size)
+        clip = judged_clip(self.work)
         return tracked_by(self._session, clip.frames, clip.points, self._options)
 
     def operations(self) -> dict[str, float]:
@@ -246,9 +246,11 @@ class OurSystem:
                 last = max(history.non_cond)
                 self._newest[obj_id] = dataclasses.replace(history.non_cond[last], mask_logits=None)
             newest = self._newest[obj_id]
-            bare = dataclasses.replace(newest, memory=None)
+            # one for each frame: what a tracker forgets it takes out of them
             history.non_cond = {
-                t: newest if now - t < self.work.memories else bare
+                t: dataclasses.replace(
+                    newest, memory=newest.memory if now - t < self.work.memories else None
+                )
                 for t in range(now - 1, now - self.work.pointers, -1)
             }
 

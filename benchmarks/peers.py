@@ -46,6 +46,7 @@ class TransformersSystem:
         self._device = torch_device(device)
         self._stages = Stages(self._device)
         self._frames: Iterator[Array]
+        self._now = 0
 
     def load(self) -> dict[str, Any]:
         start = time.perf_counter()
@@ -103,7 +104,7 @@ class TransformersSystem:
     def judged(self) -> Tracked | None:
         if self._checkpoint is None:
             return None
-        clip = judged_clip(self.work, self.config.image_size)
+        clip = judged_clip(self.work)
         height, width = clip.frames[0].shape[:2]
         self._start(clip.points, (height, width))
         masks, choices = [], []

@@ -196,7 +196,7 @@ def read_matching(folder: Path) -> Matching:
     left = [path for path in files if path.name not in taken]
     unmatched = [path.name for path in left if stage_of(path.stem) is None]
     if missing or unmatched:
-        what = "lacks" if missing else "cannot be matched to a stage"
+        what = "is missing" if missing else "cannot be matched to a stage"
         raise InputError(
             f"{folder}: {', '.join(missing or unmatched)} {what}: write {MATCHING} there with "
             '{"stages": {"memory_attention": ["FILE.onnx"]}, "ignore": []}'

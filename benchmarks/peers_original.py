@@ -49,6 +49,7 @@ class OriginalSystem:
         self._device = torch_device(device)
         self._stages = Stages(self._device)
         self._frames: Iterator[Array]
+        self._now = 0
 
     def load(self) -> dict[str, Any]:
         start = time.perf_counter()
@@ -110,7 +111,7 @@ class OriginalSystem:
     def judged(self) -> Tracked | None:
         if self._checkpoint is None:
             return None
-        clip = judged_clip(self.work, self.config.image_size)
+        clip = judged_clip(self.work)
         self._start(clip.frames[:1], clip.points)
         masks, choices = [], []
         prompted = list(self._stages.choices)

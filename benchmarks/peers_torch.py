@@ -76,10 +76,19 @@ class Stages:
 
     def counted(self, run: Callable[[], object]) -> dict[str, float]:
         """Matrix operations of one frame, per stage."""
-        from torch.utils.flop_counter import FlopCounterMode
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+        def attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+            count: int = sdpa_flop_count(query, key, value)  # type: ignore[no-untyped-call]
+            return count
+
+        # the counter knows the kernels of GPUs alone
+        on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         self.operations.clear()
-        with FlopCounterMode(display=False) as self._counter:
+        with FlopCounterMode(
+            display=False, custom_mapping={on_cpu: attention}
+        ) as self._counter:  # fmt: skip
             run()
         self._counter = None
         return dict(self.operations)
