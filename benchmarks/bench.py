@@ -56,7 +56,7 @@ class Request:
     ablations: Sequence[str] = ()
     onnx: Sequence[Path] = ()
     dims: tuple[tuple[str, int], ...] = ()
-    checkpoint: Path | None = None
+    checkpoint: str | Path | None = None
     growing: bool = False
     crowds: Sequence[int] = ()
     point_frames: int = 3
@@ -183,7 +183,7 @@ def _entries(bundle: Bundle, request: Request, folder: Path, show: Show) -> Iter
         yield Entry(worker, "as exported", "other")
 
 
-def _checked(bundle: Bundle, path: Path | None) -> Any:
+def _checked(bundle: Bundle, path: str | Path | None) -> Any:
     if path is None:
         return None
     from ..export.checkpoints import load_checkpoint

@@ -92,7 +92,7 @@ def _system_options(command: F) -> F:
             help="Size of a symbolic dimension of those graphs.",
         ),
         click.option(
-            "--checkpoint", type=click.Path(path_type=Path, exists=True),
+            "--checkpoint", metavar="FILE|NAME",
             help="The bundle's weights: for other forms, for peers, and for float32 masks.",
         ),
     )):  # fmt: skip

@@ -43,12 +43,12 @@ class TimedSession:
         # what only some sessions have: where memories are kept, the most objects of a call
         return getattr(self.session, name)
 
-    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, graph: str, inputs: Mapping[str, Array], **more: Any) -> dict[str, Array]:
         spec = self.bundle.graphs[graph].spec
         if self._unshared:
             inputs = _per_object(spec, inputs)
         start, cpu = time.perf_counter(), time.process_time()
-        outputs = self.session.run(graph, inputs)
+        outputs = self.session.run(graph, inputs, **more)
         self._add(graph, time.perf_counter() - start, time.process_time() - cpu)
         self.calls.append((graph, _sizes(spec, inputs)))
         self.choices += _choices(outputs)
@@ -117,6 +117,11 @@ class PlainSession:
         names = [tensor.name for tensor in spec.outputs]
         return dict(zip(names, opened.run(names, check_inputs(spec, inputs)), strict=True))
 
+    @property
+    def fused(self) -> bool:
+        """Whether a frame without prompts takes one graph, as on our own session."""
+        return FUSED in self.bundle.graphs
+
     def _open(self, graph: str) -> Any:
         ort = importlib.import_module("onnxruntime")
         options = ort.SessionOptions()
@@ -161,6 +166,7 @@ class OurSystem:
         self.work, self.path, self.backend, self.device = work, bundle, backend, device
         self._replaced, self._split, self._plain = graphs or {}, split, plain
         self._unshared = unshared
+        self._on_gpu = (backend, device) != ("onnxruntime", "cpu")
         self._options: dict[str, Any] = (
             {} if objects_per_call is None else {"objects_per_call": objects_per_call}
         )
@@ -177,23 +183,14 @@ class OurSystem:
     def arrange(self, work: Work) -> dict[str, float]:
         self.work = work
         self._frames = timed_frames(work)
-        self._newest.clear()
-        self._tracker = StreamTracker(self._bundle, session=self._session, **self._options)
-        for obj_id, point in enumerate(timed_points(work)):
-            self._tracker.add_points(obj_id, [point], [1])
-        first = next(self._frames)
-        start = time.perf_counter()
-        self._tracker.step(first)
-        seconds = time.perf_counter() - start
-        self._tracker.step(next(self._frames))
-        # nothing is looked for before frame 0
-        self._tracker._frame_idx = LATER
-        self._fill()
-        return {"first_frame_s": seconds}
+        return {"first_frame_s": self._start()}
 
     def frame(self) -> dict[str, float]:
         if not self._steady():
-            self._fill()
+            if self._on_gpu:
+                self._start()
+            else:
+                self._fill()
         self._session.seconds.clear()
         self._session.calls.clear()
         frame = next(self._frames)
@@ -231,6 +228,27 @@ class OurSystem:
         if self._plain:
             return PlainSession(self._bundle, self.device, self.work.threads)
         return open_session(self._bundle, self.backend, self.device, self.work.threads)
+
+    def _start(self) -> float:
+        """A new clip up to the state that the work asks for; seconds of its first frame."""
+        self._newest.clear()
+        self._tracker = StreamTracker(self._bundle, session=self._session, **self._options)
+        for obj_id, point in enumerate(timed_points(self.work)):
+            self._tracker.add_points(obj_id, [point], [1])
+        first = next(self._frames)
+        start = time.perf_counter()
+        self._tracker.step(first)
+        seconds = time.perf_counter() - start
+        if self._on_gpu:
+            # memories lie in their slots: frames are tracked until there are enough
+            for _ in range((LATER if self._steady() else self.work.memories) - 1):
+                self._tracker.step(next(self._frames))
+        else:
+            self._tracker.step(next(self._frames))
+            # nothing is looked for before frame 0
+            self._tracker._frame_idx = LATER
+            self._fill()
+        return seconds
 
     def _steady(self) -> bool:
         """Whether tracking alone keeps the state: as many memories and pointers as there can be."""

@@ -191,6 +191,20 @@ def test_every_frame_attends_to_what_the_work_says(
     assert sum(frame[f"cpu {n}"] for n in (*graphs, "other")) == pytest.approx(frame["cpu"])
 
 
+@pytest.mark.parametrize(("memories", "pointers"), [(7, 16), (3, 3), (1, 1)])
+def test_where_memories_stay_in_slots_frames_are_tracked_until_there_are_enough(
+    bundle: Bundle, memories: int, pointers: int
+) -> None:
+    work = replace(WORK, objects=1, memories=memories, pointers=pointers)
+    system = OurSystem(work, str(bundle.path), "onnxruntime", "cpu", split=True)
+    system.load()
+    system._on_gpu = True
+    system.arrange(work)
+    for _ in range(2):
+        system.frame()
+        assert _attended(system)[-1] == {"I": 1, "N": 1, "M": memories, "K": pointers}
+
+
 def test_ablations_call_the_graphs_as_they_say(bundle: Bundle) -> None:
     unshared = _system(bundle, unshared=True)
     unshared.frame()

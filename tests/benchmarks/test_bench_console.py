@@ -59,7 +59,7 @@ def test_options_become_the_request(asked: tuple[Run, list[Request]], tmp_path: 
             Work(2, 3, 4, 1, judged_frames=6), frames=5, growing=True, crowds=(1, 2, 16),
             point_frames=2, peers=("transformers", "original-compiled"),
             ablations=("full-values",), onnx=(tmp_path / "onnx",), dims=(("tokens", 9),),
-            also=(tmp_path / "b",), checkpoint=tmp_path / "w.pt",
+            also=(tmp_path / "b",), checkpoint=str(tmp_path / "w.pt"),
         )
     ]  # fmt: skip
 
