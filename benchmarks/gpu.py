@@ -9,9 +9,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,9 +57,19 @@ def kernel_speed() -> dict[str, Any]:
 
 
 def kernel_tuning() -> list[dict[str, Any]]:
+    """Every launch tried, fastest first; printed as it grows, in case time runs out."""
     _, kernels = _gpu_kernels()
-    found: list[dict[str, Any]] = kernels.tuning(kernels.matrix_rate())
+    found: list[dict[str, Any]] = []
+    for found in kernels.tuning(kernels.matrix_rate()):
+        print(_MARK + json.dumps(found), flush=True)
     return found
+
+
+def device_layer() -> dict[str, Any]:
+    require("triton", "cuda")
+    module = importlib.import_module(".gpu_device", __package__)
+    result: dict[str, Any] = module.device_layer()
+    return result
 
 
 def _gpu_kernels() -> tuple[Any, Any]:
@@ -83,6 +97,7 @@ def _end_to_end() -> list[dict[str, Any]]:
 
 PARTS: dict[str, Callable[[], Any]] = {
     "machine": machine,
+    "device_layer": device_layer,
     "kernel_correctness": kernel_correctness,
     "kernel_speed": kernel_speed,
     "kernel_tuning": kernel_tuning,
@@ -92,38 +107,65 @@ PARTS: dict[str, Callable[[], Any]] = {
 }
 
 
+#: seconds a part may take at most, so that one does not starve those after it
+LIMITS = {"machine": 60, "device_layer": 120, "kernel_correctness": 180, "kernel_tuning": 150}
+
+
 def run_part(name: str) -> Any:
     """The part's result, or the reason why it could not run."""
     try:
         return PARTS[name]()
     except (CannotRunError, Sam2rtError) as error:
         return {"not_run": str(error)}
+    except Exception as error:
+        traceback.print_exc()
+        return {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}
 
 
-def collect(parts: list[str], seconds: float) -> dict[str, Any]:
-    """Run the parts within `seconds`; what is left of the time goes to whoever comes next."""
+def collect(parts: list[str], seconds: float, target: Path) -> dict[str, Any]:
+    """Run the parts within `seconds`, and write what is known to `target` after each."""
     deadline = time.monotonic() + seconds
     results: dict[str, Any] = {}
     for name in parts:
-        left = deadline - time.monotonic()
+        left = min(deadline - time.monotonic(), LIMITS.get(name, seconds))
         started = time.monotonic()
         results[name] = _in_process(name, left) if left > 5 else {"not_run": "no time was left"}
+        _write(results, target)
         print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
     return results
 
 
+def _write(results: dict[str, Any], target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    part.replace(target)
+
+
+def _command(name: str) -> list[str]:
+    return [sys.executable, "-m", __spec__.name, "--part", name]
+
+
 def _in_process(name: str, seconds: float) -> Any:
-    command = [sys.executable, "-m", __spec__.name, "--part", name]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
-        output, why = done.stdout, (done.stderr.strip().splitlines() or ["no message"])[-1]
-        why = f"exit code {done.returncode}: {why}"
-    except subprocess.TimeoutExpired as late:
-        raw = late.stdout or b""
-        output = raw.decode(errors="replace") if isinstance(raw, bytes) else raw
-        why = f"stopped after {seconds:.0f} s"
-    results = [line for line in output.splitlines() if line.startswith(_MARK)]
-    return json.loads(results[-1].removeprefix(_MARK)) if results else {"not_run": why}
+    # files, not pipes: compilers that a part started may outlive it and hold a pipe open
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        part = subprocess.Popen(_command(name), stdout=out, stderr=err, start_new_session=True)
+        try:
+            code = part.wait(seconds)
+            why = f"exit code {code}"
+        except subprocess.TimeoutExpired:
+            why = f"stopped after {seconds:.0f} s"
+        finally:
+            if part.poll() is None:
+                os.killpg(part.pid, signal.SIGKILL)
+                part.wait()
+        out.seek(0)
+        err.seek(0)
+        results = [line for line in out if line.startswith(_MARK)]
+        said = err.read().strip().splitlines()[-1:]
+    if results:
+        return json.loads(results[-1].removeprefix(_MARK))
+    return {"not_run": ": ".join([why, *said])}
 
 
 def main() -> None:
@@ -136,12 +178,11 @@ def main() -> None:
     if given.part:
         print(_MARK + json.dumps(run_part(given.part)), flush=True)
         return
-    results = collect(given.parts, given.seconds)
-    given.json.parent.mkdir(parents=True, exist_ok=True)
-    given.json.write_text(json.dumps(results, indent=1) + "\n")
+    results = collect(given.parts, given.seconds, given.json)
     for name, result in results.items():
-        why = result.get("not_run") if isinstance(result, dict) else None
-        print(f"{name}: {'not run: ' + why if why else 'done'}")
+        said = result if isinstance(result, dict) else {}
+        state = [f"{key}: {said[key]}" for key in ("not_run", "failed") if key in said]
+        print(f"{name}: {state[0] if state else 'done'}")
     print(given.json)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -212,12 +212,12 @@ def attention_speeds(peak: float, arch: int) -> list[dict[str, Any]]:
     return found
 
 
-def tuning(peak: float) -> list[dict[str, Any]]:
-    """Every launch of a grid on the steady state of one object, fastest first."""
+def tuning(peak: float) -> Iterator[list[dict[str, Any]]]:
+    """Launches of a grid on the steady state of one object, fastest first, after each trial."""
     module, problem = kernels(), STEADY[0]
     processors = torch.cuda.get_device_properties(0).multi_processor_count
     inputs = make_inputs(problem, "cuda", torch.bfloat16)
-    key, found = rotated_keys(module, inputs), []
+    key, found = rotated_keys(module, inputs), list[dict[str, Any]]()
     for rows, keys, warps, stages in itertools.product((64, 128), (32, 64, 128), (4, 8), (2, 3)):
         launch = Launch({"BLOCK_Q": rows, "BLOCK_K": keys}, warps, stages)
         try:
@@ -225,7 +225,7 @@ def tuning(peak: float) -> list[dict[str, Any]]:
         except Exception as error:  # what does not fit the card is Triton's own type
             refused = " ".join(str(error).split())[:120]
             found.append({"launch": describe(launch), "refused": refused})
-    return sorted(found, key=lambda entry: entry.get("attention_ms", math.inf))
+        yield sorted(found, key=lambda entry: entry.get("attention_ms", math.inf))
 
 
 def _our_speed(

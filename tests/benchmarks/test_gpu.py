@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -94,24 +95,35 @@ def test_parts_without_a_gpu_say_why(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["gpu.json"]
 
 
-def test_a_part_that_crashes_or_hangs_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_crashes_or_hangs_costs_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scripts = {
         "good": "print('noise'); print('RESULT {\"a\": 1}')",
         "crash": "import os; os.abort()",
         "partial": "import time; print('RESULT [1]', flush=True); time.sleep(60)",
+        # a compiler that outlives its part and holds what it was given to write to
+        "orphan": "import subprocess; subprocess.Popen(['sleep', '60']); print('RESULT 2')",
     }
-    real = subprocess.run
-
-    def run(command: list[str], **options: Any) -> Any:
-        options["timeout"] = min(options["timeout"], 3)
-        return real([sys.executable, "-c", scripts[command[-1]]], **options)
-
-    monkeypatch.setattr(gpu.subprocess, "run", run)
-    found = gpu.collect(list(scripts), 100)
+    monkeypatch.setattr(gpu, "_command", lambda name: [sys.executable, "-c", scripts[name]])
+    monkeypatch.setattr(gpu, "LIMITS", {"partial": 6})
+    target = tmp_path / "new" / "report.json"
+    started = time.monotonic()
+    found = gpu.collect(list(scripts), 100, target)
+    assert time.monotonic() - started < 40
     assert found["good"] == {"a": 1}
     assert found["crash"]["not_run"].startswith("exit code -6")
-    assert found["partial"] == [1]
-    assert gpu.collect(["good"], 1) == {"good": {"not_run": "no time was left"}}
+    assert (found["partial"], found["orphan"]) == ([1], 2)
+    assert json.loads(target.read_text()) == found
+    late = {"good": {"not_run": "no time was left"}}
+    assert gpu.collect(["good"], 1, target) == late
+    assert json.loads(target.read_text()) == late
+    assert [p.name for p in target.parent.iterdir()] == ["report.json"]
+
+
+def test_an_error_nobody_foresaw_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(gpu.PARTS, "machine", lambda: 1 / 0)
+    assert gpu.run_part("machine") == {"failed": "ZeroDivisionError: division by zero"}
 
 
 def test_replays_that_differ_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
