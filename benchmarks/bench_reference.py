@@ -37,6 +37,6 @@ class ReferenceSystem:
         self._session.bundle = dataclasses.replace(bundle, graphs=graphs)
         return {}
 
-    def judged(self) -> Tracked | None:
-        clip = judged_clip(self.work)
+    def judged(self, work: Work) -> Tracked | None:
+        clip = judged_clip(work)
         return tracked_by(self._session, clip.frames, clip.points, {})

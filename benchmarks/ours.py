@@ -199,8 +199,8 @@ class OurSystem:
         total, cpu = time.perf_counter() - start, time.process_time() - cpu
         return whole_frame(self._session.seconds, total, cpu)
 
-    def judged(self) -> Tracked | None:
-        clip = judged_clip(self.work)
+    def judged(self, work: Work) -> Tracked | None:
+        clip = judged_clip(work)
         return tracked_by(self._session, clip.frames, clip.points, self._options)
 
     def operations(self) -> dict[str, float]:

@@ -101,10 +101,10 @@ class TransformersSystem:
         pixels = self._pixels(next(self._frames))
         return self._stages.counted(lambda: self._track(pixels))
 
-    def judged(self) -> Tracked | None:
+    def judged(self, work: Work) -> Tracked | None:
         if self._checkpoint is None:
             return None
-        clip = judged_clip(self.work)
+        clip = judged_clip(work)
         height, width = clip.frames[0].shape[:2]
         self._start(clip.points, (height, width))
         masks, choices = [], []

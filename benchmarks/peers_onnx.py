@@ -101,7 +101,7 @@ class OnnxFolderSystem:
             found[CPU + graph.stage] = found.get(CPU + graph.stage, 0.0) + spent
         return found
 
-    def judged(self) -> Tracked | None:
+    def judged(self, work: Work) -> Tracked | None:
         return None
 
     def operations(self) -> dict[str, float]:

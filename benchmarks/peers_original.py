@@ -108,10 +108,10 @@ class OriginalSystem:
         self._video.show(self._pixels(next(self._frames)))
         return self._stages.counted(self._step)
 
-    def judged(self) -> Tracked | None:
+    def judged(self, work: Work) -> Tracked | None:
         if self._checkpoint is None:
             return None
-        clip = judged_clip(self.work)
+        clip = judged_clip(work)
         self._start(clip.frames[:1], clip.points)
         masks, choices = [], []
         prompted = list(self._stages.choices)

@@ -79,7 +79,7 @@ class System(Protocol):
         """
         ...
 
-    def judged(self) -> Tracked | None:
+    def judged(self, work: Work) -> Tracked | None:
         """Track the clip that masks are compared on; None where whole frames are not tracked."""
         ...
 
@@ -182,7 +182,7 @@ class Worker:
         return float(self._ask("memory")) / 1024
 
     def judged(self) -> Tracked | None:
-        found: Tracked | None = self._ask("judged")
+        found: Tracked | None = self._ask("judged", self._work)
         return found
 
     def _ask(self, what: str, *arguments: Any) -> Any:

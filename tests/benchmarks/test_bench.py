@@ -215,7 +215,7 @@ def test_ablations_call_the_graphs_as_they_say(bundle: Bundle) -> None:
     plain = _system(bundle, plain=True)
     plain.frame()
     assert type(plain._session.session).__name__ == "PlainSession"
-    masks = [system.judged() for system in (unshared, alone, plain)]
+    masks = [system.judged(WORK) for system in (unshared, alone, plain)]
     for other in masks[1:]:
         assert compared(masks[0], other)["lowest_iou"] == 1.0  # type: ignore[arg-type]
 

@@ -63,7 +63,7 @@ def test_transformers_with_our_weights_gives_the_references_masks(
     timed = TimedSession(session)
     timed.bundle = SimpleNamespace(model=config, graphs=specs)  # type: ignore[assignment]
     clip = judged_clip(WORK)
-    found = theirs.judged()
+    found = theirs.judged(WORK)
     assert found is not None
     assert found.masks.shape == (3, 2, 256, 256)
     result = compared(tracked_by(timed, clip.frames, clip.points, {}), found)
@@ -230,9 +230,9 @@ def test_masks_of_the_original_follow_the_frames(
     original: tuple[OriginalSystem, _FakePredictor, list[Any]], saved: Path
 ) -> None:
     system = original[0]
-    assert system.judged() is None
+    assert system.judged(WORK) is None
     system._checkpoint = str(saved)
-    found = system.judged()
+    found = system.judged(WORK)
     assert found is not None
     clip = judged_clip(WORK)
     means = [float(system._pixels(frame).mean()) > 0 for frame in clip.frames]
@@ -277,7 +277,7 @@ def test_stages_of_a_foreign_folder_are_timed_alone(bundle: Bundle, tmp_path: Pa
     for stage, count in system.operations().items():
         path, spec = bundle.graph_path(stage), bundle.graphs[stage].spec
         assert count == graph_operations(path, spec, sizes), stage
-    assert system.judged() is None
+    assert system.judged(WORK) is None
 
 
 def _product(
