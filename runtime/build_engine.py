@@ -7,6 +7,7 @@ name, since TensorRT 11 renumbered them.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,12 @@ from .engine_sidecar import Ranges
 
 Progress = Callable[[str, int, "int | None"], None]
 OLDEST = (10, 13)
-_MEMORY_WORDS = ("out of memory", "outofmemory", "insufficient memory", "memory allocation")
+_MEMORY_WORDS = (
+    "out of memory", "outofmemory", "insufficient memory", "memory allocation",
+    "could not be allocated",
+)  # fmt: skip
+#: how TensorRT's allocator names what it asked for
+_REQUESTED = re.compile(r"(?:memory|size)\D{0,20}?(\d+) ?bytes", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,12 @@ class Messages:
 
     def out_of_memory(self) -> bool:
         return any(word in text.lower() for text in self.errors for word in _MEMORY_WORDS)
+
+    def bytes_requested(self) -> int | None:
+        """The allocation that failed, where a message tells its size."""
+        found = [_REQUESTED.search(text) for text in self.errors]
+        sizes = [int(match[1]) for match in found if match is not None]
+        return max(sizes, default=None)
 
 
 def make_logger(trt: ModuleType, messages: Messages) -> Any:
@@ -198,11 +210,13 @@ def _add_profile(builder: Any, config: Any, ranges: Ranges) -> None:
 
 def _build_error(path: Path, options: EngineOptions, messages: Messages) -> SessionError:
     if messages.out_of_memory():
-        asked = "no limit" if options.workspace is None else f"{options.workspace} bytes"
+        limit = "no limit" if options.workspace is None else f"{options.workspace} bytes"
+        requested = messages.bytes_requested()
+        asked = "" if requested is None else f"{requested} bytes asked for, "
         return SessionError(
-            f"building {path.stem} ran out of GPU memory (workspace {asked}, {free_memory()} "
-            f"bytes free; {messages.last()}): lower --workspace, --max-objects, --max-memories "
-            "or --opt-level"
+            f"building {path.stem} ran out of GPU memory ({asked}{free_memory()} bytes free, "
+            f"workspace {limit}; {messages.last()}): lower --workspace, --max-objects, "
+            "--max-memories or --opt-level"
         )
     return SessionError(f"TensorRT cannot build {path.stem}: {messages.last()}")
 

@@ -113,21 +113,30 @@ def test_the_parsers_own_words_are_passed_on(recorder: Recorder) -> None:
         _build(recorder, EngineOptions())
 
 
+@pytest.mark.parametrize(
+    ("message", "asked"),
+    [
+        ("Cuda Runtime (out of memory)", ""),
+        ("Requested amount of GPU memory (123456789 bytes) could not be allocated.",
+         "123456789 bytes asked for, "),
+        ("Requested size was 4096 bytes: insufficient memory", "4096 bytes asked for, "),
+    ],
+)  # fmt: skip
 def test_out_of_memory_says_asked_free_and_what_helps(
-    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, message: str, asked: str
 ) -> None:
     trt: Any = recorder.module
     monkeypatch.setattr(build_engine, "free_memory", lambda: 12345)
 
     def fail(*_: Any) -> None:
         logger = recorder.arguments("Builder")[0][0]
-        logger.log(trt.ILogger.Severity.WARNING, "Requested amount of GPU memory: out of memory")
+        logger.log(trt.ILogger.Severity.WARNING, message)
 
     recorder.gives["Builder.build_serialized_network"] = fail
     with pytest.raises(SessionError) as caught:
         _build(recorder, EngineOptions(workspace=777))
     text = str(caught.value)
-    assert "workspace 777 bytes, 12345 bytes free" in text
+    assert f"({asked}12345 bytes free, workspace 777 bytes; " in text
     for option in ("--workspace", "--max-objects", "--max-memories", "--opt-level"):
         assert option in text
 

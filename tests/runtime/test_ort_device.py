@@ -164,3 +164,21 @@ def test_engines_are_cached_by_the_graphs_not_the_checkpoint(
     other = Bundle(**{**vars(b), "graphs": changed})
     assert other.checkpoint_sha256 == a.checkpoint_sha256
     assert ort._engine_cache(other) != ort._engine_cache(a)
+
+
+def test_providers_get_full_float32_and_a_cache_of_engines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_bundle(tmp_path / "b")
+    bundle = Bundle.load(tmp_path / "b")
+    cuda_options = ("CUDAExecutionProvider", {"use_tf32": "0"})
+    cpu_options: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
+    assert OnnxRuntimeSession(bundle, "cuda")._providers() == [cuda_options, cpu_options]
+    first, *others = OnnxRuntimeSession(bundle, "tensorrt")._providers()
+    cache = {
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(ort._engine_cache(bundle)),
+    }
+    assert first == ("TensorrtExecutionProvider", cache)
+    assert others == [cuda_options, cpu_options]
