@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -102,12 +103,14 @@ def test_every_graph_becomes_an_engine_with_its_record(job: _Build) -> None:
     options = BuildOptions(attention="folded", limits=Limits(objects=2))
     report = build_engines(job.bundle, options, job.prove)
     assert report.folder == job.folder
+    # one graph for a whole frame is for CPUs
+    separate = [graph for graph in job.bundle.graphs if graph != "track_step"]
     assert sorted(p.name for p in job.folder.iterdir()) == sorted(
-        f"{g}{end}" for g in job.bundle.graphs for end in (".engine", ".json")
+        f"{g}{end}" for g in separate for end in (".engine", ".json")
     )
     assert (report.proof, job.proofs) == ({"worst": 0.01}, 1)
     assert [arch for _, arch in job.kernels] == [90]
-    for name in job.bundle.graphs:
+    for name in separate:
         path = job.folder / f"{name}.engine"
         record = read_record(path)
         assert (record.graph, record.attention, record.splits) == (name, "folded", 1)
@@ -220,8 +223,11 @@ def test_options_are_checked_before_anything_is_built(job: _Build) -> None:
         build_engines(job.bundle, BuildOptions(graphs=("encoder",)), job.prove)
     with pytest.raises(InputError, match="unknown attention 'flash'"):
         BuildOptions(attention="flash")
-    with pytest.raises(InputError, match="unknown precision 'int8'"):
-        BuildOptions(precision="int8")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="unknown precision 'int4'"):
+        BuildOptions(precision="int4")  # type: ignore[arg-type]
+    for_cpus = dataclasses.replace(job.bundle, precision="int8")
+    with pytest.raises(InputError, match="is int8, for CPUs: sam2rt export CHECKPOINT"):
+        build_engines(for_cpus, BuildOptions(), job.prove)
     assert job.models == []
 
 
