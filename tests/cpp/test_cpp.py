@@ -62,7 +62,7 @@ def replay(kind: str, bundle: Bundle, threads: int, cases: list[str]) -> None:
 @SANITIZED
 def test_parts_that_need_no_model(kind: str, micro_bundle: Bundle) -> None:
     out = run([str(program(kind, "unit")), str(micro_bundle.path)])
-    assert out.count("ok ") == 17
+    assert out.count("ok ") == 18
 
 
 @SANITIZED

@@ -141,15 +141,16 @@ void forgetting_keeps_what_is_reached() {
   CHECK_EQ(pruned.non_cond.size(), 15U);
 }
 
-void slots_hold_what_was_selected() {
+void slots_hold_what_was_selected(const sam2rt::Bundle& bundle) {
+  MixingSession session(bundle);
   const ObjectHistory past = history({0}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11});
   sam2rt::SlotBuffer kept;
   for (int frame = 7; frame < 12; ++frame) {
     sam2rt::Selection selection;
     sam2rt::select(selection, past, frame, ModelConfig{}, {});
-    kept.load({&selection}, 1);
+    kept.load(session, {&selection}, 1);
     for (std::size_t i = 0; i < selection.memories.size(); ++i) {
-      CHECK_EQ(kept.memory()[i], static_cast<float>(selection.memories[i].frame_idx));
+      CHECK_EQ(kept.memory().host()[i], static_cast<float>(selection.memories[i].frame_idx));
       CHECK_EQ(kept.rows()[i], selection.memories[i].row);
     }
   }
@@ -230,6 +231,36 @@ void every_pixel_format_gives_the_same_tensor() {
   CHECK(tensor({bgr.data(), 202, 150, 0, PixelFormat::bgr}) == expected);
   CHECK(tensor({rgba.data(), 202, 150, 0, PixelFormat::rgba}) == expected);
   CHECK(tensor({padded.data(), 202, 150, 202 * 3 + 19}) == expected);
+}
+
+void every_instruction_set_gives_the_same_tensor() {
+  const int side = 64;
+  const auto size = static_cast<std::size_t>(3 * side * side);
+  const int best = static_cast<int>(sam2rt::best_quad_level());
+  // smaller and larger, square or not, of every remainder; tall ones begin with the columns
+  const std::vector<std::pair<int, int>> sizes{{64, 64},  {1, 1},    {5, 3},    {17, 200},
+                                               {961, 541}, {333, 64}, {64, 333}, {40, 700},
+                                               {130, 18}, {700, 31}};
+  std::uint32_t state = 5;
+  for (const auto& [width, height] : sizes) {
+    for (const auto format : {sam2rt::PixelFormat::rgb, sam2rt::PixelFormat::rgba}) {
+      const std::size_t bytes = format == sam2rt::PixelFormat::rgb ? 3 : 4;
+      std::vector<std::uint8_t> pixels(static_cast<std::size_t>(width * height) * bytes);
+      for (auto& value : pixels) {
+        state = state * 1664525U + 1013904223U;
+        // black and white: sums go below 0 and above 255
+        value = static_cast<std::uint8_t>((state >> 30) == 0 ? state >> 16 : (state >> 31) * 255);
+      }
+      sam2rt::FrameView view{pixels.data(), width, height};
+      view.format = format;
+      std::vector<float> expected(size), found(size);
+      sam2rt::FrameTensor(side, sam2rt::QuadLevel::any).run(view, expected.data());
+      for (int level = 1; level <= best; ++level) {
+        sam2rt::FrameTensor(side, static_cast<sam2rt::QuadLevel>(level)).run(view, found.data());
+        CHECK(found == expected);
+      }
+    }
+  }
 }
 
 void frames_that_cannot_be_used() {
@@ -369,11 +400,13 @@ int main(int argc, char** argv) {
              {"bfloat16 rounds to nearest even", bfloat16_rounds_to_nearest_even},
              {"selection follows the original", selection_follows_the_original},
              {"forgetting keeps what is reached", forgetting_keeps_what_is_reached},
-             {"slots hold what was selected", slots_hold_what_was_selected},
+             {"slots hold what was selected", [&] { slots_hold_what_was_selected(bundle); }},
              {"small holes are filled", small_holes_are_filled},
              {"specks are removed", specks_are_removed},
              {"run lengths come back", run_lengths_come_back},
              {"every pixel format gives the same tensor", every_pixel_format_gives_the_same_tensor},
+             {"every instruction set gives the same tensor",
+              every_instruction_set_gives_the_same_tensor},
              {"frames that cannot be used", frames_that_cannot_be_used},
              {"prompts are checked", prompts_are_checked},
              {"tensors are checked", [&] { tensors_are_checked(bundle); }},

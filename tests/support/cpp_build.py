@@ -16,13 +16,18 @@ BUILD = ROOT / "build" / "cpp"
 #: where runtime/cpp/tools/dependencies.sh puts headers and library
 HEADERS = BUILD / "deps" / "root" / "usr"
 
-COMMON = ("-DSAM2RT_BUILD_TESTS=ON", "-DSAM2RT_WERROR=ON")
+#: TensorRT is loaded when a session asks for it, so that its double may be built in everywhere
+DOUBLE = ROOT / "tests" / "cpp" / "tensorrt_double"
+COMMON = ("-DSAM2RT_BUILD_TESTS=ON", "-DSAM2RT_WERROR=ON", f"-DTensorRT_ROOT={DOUBLE}")
 CHECKED = (*COMMON, "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS=-O1")
 #: how each kind is configured, and what of it is built (nothing named: everything)
 KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "release": ((*COMMON, "-DSAM2RT_BUILD_EXAMPLES=ON"), ()),
-    "asan": ((*CHECKED, "-DSAM2RT_SANITIZE=address,undefined"), ("replay", "unit", "threads")),
-    "tsan": ((*CHECKED, "-DSAM2RT_SANITIZE=thread"), ("threads",)),
+    "asan": (
+        (*CHECKED, "-DSAM2RT_SANITIZE=address,undefined"),
+        ("replay", "unit", "threads", "tensorrt"),
+    ),
+    "tsan": ((*CHECKED, "-DSAM2RT_SANITIZE=thread"), ("threads", "tensorrt")),
     "fuzz": (
         ("-DSAM2RT_BUILD_FUZZERS=ON", "-DSAM2RT_SANITIZE=address,undefined",
          "-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++"),

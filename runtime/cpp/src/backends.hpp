@@ -6,6 +6,8 @@
 namespace sam2rt {
 
 std::shared_ptr<Session> open_onnxruntime(const Bundle& bundle, const SessionOptions& options);
+/// Throws SessionError where the library was built without TensorRT.
+std::shared_ptr<Session> open_tensorrt(const Bundle& bundle, const SessionOptions& options);
 
 }  // namespace sam2rt
 

@@ -172,13 +172,11 @@ void select(Selection& selection, const ObjectHistory& history, int frame_idx,
   }
 }
 
-void SlotBuffer::load(const std::vector<const Selection*>& members, std::size_t memory_size) {
+void SlotBuffer::load(Session& session, const std::vector<const Selection*>& members,
+                      std::size_t memory_size) {
   const std::size_t per_object = members.front()->memories.size();
   const std::size_t count = members.size() * per_object;
-  if (buffer_.size() < count * memory_size) {
-    buffer_.resize(count * memory_size);
-    held_.clear();
-  }
+  if (buffer_.reserve(session, count * memory_size)) held_.clear();
   if (held_.size() != count || objects_ != members.size()) held_.assign(count, 0);
   objects_ = members.size();
   rows_.resize(count);
@@ -190,12 +188,22 @@ void SlotBuffer::load(const std::vector<const Selection*>& members, std::size_t 
         throw StateError(text("the memory of frame ", memory.frame_idx, " was not kept"));
       }
       if (held_[slot] != stored.id()) {
-        stored.restore(buffer_.data() + slot * memory_size);
+        store(stored, slot * memory_size, memory_size);
         held_[slot] = stored.id();
       }
       rows_[slot++] = memory.row;
     }
   }
+}
+
+void SlotBuffer::store(const StoredMemory& stored, std::size_t first, std::size_t count) {
+  if (float* host = buffer_.host()) {
+    stored.restore(host + first);
+    return;
+  }
+  restored_.resize(count);
+  stored.restore(restored_.data());
+  buffer_.write(first, restored_.data(), count);
 }
 
 }  // namespace sam2rt

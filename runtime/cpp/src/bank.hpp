@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "graph_values.hpp"
 #include "sam2rt/bundle.hpp"
 #include "storage.hpp"
 
@@ -110,16 +111,20 @@ float pointer_distance_scale(const ModelConfig& model, std::optional<int> num_fr
 /// memories that are not already in their slot are copied.
 class SlotBuffer {
  public:
-  /// Fill the slots; `members` are the selections of the group, all of one size. Throws
-  /// StateError when a memory was not kept.
-  void load(const std::vector<const Selection*>& members, std::size_t memory_size);
+  /// Fill the slots, which lie where the session likes them; `members` are the selections of the
+  /// group, all of one size. Throws StateError when a memory was not kept.
+  void load(Session& session, const std::vector<const Selection*>& members,
+            std::size_t memory_size);
   void forget() noexcept { held_.clear(); }
 
-  const float* memory() const noexcept { return buffer_.data(); }
+  const GraphValues& memory() const noexcept { return buffer_; }
   const std::vector<std::int64_t>& rows() const noexcept { return rows_; }
 
  private:
-  std::vector<float> buffer_;
+  void store(const StoredMemory& stored, std::size_t first, std::size_t count);
+
+  GraphValues buffer_;
+  std::vector<float> restored_;  ///< one memory, on its way to where the host cannot write
   std::vector<std::int64_t> rows_;
   std::vector<std::uint64_t> held_;  ///< per slot: number of the memory in it
   std::size_t objects_ = 0;

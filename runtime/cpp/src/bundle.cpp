@@ -70,9 +70,11 @@ Bundle Bundle::load(const fs::path& folder, bool check_hashes) {
   auto data = std::make_shared<Data>();
   static_cast<BundleData&>(*data) = parse_manifest(folder, read_text(folder));
   try {
-    for (const GraphEntry& graph : data->graphs) {
-      check_file(folder, graph.file, check_hashes);
-      for (const BundleFile& file : graph.external) check_file(folder, file, check_hashes);
+    for (const auto* graphs : {&data->graphs, &data->other_graphs}) {
+      for (const GraphEntry& graph : *graphs) {
+        check_file(folder, graph.file, check_hashes);
+        for (const BundleFile& file : graph.external) check_file(folder, file, check_hashes);
+      }
     }
     for (const BundleFile& file : data->other_files) check_file(folder, file, check_hashes);
   } catch (const std::ios_base::failure& error) {
@@ -93,6 +95,14 @@ const std::string& Bundle::generator() const noexcept { return data_->generator;
 const std::string& Bundle::checkpoint_sha256() const noexcept { return data_->checkpoint_sha256; }
 const GraphEntry& Bundle::graph(Graph graph) const noexcept {
   return data_->graphs[static_cast<std::size_t>(graph)];
+}
+const GraphEntry* Bundle::find_graph(const std::string& name) const noexcept {
+  for (const auto* graphs : {&data_->graphs, &data_->other_graphs}) {
+    for (const GraphEntry& graph : *graphs) {
+      if (graph.spec.name == name) return &graph;
+    }
+  }
+  return nullptr;
 }
 fs::path Bundle::graph_path(Graph name) const {
   return data_->path / fs::u8path(graph(name).file.path);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "pixel_rows.hpp"
+#include "quads.hpp"
 
 namespace sam2rt {
 
@@ -15,20 +16,11 @@ namespace sam2rt {
 /// and working memory for frames of the same size.
 class FrameTensor {
  public:
-  explicit FrameTensor(int image_size);
+  explicit FrameTensor(int image_size, QuadLevel level = best_quad_level());
   /// frame -> out [3, S, S]. Throws FrameError.
   void run(const FrameView& frame, float* out);
 
  private:
-  /// Pillow's coefficients in fixed point: per output position, where its taps begin, how many.
-  struct Taps {
-    int n_in = 0;
-    int most = 0;
-    std::vector<int> first, count;
-    std::vector<std::int32_t> weights;  ///< [n_out, most]
-    void prepare(int from, int to);
-  };
-
   /// Rows made S long: fills narrow_. `whole` is where all rows lie, null: as rows_ gives them.
   void narrow(int frame_width, int frame_height, const Rows* whole);
   /// narrow_ made S high, normalised.
@@ -38,15 +30,14 @@ class FrameTensor {
 
   int size_;
   std::array<std::array<float, 256>, 3> table_;  ///< byte -> normalised value, per channel
-  Taps x_;
-  Taps y_;
+  QuadLevel level_;
+  Taps x_, y_, same_;
+  QuadTaps narrowing_, finishing_;
   PixelRows rows_;
-  std::vector<std::uint8_t> columns_;  ///< a block of rows, transposed: [bytes of a row, block]
-  std::vector<std::uint8_t> tile_;     ///< the block made narrow, transposed: [S, block]
-  std::vector<std::uint8_t> narrow_;   ///< [3, H, S]
-  std::vector<std::uint8_t> short_;    ///< [S, bytes of a row]
-  std::vector<std::uint8_t> padded_;   ///< rows too short for a block, [H, block]
-  std::vector<std::uint8_t> line_;     ///< [S]
+  std::vector<std::uint8_t> quads_;   ///< a block of rows: [3, width / 4, block, 4]
+  std::vector<std::uint8_t> narrow_;  ///< [3, H / 4, S, 4]
+  std::vector<std::uint8_t> short_;   ///< [S, bytes of a row]
+  std::vector<std::uint8_t> padded_;  ///< rows too short for a block, [H, block]
 };
 
 }  // namespace sam2rt

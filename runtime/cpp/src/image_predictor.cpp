@@ -1,6 +1,7 @@
 #include "sam2rt/image_predictor.hpp"
 
 #include <algorithm>
+#include <memory>
 
 #include "antialias.hpp"
 #include "components.hpp"
@@ -8,39 +9,50 @@
 #include "normalise.hpp"
 #include "pixel_rows.hpp"
 #include "sam2rt/error.hpp"
-#include "tracker.hpp"
+#include "text.hpp"
 #include "upsample.hpp"
 
 namespace sam2rt {
 
 namespace {
 
-/// Prompts handed to one decoder call: bounds working memory.
-constexpr std::size_t prompts_per_call = 32;
+/// Prompts handed to one decoder call, images to one encoder call: bounds working memory.
+constexpr int prompts_per_call = 32;
+constexpr int images_per_call = 4;
 
 /// An image as the model's input, as the original's image transform makes it: divided by 255,
-/// bilinear with antialias, normalised; [3, S, S].
-std::vector<float> image_tensor(const FrameView& image, int image_size) {
+/// bilinear with antialias, normalised; out: [3, S, S].
+void image_tensor(const FrameView& image, int image_size, float* out) {
   PixelRows reader;
   reader.open(image);
   const auto width = static_cast<std::size_t>(image.width);
   const auto height = static_cast<std::size_t>(image.height);
   const auto pixels = static_cast<std::size_t>(image_size) * static_cast<std::size_t>(image_size);
-  std::vector<float> plane(width * height), tensor(3 * pixels);
+  std::vector<float> plane(width * height);
   const Rows rows = reader.take(0, image.height);
-  for (std::size_t c = 0; c < 3; ++c) {
+  for (std::size_t c = 0; c < 3; ++c, out += pixels) {
     for (std::size_t y = 0; y < height; ++y) {
       const std::uint8_t* row = rows.data + y * rows.stride + rows.offset[c];
       for (std::size_t x = 0; x < width; ++x) {
         plane[y * width + x] = static_cast<float>(row[x * rows.pixel_bytes]) / 255.0F;
       }
     }
-    float* out = tensor.data() + c * pixels;
     resize_antialias(plane.data(), {image.height, image.width}, out, {image_size, image_size});
     std::transform(out, out + pixels, out, [c](float value) { return normalised(value, c); });
   }
-  return tensor;
 }
+
+/// Images of one encoder call, as the decoder takes them.
+struct EncodedImages {
+  std::vector<float> prompt_embed, high_res_0, high_res_1;
+};
+
+/// One of them.
+struct SetImage {
+  std::shared_ptr<const EncodedImages> encoded;
+  std::size_t index = 0;
+  FrameSize size;
+};
 
 /// Which of the four masks stands for a prompt when one is wanted: mask 0 where it is stable (few
 /// pixels near the threshold), else the one of the others with the highest predicted IoU. The
@@ -61,18 +73,21 @@ std::size_t single_mask(const float* logits, const float* ious, std::size_t pixe
 
 struct ImagePredictor::Impl {
   Impl(std::shared_ptr<Session> opened, const ImageOptions& given)
-      : session(std::move(opened)), options(given), tracker(session, {-1, 0}) {}
+      : session(std::move(opened)), options(given), model(session->bundle().model()) {}
 
-  void decode(const ImagePrompts& prompts, std::size_t first, std::size_t count, bool multimask,
-              ImageResult& result);
+  std::shared_ptr<const EncodedImages> encode(const FrameView* frames, std::size_t count) const;
+  std::vector<SetImage> encode_all(const std::vector<FrameView>& frames) const;
+  ImageResult predict(const SetImage& image, const std::vector<ImagePrompt>& prompts,
+                      const PredictOptions& asked);
+  void decode(const SetImage& image, const ImagePrompts& prompts, std::size_t first,
+              std::size_t count, bool multimask, ImageResult& result) const;
   void write_masks(bool as_logits, ImageResult& result);
 
   std::shared_ptr<Session> session;
   ImageOptions options;
-  Tracker tracker;
-  Features features;
-  FrameSize size;
-  bool is_set = false;
+  const ModelConfig& model;
+  std::vector<SetImage> images;
+  bool is_batch = false;
   Components components;
   Upsampler upsampler;
 };
@@ -87,16 +102,29 @@ ImagePredictor& ImagePredictor::operator=(ImagePredictor&&) noexcept = default;
 ImagePredictor::~ImagePredictor() = default;
 
 void ImagePredictor::set_image(const FrameView& image) {
-  const auto pixels = image_tensor(image, impl_->tracker.model().image_size);
-  Features features;
-  impl_->tracker.encode(pixels.data(), features);
-  impl_->features = std::move(features);
-  impl_->size = {image.height, image.width};
-  impl_->is_set = true;
+  impl_->images = impl_->encode_all({image});
+  impl_->is_batch = false;
 }
 
-bool ImagePredictor::is_image_set() const noexcept { return impl_->is_set; }
-void ImagePredictor::reset() noexcept { impl_->is_set = false; }
+void ImagePredictor::set_image_batch(const std::vector<FrameView>& images) {
+  if (images.empty()) throw InputError("no image was given: expected at least one");
+  for (std::size_t i = 0; i < images.size(); ++i) {
+    try {
+      PixelRows::check(images[i]);
+    } catch (const FrameError& error) {
+      throw FrameError(text("image ", i, ": ", error.what()));
+    }
+  }
+  impl_->images = impl_->encode_all(images);
+  impl_->is_batch = true;
+}
+
+bool ImagePredictor::is_image_set() const noexcept { return !impl_->images.empty(); }
+
+void ImagePredictor::reset() noexcept {
+  impl_->images.clear();
+  impl_->is_batch = false;
+}
 
 ImageResult ImagePredictor::predict(const ImagePrompt& prompt,
                                     const PredictOptions& options) const {
@@ -105,34 +133,102 @@ ImageResult ImagePredictor::predict(const ImagePrompt& prompt,
 
 ImageResult ImagePredictor::predict(const std::vector<ImagePrompt>& prompts,
                                     const PredictOptions& options) const {
-  if (!impl_->is_set) throw StateError("no image is set: call set_image first");
-  const ModelConfig& model = impl_->tracker.model();
-  const FrameSize pixels_of = options.normalize_coords ? impl_->size : FrameSize{1, 1};
+  if (impl_->images.empty()) throw StateError("no image is set: call set_image first");
+  if (impl_->is_batch) {
+    throw StateError("a batch of images is set: call predict_batch, or set_image first");
+  }
+  return impl_->predict(impl_->images.front(), prompts, options);
+}
+
+std::vector<ImageResult> ImagePredictor::predict_batch(
+    const std::vector<std::vector<ImagePrompt>>& prompts, const PredictOptions& options) const {
+  if (!impl_->is_batch) {
+    throw StateError("no batch of images is set: call set_image_batch first");
+  }
+  const std::size_t count = impl_->images.size();
+  if (prompts.size() != count) {
+    throw InputError(text("prompts has ", prompts.size(), " items for ", count,
+                          " images: give one an image"));
+  }
+  std::vector<ImageResult> results;
+  for (std::size_t i = 0; i < count; ++i) {
+    results.push_back(impl_->predict(impl_->images[i], prompts[i], options));
+  }
+  return results;
+}
+
+std::vector<SetImage> ImagePredictor::Impl::encode_all(
+    const std::vector<FrameView>& frames) const {
+  const auto most =
+      static_cast<std::size_t>(std::min(images_per_call, session->max_images()));
+  std::vector<SetImage> made;
+  for (std::size_t first = 0; first < frames.size(); first += most) {
+    const std::size_t count = std::min(most, frames.size() - first);
+    const auto encoded = encode(frames.data() + first, count);
+    for (std::size_t i = 0; i < count; ++i) {
+      const FrameView& frame = frames[first + i];
+      made.push_back({encoded, i, {frame.height, frame.width}});
+    }
+  }
+  return made;
+}
+
+std::shared_ptr<const EncodedImages> ImagePredictor::Impl::encode(const FrameView* frames,
+                                                                  std::size_t count) const {
+  const int c = model.hidden_dim, h = model.embed_size(), side = model.image_size;
+  const auto shape = Shape::of(count, 3, side, side);
+  const auto per_image = static_cast<std::size_t>(shape.elements()) / count;
+  std::vector<float> pixels(count * per_image);
+  for (std::size_t i = 0; i < count; ++i) {
+    image_tensor(frames[i], side, pixels.data() + i * per_image);
+  }
+  auto made = std::make_shared<EncodedImages>();
+  const auto out = [](std::vector<float>& values, const Shape& of) {
+    values.resize(static_cast<std::size_t>(of.elements()));
+    return OutputTensor{values.data(), DType::float32, of};
+  };
+  session->run(Graph::image_encoder, {{pixels.data(), DType::float32, shape}},
+               {{nullptr, DType::float32, Shape::of(count, c, h, h)},
+                out(made->prompt_embed, Shape::of(count, c, h, h)),
+                out(made->high_res_0, Shape::of(count, c / 8, 4 * h, 4 * h)),
+                out(made->high_res_1, Shape::of(count, c / 4, 2 * h, 2 * h))});
+  return made;
+}
+
+ImageResult ImagePredictor::Impl::predict(const SetImage& image,
+                                          const std::vector<ImagePrompt>& prompts,
+                                          const PredictOptions& asked) {
+  const FrameSize pixels_of = asked.normalize_coords ? image.size : FrameSize{1, 1};
   const ImagePrompts made = image_prompts(prompts, pixels_of, model);
   ImageResult result;
   result.prompts = static_cast<int>(made.count);
-  result.masks_per_prompt = options.multimask_output ? 3 : 1;
-  result.width = impl_->size.width;
-  result.height = impl_->size.height;
+  result.masks_per_prompt = asked.multimask_output ? 3 : 1;
+  result.width = image.size.width;
+  result.height = image.size.height;
   result.low_side = model.mask_size();
-  for (std::size_t i = 0; i < made.count; i += prompts_per_call) {
-    impl_->decode(made, i, std::min(prompts_per_call, made.count - i), options.multimask_output,
-                  result);
+  const auto most =
+      static_cast<std::size_t>(std::min(prompts_per_call, session->max_objects()));
+  for (std::size_t i = 0; i < made.count; i += most) {
+    decode(image, made, i, std::min(most, made.count - i), asked.multimask_output, result);
   }
-  impl_->write_masks(options.return_logits, result);
+  write_masks(asked.return_logits, result);
   for (float& logit : result.low_res) logit = std::clamp(logit, -32.0F, 32.0F);
   return result;
 }
 
-void ImagePredictor::Impl::decode(const ImagePrompts& prompts, std::size_t first,
-                                  std::size_t count, bool multimask, ImageResult& result) {
-  const ModelConfig& model = tracker.model();
+void ImagePredictor::Impl::decode(const SetImage& image, const ImagePrompts& prompts,
+                                  std::size_t first, std::size_t count, bool multimask,
+                                  ImageResult& result) const {
   const int c = model.hidden_dim, h = model.embed_size(), low = model.mask_size();
   const auto pixels = static_cast<std::size_t>(low) * static_cast<std::size_t>(low);
+  const auto cells = static_cast<std::size_t>(h) * static_cast<std::size_t>(h);
+  const auto channels = static_cast<std::size_t>(c);
+  const auto part = [&](const std::vector<float>& values, std::size_t per_image) {
+    return values.data() + image.index * per_image;
+  };
+  const float* one = part(image.encoded->prompt_embed, channels * cells);
   std::vector<float> embed;
-  for (std::size_t i = 0; i < count; ++i) {
-    embed.insert(embed.end(), features.prompt_embed.begin(), features.prompt_embed.end());
-  }
+  for (std::size_t i = 0; i < count; ++i) embed.insert(embed.end(), one, one + channels * cells);
   const bool masked = !prompts.mask_input.empty();
   const std::vector<float> no_mask(masked ? 0 : count * pixels, 0.0F);
   const std::vector<float> has_mask(count, masked ? 1.0F : 0.0F);
@@ -146,8 +242,10 @@ void ImagePredictor::Impl::decode(const ImagePrompts& prompts, std::size_t first
   session->run(
       Graph::mask_decoder,
       {floats(embed.data(), Shape::of(count, c, h, h)),
-       floats(features.high_res_0.data(), Shape::of(1, c / 8, 4 * h, 4 * h)),
-       floats(features.high_res_1.data(), Shape::of(1, c / 4, 2 * h, 2 * h)),
+       floats(part(image.encoded->high_res_0, channels / 8 * 16 * cells),
+              Shape::of(1, c / 8, 4 * h, 4 * h)),
+       floats(part(image.encoded->high_res_1, channels / 4 * 4 * cells),
+              Shape::of(1, c / 4, 2 * h, 2 * h)),
        floats(prompts.coords.data() + first * prompts.points * 2,
               Shape::of(count, prompts.points, 2)),
        {prompts.labels.data() + first * prompts.points, DType::int32,
@@ -175,6 +273,7 @@ void ImagePredictor::Impl::write_masks(bool as_logits, ImageResult& result) {
   const auto pixels = static_cast<std::size_t>(low) * static_cast<std::size_t>(low);
   const auto width = static_cast<std::size_t>(result.width);
   const std::size_t plane = width * static_cast<std::size_t>(result.height);
+  const FrameSize size{result.height, result.width};
   const std::size_t count = result.ious.size();
   if (as_logits) {
     result.logits.resize(count * plane);

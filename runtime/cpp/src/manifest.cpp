@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <array>
-#include <nlohmann/json.hpp>
 #include <optional>
 
+#include "json_text.hpp"
 #include "sam2rt/error.hpp"
-#include "sha256.hpp"
 #include "text.hpp"
 
 namespace sam2rt {
@@ -16,7 +15,6 @@ namespace {
 using nlohmann::json;
 
 constexpr int schema = 1;
-constexpr int deepest = 64;
 /// sides and widths beyond this are no model's: refused before any array is sized by them
 constexpr std::int64_t largest_number = 1 << 16;
 
@@ -24,55 +22,6 @@ constexpr std::int64_t largest_number = 1 << 16;
 struct Malformed : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
-
-void write_string(std::string& out, const std::string& value) {
-  out += json(value).dump(-1, ' ', /*ensure_ascii=*/true);
-}
-
-/// The text whose hash is the digest: Python's json.dumps with sorted keys, without spaces.
-void write_canonical(std::string& out, const json& value) {
-  if (value.is_object()) {
-    out += '{';
-    bool first = true;
-    for (const auto& [key, item] : value.items()) {
-      if (!first) out += ',';
-      first = false;
-      write_string(out, key);
-      out += ':';
-      write_canonical(out, item);
-    }
-    out += '}';
-  } else if (value.is_array()) {
-    out += '[';
-    for (std::size_t i = 0; i < value.size(); ++i) {
-      if (i > 0) out += ',';
-      write_canonical(out, value[i]);
-    }
-    out += ']';
-  } else if (value.is_number_float()) {
-    out += repr(value.get<double>());
-  } else if (value.is_string()) {
-    write_string(out, value.get_ref<const std::string&>());
-  } else {
-    out += value.dump();
-  }
-}
-
-std::string digest(json data) {
-  data.erase("digest");
-  std::string canonical;
-  write_canonical(canonical, data);
-  return sha256(canonical);
-}
-
-/// A value as Python would print it in a message.
-std::string python_repr(const json& value) {
-  if (value.is_null()) return "None";
-  if (value.is_boolean()) return value.get<bool>() ? "True" : "False";
-  if (value.is_string()) return repr(std::string_view(value.get_ref<const std::string&>()));
-  if (value.is_number_float()) return repr(value.get<double>());
-  return value.dump(-1, ' ', true, json::error_handler_t::replace);
-}
 
 const json& item(const json& object, const char* key) {
   if (!object.is_object()) throw Malformed("TypeError: expected an object with " + repr(key));
@@ -232,10 +181,7 @@ void take_graphs(BundleData& bundle, std::vector<GraphEntry> found) {
                       " are not what this version expects of model " + bundle.model.name + ": " +
                       export_again);
   }
-  for (GraphEntry& entry : found) {
-    bundle.other_files.push_back(std::move(entry.file));
-    for (BundleFile& file : entry.external) bundle.other_files.push_back(std::move(file));
-  }
+  bundle.other_graphs = std::move(found);
 }
 
 BundleData read_data(const std::filesystem::path& folder, const json& data) {
@@ -265,12 +211,8 @@ BundleData read_data(const std::filesystem::path& folder, const json& data) {
 }
 
 json parse(const std::string& path, const std::string& json_text) {
-  const json::parser_callback_t shallow = [&](int depth, json::parse_event_t, json&) {
-    if (depth > deepest) throw Malformed("nested too deep");
-    return true;
-  };
   try {
-    return json::parse(json_text, shallow);
+    return parse_json(json_text);
   } catch (const std::exception& error) {
     throw BundleError("cannot read " + path + " (" + error.what() + "): " + export_again);
   }
@@ -282,7 +224,7 @@ std::string with_digest(const std::string& json_text) {
   try {
     json data = parse("", json_text);
     if (!data.is_object()) return json_text;
-    data["digest"] = digest(data);
+    data["digest"] = json_digest(data);
     return data.dump();
   } catch (const BundleError&) {
     return json_text;
@@ -297,7 +239,7 @@ BundleData parse_manifest(const std::filesystem::path& folder, const std::string
     throw BundleError(text(path, " has schema ", python_repr(found), ", expected ", schema, ": ",
                            export_again));
   }
-  if (!data.contains("digest") || data["digest"] != digest(data)) {
+  if (!data.contains("digest") || data["digest"] != json_digest(data)) {
     throw BundleError(path + " was edited (its digest does not match): " + export_again);
   }
   try {

@@ -23,8 +23,9 @@ struct BundleData {
   int opset = 0;
   std::string checkpoint_sha256;
   std::string generator;
-  std::vector<GraphEntry> graphs;      ///< the five contracts, in their order
-  std::vector<BundleFile> other_files;  ///< of the proof, and of graphs no contract names
+  std::vector<GraphEntry> graphs;        ///< the five contracts, in their order
+  std::vector<GraphEntry> other_graphs;  ///< other forms of them, that engines are built from
+  std::vector<BundleFile> other_files;   ///< of the proof
 };
 
 struct Bundle::Data : BundleData {};

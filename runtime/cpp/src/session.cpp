@@ -1,5 +1,8 @@
 #include "sam2rt/session.hpp"
 
+#include <algorithm>
+#include <limits>
+
 #include "backends.hpp"
 #include "sam2rt/error.hpp"
 #include "text.hpp"
@@ -104,19 +107,50 @@ void check_tensors(const GraphSpec& spec, Span<const InputTensor> inputs,
   check_all(spec, spec.outputs, outputs, "outputs", sizes);
 }
 
+namespace {
+
+class HostMemory final : public GraphMemory {
+ public:
+  explicit HostMemory(std::size_t count) : values_(count) {}
+  float* data() noexcept override { return values_.data(); }
+  MemoryKind kind() const noexcept override { return MemoryKind::host; }
+  std::size_t size() const noexcept override { return values_.size(); }
+  void write(std::size_t first, const float* values, std::size_t count) override {
+    std::copy(values, values + count, values_.data() + first);
+  }
+
+ private:
+  std::vector<float> values_;
+};
+
+}  // namespace
+
+GraphMemory::~GraphMemory() = default;
+
+std::unique_ptr<GraphMemory> Session::allocate(std::size_t count) {
+  return std::make_unique<HostMemory>(count);
+}
+
+int Session::max_objects() const noexcept { return std::numeric_limits<int>::max(); }
+int Session::max_images() const noexcept { return std::numeric_limits<int>::max(); }
+
 std::shared_ptr<Session> open_session(const Bundle& bundle, const SessionOptions& options) {
   if (options.threads && *options.threads < 1) {
     throw InputError(text("threads is ", *options.threads,
                           ": expected at least 1, or None for all cores"));
   }
   if (options.backend == "onnxruntime") return open_onnxruntime(bundle, options);
-  if (options.backend == "tensorrt") {
-    throw SessionError(
-        "there is no native TensorRT session in C++ yet: use backend 'onnxruntime' with device "
-        "'tensorrt'");
-  }
+  if (options.backend == "tensorrt") return open_tensorrt(bundle, options);
   throw InputError("unknown backend '" + options.backend +
                    "': expected one of onnxruntime, tensorrt");
 }
+
+#ifndef SAM2RT_WITH_TENSORRT
+std::shared_ptr<Session> open_tensorrt(const Bundle&, const SessionOptions&) {
+  throw SessionError(
+      "this library was built without TensorRT: build it with -DTensorRT_ROOT=FOLDER, or use "
+      "backend 'onnxruntime' with device 'tensorrt'");
+}
+#endif
 
 }  // namespace sam2rt

@@ -55,10 +55,10 @@ std::size_t Tracker::memory_count() const noexcept {
 void Tracker::encode(const float* pixels, Features& features) {
   const int c = model_.hidden_dim, h = model_.embed_size(), side = model_.image_size;
   session_->run(Graph::image_encoder, {{pixels, DType::float32, Shape::of(1, 3, side, side)}},
-                {out(features.image_embed, Shape::of(1, c, h, h)),
-                 out(features.prompt_embed, Shape::of(1, c, h, h)),
-                 out(features.high_res_0, Shape::of(1, c / 8, 4 * h, 4 * h)),
-                 out(features.high_res_1, Shape::of(1, c / 4, 2 * h, 2 * h))});
+                {features.image_embed.output(*session_, Shape::of(1, c, h, h)),
+                 features.prompt_embed.output(*session_, Shape::of(1, c, h, h)),
+                 features.high_res_0.output(*session_, Shape::of(1, c / 8, 4 * h, 4 * h)),
+                 features.high_res_1.output(*session_, Shape::of(1, c / 4, 2 * h, 2 * h))});
 }
 
 void Tracker::prompt_points(const Features& features, const ModelPoints& points,
@@ -112,7 +112,7 @@ std::vector<FrameOutput>& Tracker::track(const Features& features,
                                          const std::vector<TrackedObject>& objects, int frame_idx,
                                          bool reverse, std::optional<int> num_frames) {
   const std::size_t count = objects.size();
-  const auto most = count_of(options_.objects_per_call);
+  const auto most = count_of(std::min(options_.objects_per_call, session_->max_objects()));
   if (selections_.size() < count) selections_.resize(count);
   if (results_.size() < count) results_.resize(count);
   const SelectOptions rules{reverse, num_frames, options_.max_cond_frames_in_attn};
@@ -177,7 +177,7 @@ void Tracker::track_group(const Features& features, const std::vector<TrackedObj
 
 void Tracker::attend(const Features& features, const std::vector<const Selection*>& members,
                      SlotBuffer& slots, std::optional<int> num_frames) {
-  slots.load(members, memory_count());
+  slots.load(*session_, members, memory_count());
   const auto n = static_cast<std::int64_t>(members.size());
   const auto m = static_cast<std::int64_t>(members.front()->memories.size());
   const auto k = static_cast<std::int64_t>(members.front()->pointers.size());
@@ -194,12 +194,12 @@ void Tracker::attend(const Features& features, const std::vector<const Selection
   }
   session_->run(
       Graph::memory_attention,
-      {in(features.image_embed, Shape::of(1, c, h, h)),
-       {slots.memory(), DType::float32, Shape::of(n, m, model_.mem_dim, h, h)},
+      {features.image_embed.input(Shape::of(1, c, h, h)),
+       slots.memory().input(Shape::of(n, m, model_.mem_dim, h, h)),
        {slots.rows().data(), DType::int64, Shape::of(n, m)},
        in(pointers_, Shape::of(n, k, c)),
        in(pointer_positions_, Shape::of(n, k))},
-      {out(conditioned_, Shape::of(n, c, h, h))});
+      {conditioned_.output(*session_, Shape::of(n, c, h, h))});
 }
 
 void Tracker::set_points(const ModelPoints& points) {
@@ -218,7 +218,7 @@ void Tracker::set_no_points(std::size_t objects) {
   labels_.assign(objects * points_, -1);
 }
 
-void Tracker::decode(const Features& features, const std::vector<float>& embed, std::size_t count,
+void Tracker::decode(const Features& features, const GraphValues& embed, std::size_t count,
                      const float* mask_input, bool multimask) {
   const int c = model_.hidden_dim, h = model_.embed_size(), low = model_.mask_size();
   if (mask_input == nullptr && mask_input_.size() < count * mask_count()) {
@@ -228,9 +228,9 @@ void Tracker::decode(const Features& features, const std::vector<float>& embed, 
   const float* masks = mask_input != nullptr ? mask_input : mask_input_.data();
   session_->run(
       Graph::mask_decoder,
-      {in(embed, Shape::of(count, c, h, h)),
-       in(features.high_res_0, Shape::of(1, c / 8, 4 * h, 4 * h)),
-       in(features.high_res_1, Shape::of(1, c / 4, 2 * h, 2 * h)),
+      {embed.input(Shape::of(count, c, h, h)),
+       features.high_res_0.input(Shape::of(1, c / 8, 4 * h, 4 * h)),
+       features.high_res_1.input(Shape::of(1, c / 4, 2 * h, 2 * h)),
        in(coords_, Shape::of(count, points_, 2)),
        {labels_.data(), DType::int32, Shape::of(count, points_)},
        {masks, DType::float32, Shape::of(count, 1, low, low)},
@@ -246,7 +246,7 @@ void Tracker::encode_memory(const Features& features, const float* mask_logits,
                             const float* scores, std::size_t count, bool binarize) {
   const int c = model_.hidden_dim, h = model_.embed_size(), low = model_.mask_size();
   session_->run(Graph::memory_encoder,
-                {in(features.image_embed, Shape::of(1, c, h, h)),
+                {features.image_embed.input(Shape::of(1, c, h, h)),
                  {mask_logits, DType::float32, Shape::of(count, 1, low, low)},
                  {scores, DType::float32, Shape::of(count, 1)},
                  {&binarize, DType::boolean, Shape::of(1)}},

@@ -17,10 +17,10 @@ inline constexpr float no_object_logit = -1024.0F;
 
 /// One frame as the image encoder sees it; names as in the graph contract, batch 1.
 struct Features {
-  std::vector<float> image_embed;
-  std::vector<float> prompt_embed;
-  std::vector<float> high_res_0;
-  std::vector<float> high_res_1;
+  GraphValues image_embed;
+  GraphValues prompt_embed;
+  GraphValues high_res_0;
+  GraphValues high_res_1;
 };
 
 /// An object as the tracker needs it: a stable key and what is remembered of it.
@@ -78,7 +78,7 @@ class Tracker {
 
   void attend(const Features& features, const std::vector<const Selection*>& members,
               SlotBuffer& slots, std::optional<int> num_frames);
-  void decode(const Features& features, const std::vector<float>& embed, std::size_t count,
+  void decode(const Features& features, const GraphValues& embed, std::size_t count,
               const float* mask_input, bool multimask);
   void encode_memory(const Features& features, const float* mask_logits, const float* scores,
                      std::size_t count, bool binarize);
@@ -108,7 +108,8 @@ class Tracker {
   std::vector<std::uint8_t> grouped_;            ///< objects that are in a group already
 
   // inputs and outputs of the graphs, for one group
-  std::vector<float> pointers_, pointer_positions_, conditioned_, coords_, mask_input_, has_mask_;
+  GraphValues conditioned_;
+  std::vector<float> pointers_, pointer_positions_, coords_, mask_input_, has_mask_;
   std::vector<std::int32_t> labels_;
   std::size_t points_ = 0;
   Decoded decoded_;

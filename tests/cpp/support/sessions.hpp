@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "sam2rt/sam2rt.hpp"
+#include "support/mixing.hpp"
 
 /// What one object of one call was given.
 struct SeenCall {
@@ -21,6 +22,11 @@ class WatchedSession final : public sam2rt::Session {
   explicit WatchedSession(std::shared_ptr<sam2rt::Session> inner) : inner_(std::move(inner)) {}
 
   const sam2rt::Bundle& bundle() const noexcept override { return inner_->bundle(); }
+  std::unique_ptr<sam2rt::GraphMemory> allocate(std::size_t count) override {
+    return inner_->allocate(count);
+  }
+  int max_objects() const noexcept override { return inner_->max_objects(); }
+  int max_images() const noexcept override { return inner_->max_images(); }
 
   void run(sam2rt::Graph graph, sam2rt::Span<const sam2rt::InputTensor> inputs,
            sam2rt::Span<const sam2rt::OutputTensor> outputs) override {
@@ -51,34 +57,34 @@ class WatchedSession final : public sam2rt::Session {
 /// nothing.
 class MixingSession final : public sam2rt::Session {
  public:
-  explicit MixingSession(const sam2rt::Bundle& bundle) : bundle_(bundle) {}
+  /// `most`: objects and images one call takes.
+  explicit MixingSession(const sam2rt::Bundle& bundle, int most = 1000)
+      : bundle_(bundle), most_(most) {}
 
   const sam2rt::Bundle& bundle() const noexcept override { return bundle_; }
+  int max_objects() const noexcept override { return most_; }
+  int max_images() const noexcept override { return most_; }
 
   void run(sam2rt::Graph graph, sam2rt::Span<const sam2rt::InputTensor> inputs,
            sam2rt::Span<const sam2rt::OutputTensor> outputs) override {
     sam2rt::check_tensors(bundle_.graph(graph).spec, inputs, outputs);
-    std::uint32_t state = 2166136261U + static_cast<std::uint32_t>(graph);
+    Mixer mixer(static_cast<int>(graph));
     for (const auto& input : inputs) {
-      if (input.dtype != sam2rt::DType::float32) continue;
-      const auto* values = static_cast<const float*>(input.data);
-      for (std::int64_t i = 0; i < input.shape.elements(); i += 7) {
-        std::uint32_t bits = 0;
-        std::memcpy(&bits, values + i, sizeof bits);
-        state = (state ^ bits) * 16777619U;
-      }
+      const auto dtype = input.dtype;
+      const std::size_t bytes = dtype == sam2rt::DType::int64     ? 8
+                                : dtype == sam2rt::DType::boolean ? 1
+                                                                  : 4;
+      mixer.take(input.data, bytes, input.shape.elements());
     }
-    for (const auto& output : outputs) {
-      auto* values = static_cast<float*>(output.data);
-      for (std::int64_t i = 0; values != nullptr && i < output.shape.elements(); ++i) {
-        state = state * 1664525U + 1013904223U;
-        values[i] = static_cast<float>(state >> 8) / 16777216.0F - 0.3F;
-      }
+    for (std::size_t i = 0; i < outputs.size(); ++i) {
+      auto* values = static_cast<float*>(outputs[i].data);
+      if (values != nullptr) mixer.give(i, values, outputs[i].shape.elements());
     }
   }
 
  private:
   sam2rt::Bundle bundle_;
+  int most_;
 };
 
 #endif

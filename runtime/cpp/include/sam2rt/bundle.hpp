@@ -84,6 +84,8 @@ class SAM2RT_API Bundle {
   const std::string& generator() const noexcept;
   const std::string& checkpoint_sha256() const noexcept;
   const GraphEntry& graph(Graph graph) const noexcept;
+  /// A graph by its name, forms that only engines are built from included; null: there is none.
+  const GraphEntry* find_graph(const std::string& name) const noexcept;
   /// Path of a graph's ONNX file.
   std::filesystem::path graph_path(Graph graph) const;
 

@@ -48,8 +48,9 @@ struct ImageResult {
   std::vector<float> low_res;       ///< [N, C, 4h, 4w] logits clamped to +-32
 };
 
-/// Segments what prompts point at in one image. The image is encoded once; every prompt after
-/// that costs one small decoder call. Belongs to one thread; the session may be shared.
+/// Segments what prompts point at in one image, or in a batch of images. An image is encoded once;
+/// every prompt after that costs one small decoder call. Belongs to one thread; the session may be
+/// shared.
 class SAM2RT_API ImagePredictor {
  public:
   explicit ImagePredictor(std::shared_ptr<Session> session, const ImageOptions& options = {});
@@ -59,6 +60,9 @@ class SAM2RT_API ImagePredictor {
 
   /// Encode an image. Throws FrameError for one that cannot be used; the image before stays then.
   void set_image(const FrameView& image);
+  /// Encode several images of any sizes, for predict_batch: a few in one call of the encoder.
+  /// Throws InputError without an image, FrameError that says which one cannot be used.
+  void set_image_batch(const std::vector<FrameView>& images);
   bool is_image_set() const noexcept;
   void reset() noexcept;
 
@@ -68,6 +72,9 @@ class SAM2RT_API ImagePredictor {
   /// Masks for several prompts at once, of equally many points, all or none with a box or mask.
   ImageResult predict(const std::vector<ImagePrompt>& prompts,
                       const PredictOptions& options = {}) const;
+  /// predict on each image of the batch: one list of prompts an image, of any length.
+  std::vector<ImageResult> predict_batch(const std::vector<std::vector<ImagePrompt>>& prompts,
+                                         const PredictOptions& options = {}) const;
 
  private:
   struct SAM2RT_HIDDEN Impl;

@@ -2,6 +2,7 @@
 #define SAM2RT_SESSION_HPP
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -9,6 +10,7 @@
 
 #include "sam2rt/bundle.hpp"
 #include "sam2rt/export.h"
+#include "sam2rt/frame.hpp"
 #include "sam2rt/span.hpp"
 
 namespace sam2rt {
@@ -32,11 +34,13 @@ struct Shape {
   }
 };
 
-/// An array in host memory, C order, that the caller owns.
+/// An array, C order, that the caller owns. Memory other than the host's comes from the session's
+/// own `allocate`.
 struct InputTensor {
   const void* data = nullptr;
   DType dtype = DType::float32;
   Shape shape;
+  MemoryKind memory = MemoryKind::host;
 };
 
 /// Where a graph writes an output; with data null the output is not wanted.
@@ -44,6 +48,24 @@ struct OutputTensor {
   void* data = nullptr;
   DType dtype = DType::float32;
   Shape shape;
+  MemoryKind memory = MemoryKind::host;
+};
+
+/// Floats that graphs hand to each other, where the backend computes. The host writes them and
+/// does not read them. Keeps what it needs of its session alive.
+class SAM2RT_API GraphMemory {
+ public:
+  GraphMemory() = default;
+  GraphMemory(const GraphMemory&) = delete;
+  GraphMemory& operator=(const GraphMemory&) = delete;
+  virtual ~GraphMemory();
+
+  /// An address of that kind: not for the host to follow unless kind() is host.
+  virtual float* data() noexcept = 0;
+  virtual MemoryKind kind() const noexcept = 0;
+  virtual std::size_t size() const noexcept = 0;
+  /// Write `count` floats from the host, the first of them at index `first`.
+  virtual void write(std::size_t first, const float* values, std::size_t count) = 0;
 };
 
 /// Runs a bundle's graphs on one backend. One session may serve many trackers on many threads;
@@ -62,12 +84,23 @@ class SAM2RT_API Session {
   /// contract, SessionError when the backend fails.
   virtual void run(Graph graph, Span<const InputTensor> inputs,
                    Span<const OutputTensor> outputs) = 0;
+
+  /// Memory for `count` floats, undefined, in which this session likes graphs to meet; host memory
+  /// unless a backend says otherwise.
+  virtual std::unique_ptr<GraphMemory> allocate(std::size_t count);
+  /// Objects one call takes at most; trackers split larger groups.
+  virtual int max_objects() const noexcept;
+  /// Images one call of the encoder takes at most.
+  virtual int max_images() const noexcept;
 };
 
 struct SessionOptions {
   std::string backend = "onnxruntime";
-  std::string device = "cpu";           ///< "cpu", "cuda" or "tensorrt": the execution provider
-  std::optional<int> threads;           ///< CPU threads; unset: the backend's choice
+  /// onnxruntime: "cpu", "cuda" or "tensorrt", the execution provider. tensorrt: "cuda" or
+  /// "cuda:1"; "cpu", the default, means the first GPU
+  std::string device = "cpu";
+  std::optional<int> threads;  ///< CPU threads; unset: the backend's choice
+  std::string engines;  ///< tensorrt: another folder of engines than this machine's
 };
 
 /// Open a session; its graphs are opened now. Throws InputError for an unknown backend or device,

@@ -1,0 +1,20 @@
+#ifndef SAM2RT_SRC_KERNEL_DIGESTS_HPP
+#define SAM2RT_SRC_KERNEL_DIGESTS_HPP
+
+#include <string_view>
+
+namespace sam2rt {
+
+/// The operator that engines may hold a kernel of, and its hash as the Python package gives it: an
+/// engine with another version's kernel is not ours to load.
+inline constexpr std::string_view attention_kernel = "sam2rt::MemoryCrossAttention";
+inline constexpr const char* attention_digest =
+    "c2d82faff567142b984ffa52c959eb288c97309e1f1e10a3191cec5b561a07f0";
+
+inline const char* kernel_digest(std::string_view name) noexcept {
+  return name == attention_kernel ? attention_digest : nullptr;
+}
+
+}  // namespace sam2rt
+
+#endif

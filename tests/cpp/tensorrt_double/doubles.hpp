@@ -1,0 +1,17 @@
+#ifndef SAM2RT_TENSORRT_DOUBLES_HPP
+#define SAM2RT_TENSORRT_DOUBLES_HPP
+
+#include <functional>
+
+/// What the two doubles and the tests know of each other.
+
+/// Run `work` when the stream is waited for, or keep it for the graph that is captured.
+using Enqueue = void(void* stream, std::function<void()> work);
+/// The host's address of memory on the "GPU"; of other memory, itself.
+using HostAddress = void*(const void* address);
+/// How often something was called or is alive: "cuMemAlloc_v2", "live", "bytes to host", ...
+using Count = long(const char* what);
+/// Whether engines refuse to be enqueued.
+using Refuse = void(bool refuse);
+
+#endif
