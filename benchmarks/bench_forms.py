@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..configs.bundle import Bundle
 from ..configs.errors import InputError
-from .ours import FUSED
+from ..configs.graphs import TRACK_STEP, graph_specs
 
 if TYPE_CHECKING:
     from ..export.checkpoints import Checkpoint
 
 #: graphs that hold memory attention, whose form the exporter chooses
-_FORMED = ("memory_attention", FUSED)
+_FORMED = ("memory_attention", TRACK_STEP)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ ABLATIONS: dict[str, Ablation] = {
 
 def possible_ablations(bundle: Bundle) -> tuple[str, ...]:
     """All but those that take away what the bundle does not have."""
-    return tuple(name for name in ABLATIONS if name != "split" or FUSED in bundle.graphs)
+    return tuple(name for name in ABLATIONS if name != "split" or TRACK_STEP in bundle.graphs)
 
 
 class Forms:
@@ -77,7 +77,7 @@ class Forms:
             )
         if ablation.form is None:
             return options, 0.0
-        leave = {FUSED} if options.get("split") else set()
+        leave = {TRACK_STEP} if options.get("split") else set()
         graphs, seconds = self._graphs(dict(ablation.form), leave)
         return {**options, "graphs": graphs}, seconds
 
@@ -96,7 +96,6 @@ class Forms:
             )
         import onnx
 
-        from ..configs.graphs import graph_specs
         from ..export.graphs import GraphForm, graph_modules
         from ..export.model import build_model
         from ..export.onnx_from_module import onnx_from_module

@@ -6,8 +6,9 @@ import dataclasses
 from typing import Any
 
 from ..configs.bundle import Bundle
+from ..configs.graphs import TRACK_STEP
 from .bench_clip import judged_clip
-from .ours import FUSED, TimedSession, tracked_by
+from .ours import TimedSession, tracked_by
 from .systems import Tracked, Work
 
 
@@ -33,7 +34,7 @@ class ReferenceSystem:
         session: Any = ReferenceSession(model)
         self._session = TimedSession(session)
         # the reference has the separate graphs alone
-        graphs = {name: entry for name, entry in bundle.graphs.items() if name != FUSED}
+        graphs = {name: entry for name, entry in bundle.graphs.items() if name != TRACK_STEP}
         self._session.bundle = dataclasses.replace(bundle, graphs=graphs)
         return {}
 

@@ -13,15 +13,12 @@ from typing import Any
 import numpy as np
 
 from ..configs.bundle import Bundle, BundleFile, GraphEntry
-from ..configs.graphs import GraphSpec
+from ..configs.graphs import TRACK_STEP, GraphSpec
 from ..runtime.bank import FrameOutput
 from ..runtime.session import Array, Session, check_inputs, open_session
 from ..runtime.stream import StreamTracker
 from .bench_clip import judged_clip, timed_frames, timed_points
 from .systems import CPU, LATER, Tracked, Work, whole_frame
-
-#: the graph that stands for attention, decoder and memory encoder on frames without prompts
-FUSED = "track_step"
 
 
 class TimedSession:
@@ -120,7 +117,7 @@ class PlainSession:
     @property
     def fused(self) -> bool:
         """Whether a frame without prompts takes one graph, as on our own session."""
-        return FUSED in self.bundle.graphs
+        return TRACK_STEP in self.bundle.graphs
 
     def _open(self, graph: str) -> Any:
         ort = importlib.import_module("onnxruntime")
@@ -217,7 +214,7 @@ class OurSystem:
     def _changed(self, bundle: Bundle) -> Bundle:
         graphs = dict(bundle.graphs)
         if self._split:
-            graphs.pop(FUSED, None)
+            graphs.pop(TRACK_STEP, None)
         for name, path in self._replaced.items():
             # an absolute path stands for itself
             size = Path(path).stat().st_size

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from .errors import BundleError, InputError
-from .graphs import GraphSpec, TensorSpec, graph_specs
+from .graphs import GraphSpec, TensorSpec, engine_specs, graph_specs
 from .models import ModelConfig
 from .staging import replaced_folder
 
@@ -216,12 +216,14 @@ def _from_manifest(root: Path, data: dict[str, Any]) -> Bundle:
 
 def _check_contracts(bundle: Bundle) -> None:
     contracts = graph_specs(bundle.model)
-    missing = [name for name in contracts if name not in bundle.graphs]
+    # frames can be tracked without the fused graph
+    missing = [name for name in engine_specs(bundle.model) if name not in bundle.graphs]
     if missing:
         raise BundleError(
             f"{bundle.path / MANIFEST} lacks the graphs {', '.join(missing)}: {_EXPORT}"
         )
-    other = [name for name, spec in contracts.items() if bundle.graphs[name].spec != spec]
+    present = contracts.keys() & bundle.graphs.keys()
+    other = [n for n in contracts if n in present and bundle.graphs[n].spec != contracts[n]]
     if other:
         raise BundleError(
             f"{bundle.path / MANIFEST}: inputs or outputs of {', '.join(other)} are not what "

@@ -40,12 +40,21 @@ class GraphSpec:
         return tuple(seen)
 
 
+def engine_specs(config: ModelConfig) -> dict[str, GraphSpec]:
+    """The graphs that engines are built from: the separate ones, whose attention has forms."""
+    return {name: spec for name, spec in graph_specs(config).items() if name != TRACK_STEP}
+
+
 def _f(name: str, *shape: Dim) -> TensorSpec:
     return TensorSpec(name, "float32", shape)
 
 
+#: the graph that tracks a frame without prompts in one call; the others do the same in three
+TRACK_STEP = "track_step"
+
+
 def graph_specs(config: ModelConfig) -> dict[str, GraphSpec]:
-    """The five graphs of a bundle for this model, keyed by name (DESIGN section 4)."""
+    """The graphs of a bundle for this model, keyed by name (DESIGN section 4)."""
     size, h, low = config.image_size, config.embed_size, config.mask_size
     c, m = config.hidden_dim, config.mem_dim
     specs = [
@@ -110,6 +119,26 @@ def graph_specs(config: ModelConfig) -> dict[str, GraphSpec]:
                 TensorSpec("binarize", "bool", (1,)),
             ),
             (_f("memory", "N", m, h, h),),
+        ),
+        GraphSpec(
+            TRACK_STEP,
+            (
+                _f("image_embed", "I", c, h, h),
+                _f("high_res_0", "G", c // 8, 4 * h, 4 * h),
+                _f("high_res_1", "G", c // 4, 2 * h, 2 * h),
+                _f("memory", "N", "M", m, h, h),
+                TensorSpec("memory_tpos", "int64", ("N", "M")),
+                _f("obj_ptrs", "N", "K", c),
+                _f("obj_ptr_pos", "N", "K"),
+            ),
+            (
+                _f("mask_logits", "N", 1, low, low),
+                _f("iou", "N", 1),
+                _f("obj_ptr", "N", c),
+                _f("object_score", "N", 1),
+                _f("all_ious", "N", 4),
+                _f("new_memory", "N", m, h, h),
+            ),
         ),
     ]
     return {spec.name: spec for spec in specs}

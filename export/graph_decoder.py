@@ -126,7 +126,19 @@ class MaskDecoderGraph(GraphModule):
         has_mask = (has_mask_input > 0)[:, None, None, None]
         dense = torch.where(has_mask, self.mask_downscaling(mask_input), self.no_mask)
         sparse = self.points(point_coords, point_labels)
-        tokens = torch.cat((per_row(self.special, point_coords), sparse), dim=1)
+        return self.decoded(
+            conditioned_embed, dense, sparse, high_res_0, high_res_1, multimask_output
+        )
+
+    def decoded(
+        self, conditioned_embed: Tensor, dense: Tensor, sparse: Tensor, high_res_0: Tensor,
+        high_res_1: Tensor, multimask: Tensor | None,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """The graph's outputs from encoded prompts: dense [N or 1, C, h, w], sparse [N, P, C].
+
+        multimask None: one of the three alternatives, known while exporting.
+        """
+        tokens = torch.cat((per_row(self.special, sparse), sparse), dim=1)
         size, width = self.config.embed_size, self.config.hidden_dim
         image = (conditioned_embed + dense).reshape(-1, width, size * size).transpose(1, 2)
         tokens, image = self.transformer(image, self.image_pe, tokens)
@@ -134,7 +146,7 @@ class MaskDecoderGraph(GraphModule):
         ious = self.iou_head(tokens[:, 1]).sigmoid()
         mask_tokens = [tokens[:, 2 + i] for i in range(NUM_MASKS)]
         logits = self._masks(image, mask_tokens, high_res_0, high_res_1)
-        mask, iou, token = self._selected(logits, ious, mask_tokens, multimask_output)
+        mask, iou, token = self._selected(logits, ious, mask_tokens, multimask)
         present = score > 0
         gated = torch.where(present[..., None, None], mask, self.absent)
         pointer = torch.where(present, self.pointer(token), self.no_obj_ptr)
@@ -156,7 +168,7 @@ class MaskDecoderGraph(GraphModule):
         return masks
 
     def _selected(
-        self, logits: Tensor, ious: Tensor, tokens: list[Tensor], multimask: Tensor
+        self, logits: Tensor, ious: Tensor, tokens: list[Tensor], multimask: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Mask, IoU and token as decoder.select_mask chooses them."""
         config = self.config
@@ -170,6 +182,8 @@ class MaskDecoderGraph(GraphModule):
             )
             return torch.where(is_first, options[1], torch.where(is_second, options[2], options[3]))
 
+        if multimask is None:
+            return best(masks, spread=True), best(iou), best(tokens)
         inner = (masks[0] > config.stability_delta).float().sum((2, 3))
         outer = (masks[0] > -config.stability_delta).float().sum((2, 3))
         # both empty counts as stable: 1 / 1

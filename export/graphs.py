@@ -15,9 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ..configs.graphs import TRACK_STEP
 from .graph_decoder import MaskDecoderGraph, MaskPromptGraph
 from .graph_encoder import ImageEncoderGraph
 from .graph_memory import MemoryAttentionGraph, MemoryEncoderGraph
+from .graph_track_step import TrackStepGraph
 from .model import Sam2
 
 
@@ -37,13 +39,16 @@ class GraphForm:
 
 @torch.no_grad()
 def graph_modules(model: Sam2, form: GraphForm = GraphForm()) -> dict[str, nn.Module]:
-    """The five exported modules of a model, by graph name, in eval mode; the model is untouched."""
+    """The exported modules of a model, by graph name, in eval mode; the model is untouched."""
     model = copy.deepcopy(model).eval().requires_grad_(False)
+    attention = MemoryAttentionGraph(model, form.query_block, form.fold_values)
+    decoder, encoder = MaskDecoderGraph(model), MemoryEncoderGraph(model)
     modules: dict[str, nn.Module] = {
         "image_encoder": ImageEncoderGraph(model, form.query_block),
-        "memory_attention": MemoryAttentionGraph(model, form.query_block, form.fold_values),
-        "mask_decoder": MaskDecoderGraph(model),
+        "memory_attention": attention,
+        "mask_decoder": decoder,
         "mask_prompt": MaskPromptGraph(model),
-        "memory_encoder": MemoryEncoderGraph(model),
+        "memory_encoder": encoder,
+        TRACK_STEP: TrackStepGraph(model, attention, decoder, encoder),
     }
     return {name: module.eval() for name, module in modules.items()}

@@ -217,6 +217,31 @@ class Sam2(nn.Module):
             memory = memory + torch.where(absent, self.no_obj_embed_spatial[..., None, None], 0.0)
         return memory
 
+    def track_step(
+        self, image_embed: Tensor, high_res_0: Tensor, high_res_1: Tensor, memory: Tensor,
+        memory_tpos: Tensor, obj_ptrs: Tensor, obj_ptr_pos: Tensor,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """Track one frame without prompts; the graph ``track_step``.
+
+        Inputs as for :meth:`attend_memory` and :meth:`decode`. Returns mask_logits, iou, obj_ptr,
+        object_score and all_ious as :meth:`decode` does, and new_memory [N, c, h, w].
+        """
+        embed = self.attend_memory(image_embed, memory, memory_tpos, obj_ptrs, obj_ptr_pos)
+        side = self.config.mask_size
+        blank = embed.new_zeros(len(embed), 1, side, side)
+        decoded = self.decode(
+            embed, high_res_0, high_res_1, *empty_prompt(len(embed)), blank,
+            embed.new_zeros(len(embed)), torch.tensor([True]),
+        )  # fmt: skip
+        _, ious, mask, iou, pointer, score = decoded
+        memory = self.encode_memory(image_embed, mask, score, torch.tensor([False]))
+        return mask, iou, pointer, score, ious, memory
+
+
+def empty_prompt(objects: int) -> tuple[Tensor, Tensor]:
+    """What a tracked frame is decoded with: an empty point and the padding point, [N, 2, 2]."""
+    return torch.zeros(objects, 2, 2), torch.full((objects, 2), -1, dtype=torch.int32)
+
 
 def build_model(config: ModelConfig) -> Sam2:
     """The model of that configuration, in eval mode, with initial (untrained) weights."""

@@ -53,6 +53,7 @@ CASES = (
     Case("mask_prompt", {"N": 2}),
     Case("memory_encoder", {"I": 1, "N": 2}),
     Case("memory_encoder", {"I": 2, "N": 2}, True),
+    Case("track_step", {"I": 1, "G": 1, "N": 2, "M": 3, "K": 2}),
 )
 
 
@@ -100,6 +101,9 @@ def _input(
         return noise
     mean, deviation = statistics["all_mask_logits" if name == "mask_input" else
                                  _STATISTICS_OF.get(name, name)]  # fmt: skip
+    if case.graph == "memory_encoder" and case.switch and name == "mask_logits":
+        # binarised at four times the size, where halves of +-1 never meet 0: rounding flips nothing
+        return np.where(noise > 0, deviation.max(), -deviation.max())
     axes = (-1,) if name == "obj_ptrs" else (-1, 1, 1)
     result: Array = noise * deviation.reshape(axes) + mean.reshape(axes)
     return result
@@ -184,6 +188,8 @@ class Listener:
     def __init__(self, session: Runner) -> None:
         self.session = session
         self.bundle: Any = session.bundle
+        #: as the session's: whether frames without prompts take one graph
+        self.fused = getattr(session, "fused", False)
         #: the last outputs by name
         self.heard: dict[str, Array] = {}
         #: IoUs and chosen masks of each object the decoder was called for
@@ -192,7 +198,7 @@ class Listener:
     def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
         outputs = self.session.run(graph, inputs)
         self.heard.update(outputs)
-        if graph == "mask_decoder":
+        if "all_ious" in outputs:
             self.decided += zip(outputs["all_ious"], chosen_masks(outputs).tolist(), strict=True)
         return outputs
 

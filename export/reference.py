@@ -25,6 +25,7 @@ METHODS = {
     "mask_decoder": "decode",
     "mask_prompt": "prompt_from_mask",
     "memory_encoder": "encode_memory",
+    "track_step": "track_step",
 }
 
 
@@ -36,7 +37,7 @@ class ReferenceBundle:
 
 
 class ReferenceSession:
-    """Runs the five graphs of ``configs.graphs`` on the reference modules, on the CPU.
+    """Runs the graphs of ``configs.graphs`` on the reference modules, on the CPU.
 
     Arrays are checked as every session does; results are float32. Nothing is opened or held
     beyond the model, so the session can be entered and closed any number of times.

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..configs.bundle import Bundle, Precision, file_sha256
 from ..configs.errors import BundleError, InputError, ProofError, Sam2rtError, SessionError
-from ..configs.graphs import graph_specs
+from ..configs.graphs import engine_specs
 from ..configs.staging import replaced_folder
 from ..plugins import memory_cross_attention as op
 from ..plugins.operators import digests, triton_present
@@ -152,7 +152,7 @@ def _chosen(bundle: Bundle, options: BuildOptions) -> tuple[str, ...]:
             f"bundle {bundle.path} is int8, for CPUs: sam2rt export CHECKPOINT -o BUNDLE "
             "--precision bf16 makes one for engines"
         )
-    known = tuple(graph_specs(bundle.model))
+    known = tuple(engine_specs(bundle.model))
     for name in options.graphs or ():
         if name not in known:
             raise InputError(f"unknown graph '{name}': expected one of {', '.join(known)}")
@@ -161,7 +161,7 @@ def _chosen(bundle: Bundle, options: BuildOptions) -> tuple[str, ...]:
 
 def _require_others(bundle: Bundle, machine: Machine, graphs: tuple[str, ...]) -> None:
     """Engines that are not built now must be there, since the proof runs them all."""
-    for name in graph_specs(bundle.model):
+    for name in engine_specs(bundle.model):
         if name in graphs:
             continue
         if reasons := misfits(bundle, machine.folder, name, machine):

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from ..configs.bundle import Bundle
 from ..configs.errors import Sam2rtError
-from ..configs.graphs import graph_specs
+from ..configs.graphs import engine_specs
 from ..plugins.operators import ARCHITECTURES, list_plugins, triton_present
 from .build_engine import tensorrt_module
 from .cuda import Device, device
@@ -193,7 +193,7 @@ def _engines(bundle: Bundle) -> Iterator[Finding]:
         if machine is None:
             yield Finding(f"engines {folder.name}", "problem", f"cannot run here: {why}", "")
             continue
-        graphs = graph_specs(bundle.model)
+        graphs = engine_specs(bundle.model)
         reasons = [r for g in graphs for r in misfits(bundle, folder.name, g, machine)]
         if reasons:
             text = f"{len(reasons)} of {len(graphs)} do not fit: {reasons[0]}"

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..configs.bundle import Bundle
 from ..configs.errors import InputError, MissingExtraError, SessionError
-from ..configs.graphs import graph_specs
+from ..configs.graphs import TRACK_STEP, graph_specs
 from .engine_sidecar import onnx_digest
 from .gpu_ring import DeviceSlotBuffer
 from .gpu_tensor import on_device
@@ -89,6 +89,20 @@ class OnnxRuntimeSession:
         return dict(zip(names, outputs, strict=True))
 
     @property
+    def fused(self) -> bool:
+        """Whether a frame without prompts takes the one graph ``track_step``.
+
+        On a GPU the separate graphs write a memory straight into its slot.
+        """
+        return self.device == "cpu" and TRACK_STEP in self.bundle.graphs
+
+    def _opened_first(self) -> list[str]:
+        # forms for engines, which a bundle may carry too, are not run here; memory attention
+        # on its own is for corrections alone where frames are tracked by one graph
+        rare = "memory_attention" if self.fused else TRACK_STEP
+        return [graph for graph in graph_specs(self.bundle.model) if graph != rare]
+
+    @property
     def slot_buffer(self) -> Callable[[], DeviceSlotBuffer] | None:
         """Makes a ring of memories on the device for a tracker of this thread; None on the CPU."""
         bound = self._bound()
@@ -115,7 +129,7 @@ class OnnxRuntimeSession:
     def __enter__(self) -> OnnxRuntimeSession:
         try:
             # forms for engines, which a bundle may carry too, are not run here
-            for graph in graph_specs(self.bundle.model):
+            for graph in self._opened_first():
                 self._open(graph)
         except BaseException:
             self.close()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..configs.errors import InputError
+from ..configs.graphs import TRACK_STEP
 from .bank import (
     MEMORY_DTYPES,
     FrameOutput,
@@ -223,6 +224,11 @@ class Tracker:
         frame_idx: int,
         num_frames: int | None,
     ) -> list[FrameOutput]:
+        if getattr(self.session, "fused", False):
+            inputs = self._remembered(features, selections, slots, num_frames)
+            inputs.update(high_res_0=features.high_res_0, high_res_1=features.high_res_1)
+            out = self.session.run(TRACK_STEP, inputs)
+            return self._outputs(out, out["new_memory"])
         embed = self._attend(features, selections, slots, num_frames)
         n = len(selections)
         # no prompt: one empty point plus the padding point, both "not a point"
@@ -243,19 +249,25 @@ class Tracker:
         slots: SlotBuffer,
         num_frames: int | None,
     ) -> Array:
+        inputs = self._remembered(features, selections, slots, num_frames)
+        return self.session.run("memory_attention", inputs)["conditioned_embed"]
+
+    def _remembered(
+        self,
+        features: Features,
+        selections: Sequence[Selection],
+        slots: SlotBuffer,
+        num_frames: int | None,
+    ) -> dict[str, Array]:
         memory, tpos = slots.load(selections)
         pointers, positions = pointer_arrays(selections, self.config, num_frames)
-        out = self.session.run(
-            "memory_attention",
-            {
-                "image_embed": features.image_embed,
-                "memory": memory,
-                "memory_tpos": tpos,
-                "obj_ptrs": pointers,
-                "obj_ptr_pos": positions,
-            },
-        )
-        return out["conditioned_embed"]
+        return {
+            "image_embed": features.image_embed,
+            "memory": memory,
+            "memory_tpos": tpos,
+            "obj_ptrs": pointers,
+            "obj_ptr_pos": positions,
+        }
 
     def _decode(
         self,

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..configs.bundle import Bundle
 from ..configs.errors import BundleError, InputError, SessionError
-from ..configs.graphs import graph_specs
+from ..configs.graphs import engine_specs
 from . import cuda
 from .build_engine import Messages, make_logger, tensorrt_module
 from .engine_sidecar import ENGINES, EngineRecord, Machine, check_engine, engine_path
@@ -124,7 +124,7 @@ class TensorRTSession:
     def __enter__(self) -> TensorRTSession:
         try:
             # a bundle may carry other forms of a graph; the contract's five are what runs
-            for graph in graph_specs(self.bundle.model):
+            for graph in engine_specs(self.bundle.model):
                 self.engine(graph)
         except BaseException:
             self.close()

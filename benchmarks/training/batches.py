@@ -63,7 +63,8 @@ def synthetic_source(rng: np.random.Generator, plan: Plan) -> Clip:
     level = plan.levels[int(rng.integers(len(plan.levels)))]
     # seeds from 2^32 up: below lie those of evaluation clips
     seed = int(rng.integers(1 << 32, 1 << 62))
-    clip = make_clip(seed, level, plan.frames, plan.size, stride=float(rng.choice([1, 1, 2, 3])))
+    # long strides: in a few frames objects are covered, leave and return
+    clip = make_clip(seed, level, plan.frames, plan.size, stride=float(rng.choice([1, 2, 3, 5])))
     if plan.frames > 1 and rng.random() < 0.15:
         # a cut to another scene: every object is absent there
         cut = int(rng.integers(1, plan.frames))

@@ -25,7 +25,7 @@ class Weights:
     balanced: float = 0.0
     dice: float = 1.0
     iou: float = 2.0
-    score: float = 1.0
+    score: float = 2.0
     #: masks other than the one that counts
     others: float = 0.25
 
@@ -50,6 +50,16 @@ def balanced(logits: Tensor, truth: Tensor, rivals: Tensor) -> Tensor:
     regions = (truth, rivals, 1 - truth - rivals)
     means = [(cross_entropy * r).sum((-2, -1)) / (r.sum((-2, -1)) + 1) for r in regions]
     return torch.stack(means).sum(0) / 3
+
+
+def balanced_score(score: Tensor, visible: Tensor) -> Tensor:
+    """Cross-entropy of object scores [N]: present and absent objects count half each.
+
+    Few objects are absent; weighed alike they would hardly be learned.
+    """
+    cross_entropy = F.binary_cross_entropy_with_logits(score, visible, reduction="none")
+    means = [(cross_entropy * m).sum() / m.sum().clamp(min=1) for m in (visible, 1 - visible)]
+    return (means[0] + means[1]) / 2
 
 
 def dice(logits: Tensor, truth: Tensor) -> Tensor:
@@ -112,7 +122,7 @@ def score_output(
     count = visible.sum().clamp(min=1)
     mask_loss = (masks * visible).sum() / count
     iou_loss = ((output.ious - quality).abs().mean(1) * visible).sum() / count
-    score_loss = F.binary_cross_entropy_with_logits(output.object_score[:, 0], visible)
+    score_loss = balanced_score(output.object_score[:, 0], visible)
     loss = mask_loss + weights.iou * iou_loss + weights.score * score_loss
     picked = quality.gather(1, chosen[:, None])[:, 0]
     top = quality[:, 1:].max(1).values if multimask else picked

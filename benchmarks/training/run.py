@@ -76,7 +76,7 @@ class Job:
 
     def plan(self, step: int) -> Plan:
         schedule = self.schedule
-        levels: tuple[Level, ...] = ("plain", "standard", "standard", "hard")
+        levels: tuple[Level, ...] = ("plain", "standard", "standard", "standard", "hard")
         if step < schedule.plain_only:
             levels = ("plain",)
         elif step < schedule.settle:
@@ -110,7 +110,7 @@ class Trainer:
             group["lr"] = rate
         weights, rounds = job.weights_at(step), int(rng.integers(0, 3))
         if job.is_clip(step):
-            kinds: list[Kind] = ["click", "click", "box", "mask"]
+            kinds: list[Kind] = ["click", "box", "box", "mask"]
             kind = kinds[int(rng.integers(len(kinds)))]
             episode = clip_episode(self.model, batch, rng, kind, rounds // 2, weights)
         else:

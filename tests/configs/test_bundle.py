@@ -53,7 +53,7 @@ def test_round_trip(bundle_path: Path) -> None:
     assert (external.path, external.size) == ("image_encoder.data", 256)
     assert bundle.proof_files["clip"].sha256 == hashlib.sha256(b"recorded").hexdigest()
     assert bundle.graph_path("mask_decoder") == bundle_path / "mask_decoder.onnx"
-    assert len(list(bundle.files())) == 7
+    assert len(list(bundle.files())) == 8
 
 
 def test_a_bundle_moves_and_loads_through_a_link(bundle_path: Path, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ _FORMED = "is not well formed"
     ("change", "expected"),
     [
         (lambda m: m["model"].update(image_size=1000), f"was edited ({_ILLEGAL})"),
-        (lambda m: m.update(precision="int8"), f"{_FORMED} (ValueError: precision 'int8')"),
+        (lambda m: m.update(precision="int4"), f"{_FORMED} (ValueError: precision 'int4')"),
         (lambda m: m.pop("model"), f"{_FORMED} (KeyError: 'model')"),
         (lambda m: m.update(graphs=3), f"{_FORMED} (AttributeError: "),
         (lambda m: m["model"].pop("family"), f"{_FORMED} (TypeError: "),
@@ -153,7 +153,7 @@ _FORMED = "is not well formed"
         (
             lambda m: m["model"].update(image_size=512),
             ": inputs or outputs of image_encoder, memory_attention, mask_decoder, mask_prompt, "
-            "memory_encoder are not what this version expects of model micro",
+            "memory_encoder, track_step are not what this version expects of model micro",
         ),
     ],
 )
@@ -236,11 +236,16 @@ def test_changed_byte(bundle_path: Path) -> None:
 
 def test_unknown_graph(bundle_path: Path) -> None:
     bundle = Bundle.load(bundle_path)
-    have = "image_encoder, memory_attention, mask_decoder, mask_prompt, memory_encoder"
+    have = "image_encoder, memory_attention, mask_decoder, mask_prompt, memory_encoder, track_step"
     with pytest.raises(BundleError) as caught:
-        bundle.graph_path("track_step")
-    expected = f"bundle {bundle_path} has no graph 'track_step' (it has {have}): {MEND}"
+        bundle.graph_path("other_step")
+    expected = f"bundle {bundle_path} has no graph 'other_step' (it has {have}): {MEND}"
     assert str(caught.value) == expected
+
+
+def test_frames_can_be_tracked_without_the_fused_graph(bundle_path: Path) -> None:
+    edit(bundle_path, lambda m: m["graphs"].pop("track_step"), sign=True)
+    assert len(Bundle.load(bundle_path).graphs) == 5
 
 
 def test_more_graphs_than_the_contract_are_kept(bundle_path: Path) -> None:

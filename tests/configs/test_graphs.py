@@ -72,6 +72,25 @@ def test_contracts_of_tiny() -> None:
             },
             {"memory": "float32 N 64 64 64"},
         ),
+        "track_step": (
+            {
+                "image_embed": "float32 I 256 64 64",
+                "high_res_0": "float32 G 32 256 256",
+                "high_res_1": "float32 G 64 128 128",
+                "memory": "float32 N M 64 64 64",
+                "memory_tpos": "int64 N M",
+                "obj_ptrs": "float32 N K 256",
+                "obj_ptr_pos": "float32 N K",
+            },
+            {
+                "mask_logits": image,
+                "iou": "float32 N 1",
+                "obj_ptr": "float32 N 256",
+                "object_score": "float32 N 1",
+                "all_ious": "float32 N 4",
+                "new_memory": "float32 N 64 64 64",
+            },
+        ),
     }
 
 
@@ -83,4 +102,5 @@ def test_dynamic_dimensions() -> None:
         "mask_decoder": ("N", "G", "P"),
         "mask_prompt": ("N",),
         "memory_encoder": ("I", "N"),
+        "track_step": ("I", "G", "N", "M", "K"),
     }

@@ -251,7 +251,7 @@ def test_older_opsets(tmp_path: Path, opset: int) -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"precision": "int8"}, "unknown precision 'int8': expected one of fp32, fp16, bf16"),
+        ({"precision": "int4"}, "unknown precision 'int4': expected one of fp32, fp16, bf16, int8"),
         ({"image_size": 100}, "image size 100 is not legal"),
         ({"opset": 11}, "opset 11 is not supported"),
     ],
