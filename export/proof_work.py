@@ -103,7 +103,8 @@ def _input(
                                  _STATISTICS_OF.get(name, name)]  # fmt: skip
     if case.graph == "memory_encoder" and case.switch and name == "mask_logits":
         # binarised at four times the size, where halves of +-1 never meet 0: rounding flips nothing
-        return np.where(noise > 0, deviation.max(), -deviation.max())
+        hard: Array = np.where(noise > 0, deviation.max(), -deviation.max())
+        return hard
     axes = (-1,) if name == "obj_ptrs" else (-1, 1, 1)
     result: Array = noise * deviation.reshape(axes) + mean.reshape(axes)
     return result
