@@ -29,7 +29,7 @@ def endurance(
     resident = 0
     for index in range(frames):
         start = time.process_time()
-        tracker.step(pool[index % len(pool)])
+        np.asarray(tracker.step(pool[index % len(pool)]).logits)
         seconds.append(time.process_time() - start)
         if index + 1 == early:
             resident = resident_bytes()

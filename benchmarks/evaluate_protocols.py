@@ -18,7 +18,8 @@ from ..configs.errors import InputError
 from ..runtime.frames import FrameSource
 from ..runtime.media import pillow_image
 from ..runtime.session import Array, Session
-from ..runtime.stream import StreamResult, StreamTracker
+from ..runtime.stream import StreamTracker
+from ..runtime.stream_result import StreamResult
 from .datasets import Dataset, Truth, Video
 from .evaluate_clicks import bounding_box, interior_point
 from .metrics import UNDECIDED, FrameScore, Mask, Rule, counted, mean_score, score_frame
@@ -184,7 +185,7 @@ def _write_masks(folder: Path, video: Video, merged: bool, result: StreamResult)
         return
     if max(masks, default=0) > UNDECIDED:
         raise InputError(f"video {video.name}: object id {max(masks)} does not fit 8-bit maps")
-    labels = np.zeros(result.logits.shape[1:], np.uint8)
+    labels = np.zeros(result.frame_size, np.uint8)
     for obj_id in sorted(masks, reverse=True):
         labels[masks[obj_id]] = obj_id
     _save_png(folder / video.name / file, labels, _palette())

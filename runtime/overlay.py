@@ -35,25 +35,30 @@ def draw_overlay(rgb: Array, masks: Array, obj_ids: Sequence[int]) -> Array:
     rgb: uint8 [H, W, 3]; masks: bool [N, H, W], later ones on top. MissingExtraError without
     OpenCV.
     """
-    cv2 = opencv("drawing overlays")
     if masks.shape != (len(obj_ids), *rgb.shape[:2]):
         raise InputError(
             f"masks must be [{len(obj_ids)}, {rgb.shape[0]}, {rgb.shape[1]}] for this frame and "
             f"these ids, got shape {masks.shape}"
         )
     drawn = np.array(rgb, order="C")
-    scale = max(rgb.shape[:2]) / 1000
     for mask, obj_id in zip(masks, obj_ids, strict=True):
-        colour = object_colour(obj_id)
-        tint = np.array(colour, np.float32) * _OPACITY
-        drawn[mask] = (drawn[mask] * np.float32(1 - _OPACITY) + tint).round().astype(np.uint8)
-        outlines, _ = cv2.findContours(
-            mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-        )
-        if outlines:
-            cv2.drawContours(drawn, outlines, -1, colour, max(1, round(2 * scale)))
-            _draw_label(cv2, drawn, max(outlines, key=len), str(obj_id), colour, scale)
+        draw_object(drawn, mask, obj_id)
     return drawn
+
+
+def draw_object(frame: Array, mask: Array, obj_id: int) -> None:
+    """Tint, outline and label one object on a frame, uint8 [H, W, 3], which is changed.
+
+    mask: bool [H, W]. MissingExtraError without OpenCV.
+    """
+    cv2 = opencv("drawing overlays")
+    colour, scale = object_colour(obj_id), max(frame.shape[:2]) / 1000
+    tint = np.array(colour, np.float32) * _OPACITY
+    frame[mask] = (frame[mask] * np.float32(1 - _OPACITY) + tint).round().astype(np.uint8)
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if outlines:
+        cv2.drawContours(frame, outlines, -1, colour, max(1, round(2 * scale)))
+        _draw_label(cv2, frame, max(outlines, key=len), str(obj_id), colour, scale)
 
 
 def _draw_label(

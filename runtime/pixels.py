@@ -157,7 +157,7 @@ def upsample_bilinear(logits: Array, size: tuple[int, int]) -> Array:
     planes = logits.reshape(-1, *logits.shape[-2:])
     out = np.empty((len(planes), *size), np.float32)
     for plane, full in zip(planes, out, strict=True):
-        for rows, block in _upsampled_blocks(plane, size):
+        for rows, block in upsampled_rows(plane, size):
             full[rows] = block
     return out.reshape(*logits.shape[:-2], *size)
 
@@ -167,7 +167,7 @@ def upsample_mask(logits: Array, size: tuple[int, int], threshold: float = 0.0) 
     planes = logits.reshape(-1, *logits.shape[-2:])
     out = np.empty((len(planes), *size), np.bool_)
     for plane, full in zip(planes, out, strict=True):
-        for rows, block in _upsampled_blocks(plane, size):
+        for rows, block in upsampled_rows(plane, size):
             np.greater(block, np.float32(threshold), out=full[rows])
     return out.reshape(*logits.shape[:-2], *size)
 
@@ -219,7 +219,7 @@ def _lerp(n_in: int, n_out: int) -> _Lerp:
     return _Lerp(low, np.minimum(low + 1, n_in - 1), 1 - weight, weight)
 
 
-def _upsampled_blocks(plane: Array, size: tuple[int, int]) -> Iterator[tuple[slice, Array]]:
+def upsampled_rows(plane: Array, size: tuple[int, int]) -> Iterator[tuple[slice, Array]]:
     """Blocks of rows of one upsampled plane; a block's buffer is used again for the next."""
     x, y = _lerp(plane.shape[1], size[1]), _lerp(plane.shape[0], size[0])
     return _blocks(plane, x, y, slice(0, size[0]), slice(0, size[1]))

@@ -6,7 +6,7 @@ reach is kept, which is constant per object after seven frames (pointers after s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,36 +14,16 @@ import numpy as np
 
 from ..configs.bundle import Bundle
 from ..configs.errors import InputError
+from .ahead import EncodedFrame, check_throughput
 from .bank import FrameOutput, ObjectHistory
 from .frame_input import FrameInput
-from .mask_output import frame_logits
+from .gpu_tensor import DeviceTensor
+from .mask_output import FrameLogits, frame_logits
 from .predictor import Predictor
 from .prompts import joined, mask_from, points_from
 from .session import Array, Session
+from .stream_result import StreamResult
 from .tracker import Features, Points, TrackedObject, Tracker, TrackerOptions
-from .video import without_overlap
-
-
-@dataclass(frozen=True)
-class StreamResult:
-    """One frame's result for N objects, in the order in which they were added.
-
-    logits: [N, H, W] float32 at frame size; with kernels for pixels they stay on the GPU until
-    asked for, and ``logits.above(0.0)`` gives the masks there. object_scores: [N] float32, > 0
-    where the object is present. ious: [N] float32, predicted quality 0..1. frame_idx counts pushed
-    frames from 0.
-    """
-
-    frame_idx: int
-    obj_ids: list[int]
-    logits: Array
-    object_scores: Array
-    ious: Array
-
-    @property
-    def masks(self) -> Array:
-        """[N, H, W] bool: logits > 0."""
-        return self.logits > 0
 
 
 @dataclass
@@ -162,8 +142,17 @@ class StreamTracker(Predictor):
         self._frame_idx = 0
         self._frame_size = None
 
+    def encoded(self, frame: Any) -> EncodedFrame:
+        """Encode a frame for a later :meth:`step`; any thread may, while frames are tracked.
+
+        Raises FrameError for a frame that cannot be used, InputError on a GPU.
+        """
+        check_throughput(self.session)
+        rgb, size = self._input.checked(frame)
+        return EncodedFrame(size, self._encode(rgb))
+
     def step(self, frame: Any) -> StreamResult:
-        """Push one frame [H, W, 3] uint8 RGB; gives the result on it.
+        """Push one frame [H, W, 3] uint8 RGB, or one that was :meth:`encoded`; gives its result.
 
         The frame may lie on the GPU where the session runs there; see ``frame_input``.
 
@@ -171,7 +160,8 @@ class StreamTracker(Predictor):
         or has another size than the first, InputError for a prompt that does not fit the frame
         (the prompt is dropped); the tracker goes on with the next frame in each case.
         """
-        rgb, size = self._input.checked(frame)
+        ahead = frame if isinstance(frame, EncodedFrame) else None
+        rgb, size = (None, ahead.size) if ahead else self._input.checked(frame)
         if self._frame_size not in (None, size):
             raise InputError(
                 f"the frame is {size[1]} x {size[0]}, earlier ones were {self._frame_size[1]} x "
@@ -181,12 +171,15 @@ class StreamTracker(Predictor):
         self._frame_size = size
         outputs: dict[int, FrameOutput] = {}
         if self._objects:
-            features = self._tracker.encode(self._input.tensor(rgb))
+            features = ahead.features if ahead else self._encode(rgb)
             outputs = self._prompt(features, prompts) | self._track(features, prompts)
         result = self._result(outputs, size)
         self._forget()
         self._frame_idx += 1
         return result
+
+    def _encode(self, rgb: Any) -> Features:
+        return self._tracker.encode(self._input.tensor(rgb))
 
     def _take_prompts(self, size: tuple[int, int]) -> dict[int, Points | Array]:
         """The pending prompts in model pixels; one that does not fit is dropped and raised."""
@@ -255,18 +248,26 @@ class StreamTracker(Predictor):
 
     def _result(self, outputs: Mapping[int, FrameOutput], size: tuple[int, int]) -> StreamResult:
         ordered = [outputs[i] for i in self._objects]
-        side = self.config.mask_size
-        low = [output.mask_logits for output in ordered]
-        logits = frame_logits(self.session, low, size, np.zeros((1, side, side), np.float32))
-        if self.non_overlap_masks:
-            logits = without_overlap(logits)
         return StreamResult(
             frame_idx=self._frame_idx,
             obj_ids=self.obj_ids,
-            logits=logits[:, 0] if isinstance(logits, np.ndarray) else logits.without_axis(),
             object_scores=np.array([o.object_score for o in ordered], np.float32),
             ious=np.array([o.iou for o in ordered], np.float32),
+            low_res_logits=self._low_res(ordered, size),
+            frame_size=size,
+            non_overlap_masks=self.non_overlap_masks,
         )
+
+    def _low_res(self, ordered: Sequence[FrameOutput], size: tuple[int, int]) -> Array:
+        """Logits [N, h, w]; on the GPU as a copy, since the session uses its tensors again."""
+        side = self.config.mask_size
+        low = [output.mask_logits for output in ordered]
+        if any(isinstance(part, DeviceTensor) for part in low):
+            full = frame_logits(self.session, low, size, np.zeros((1, side, side), np.float32))
+            if isinstance(full, FrameLogits) and not self.non_overlap_masks:
+                return full.without_axis()
+        planes = [np.asarray(part)[0] for part in low]
+        return np.stack(planes) if planes else np.zeros((0, side, side), np.float32)
 
     def _forget(self) -> None:
         most = self._tracker.options.max_cond_frames_in_attn

@@ -16,12 +16,20 @@ from typing import Any, Protocol
 
 from ..configs.bundle import Bundle
 from ..configs.errors import InputError
+from .ahead import check_throughput
 from .frames import FrameSource, OnError, look_ahead, open_frames
-from .overlay import contact_sheet, draw_overlay, open_video_writer, thumbnail, write_picture
+from .overlay import (
+    contact_sheet,
+    draw_object,
+    open_video_writer,
+    thumbnail,
+    write_picture,
+)
 from .prompts import points_from
 from .results import MASKS, Report, mask_record, records_file, results_folder, silent
 from .session import Array, Session
-from .stream import StreamResult, StreamTracker
+from .stream import StreamTracker
+from .stream_result import StreamResult
 
 #: thumbnails on the contact sheet, at most
 _SHEET = 12
@@ -69,6 +77,7 @@ def track_video(
     backend: str = "onnxruntime",
     device: str = "cpu",
     threads: int | None = None,
+    throughput: bool = False,
     session: Session | None = None,
     progress: Report = silent,
 ) -> TrackSummary:
@@ -76,7 +85,8 @@ def track_video(
 
     source, on_error: see :func:`~sam2rt.runtime.frames.open_frames`; frames stream through, the
     length of the video costs no memory. prompts: at least one; an object is tracked from its
-    first prompt on, a later prompt corrects it from there. Raises InputError and FrameError.
+    first prompt on, a later prompt corrects it from there. throughput: later frames are encoded
+    while one is tracked, for the same masks. Raises InputError and FrameError.
     """
     with ExitStack() as stack:
         folder = stack.enter_context(results_folder(out_dir))
@@ -99,7 +109,7 @@ def track_video(
         started = time.monotonic()
         results = _Results(folder, header, write_masks, write_video)
         # closed before the frames are: a thread reads them
-        with results, closing(_tracked(tracker, frames, waiting)) as steps:
+        with results, closing(_tracked(tracker, frames, waiting, throughput)) as steps:
             for frame_idx, result, rgb in steps:
                 results.add(frame_idx, rgb, result)
                 progress("tracking", frame_idx + 1, total)
@@ -108,14 +118,24 @@ def track_video(
 
 
 def _tracked(
-    tracker: StreamTracker, frames: FrameSource, waiting: dict[int, list[ObjectPrompt]]
-) -> Generator[tuple[int, StreamResult, Array], None, None]:
+    tracker: StreamTracker, frames: FrameSource, waiting: dict[int, list[ObjectPrompt]],
+    throughput: bool,
+) -> Generator[tuple[int, StreamResult, Array], None, None]:  # fmt: skip
     """Each frame's index, result and picture; frames are decoded ahead, prompts taken up."""
-    with closing(look_ahead(frames.items())) as items:
-        for frame_idx, rgb in items:
+    # frames before the first prompt are not encoded
+    first = min(waiting)
+    if throughput:
+        check_throughput(tracker.session)
+
+    def prepared(item: tuple[int, Array]) -> Any:
+        return tracker.encoded(item[1]) if throughput and item[0] >= first else item[1]
+
+    source = ((*item, prepared(item)) for item in frames.items())
+    with closing(look_ahead(source, depth=1 if throughput else 2)) as items:
+        for frame_idx, rgb, frame in items:
             for prompt in waiting.pop(frame_idx, []):
                 tracker.add_points(prompt.obj_id, **_arguments(prompt))
-            yield frame_idx, tracker.step(rgb), rgb
+            yield frame_idx, tracker.step(frame), rgb
 
 
 def _is_live(source: Any) -> bool:
@@ -203,30 +223,25 @@ class _Results:
             write_picture(self._folder / "sheet.png", contact_sheet(self._sheet))
 
     def add(self, frame_idx: int, rgb: Array, result: StreamResult) -> None:
-        masks = result.masks
-        self._records.add(
-            {
-                "frame": frame_idx,
-                "objects": [
-                    {"id": obj_id, "object_score": round(float(score), 4), **mask_record(mask)}
-                    for obj_id, score, mask in zip(
-                        result.obj_ids, result.object_scores, masks, strict=True
-                    )
-                ],
-            }
-        )
-        if self._write_masks:
-            for obj_id, mask in zip(result.obj_ids, masks, strict=True):
+        """Write one frame; one object's mask at a time is in memory."""
+        sampled = self.count % self._stride == 0
+        drawn = rgb.copy() if self._write_video or sampled else None
+        objects = []
+        found = zip(result.obj_ids, result.object_scores, result.each_mask(), strict=True)
+        for obj_id, score, mask in found:
+            record = {"id": obj_id, "object_score": round(float(score), 4), **mask_record(mask)}
+            objects.append(record)
+            if self._write_masks:
                 target = self._folder / "masks" / str(obj_id)
                 target.mkdir(parents=True, exist_ok=True)
                 write_picture(target / f"{frame_idx:05d}.png", mask)
-        sampled = self.count % self._stride == 0
-        if self._write_video or sampled:
-            drawn = draw_overlay(rgb, masks, result.obj_ids)
-            if self._write_video:
-                self._video.write(drawn)
-            if sampled:
-                self._sample(drawn)
+            if drawn is not None:
+                draw_object(drawn, mask, obj_id)
+        self._records.add({"frame": frame_idx, "objects": objects})
+        if drawn is not None and self._write_video:
+            self._video.write(drawn)
+        if drawn is not None and sampled:
+            self._sample(drawn)
         self.count += 1
 
     def _sample(self, drawn: Array) -> None:

@@ -7,14 +7,18 @@ video use :class:`~sam2rt.runtime.stream.StreamTracker`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..configs.bundle import Bundle
 from ..configs.errors import InputError, StateError
+from .ahead import check_throughput, encoded_ahead
 from .bank import FrameOutput, ObjectHistory, Selection, select
 from .frame_input import FrameInput
 from .frames import FrameSource, open_frames
@@ -22,6 +26,7 @@ from .mask_output import frame_logits
 from .predictor import Predictor
 from .prompts import joined, mask_from, points_from
 from .session import Array, Session
+from .stream_result import without_overlap
 from .tracker import (
     NO_OBJECT_LOGIT,
     Features,
@@ -64,6 +69,8 @@ class VideoState:
         self._objects: dict[int, _VideoObject] = {}
         self._next_key = 0
         self._features: tuple[int, Features] | None = None
+        #: a source is read by one thread at a time
+        self._reading = threading.Lock()
         #: counts prompts, so that a running propagation notices new ones
         self._edits = 0
 
@@ -85,6 +92,8 @@ class VideoPredictor(Predictor):
     non_overlap_masks: each pixel belongs to one object at most (output only).
     add_all_frames_to_correct_as_cond: a corrected frame becomes a prompted one; without it a
     later propagation that passes over the frame recomputes it and the correction is lost.
+    throughput: propagation encodes later frames while it tracks one; the same masks, and the
+    first of them later. On the CPU alone.
     Others: see :class:`~sam2rt.runtime.tracker.TrackerOptions`.
     """
 
@@ -101,6 +110,7 @@ class VideoPredictor(Predictor):
         fill_hole_area: int = 8,
         memory_dtype: str | None = None,
         objects_per_call: int = TrackerOptions.objects_per_call,
+        throughput: bool = False,
         session: Session | None = None,
     ) -> None:
         super().__init__(bundle, backend, device, threads, session)
@@ -111,6 +121,7 @@ class VideoPredictor(Predictor):
         )
         self._tracker = Tracker(self.session, options)
         self._input = FrameInput(self.session, self.config.image_size)
+        self.throughput = throughput
 
     def init_state(
         self,
@@ -216,7 +227,8 @@ class VideoPredictor(Predictor):
         edits = state._edits
         if start_frame_idx is None:
             start_frame_idx = min(t for o in state._objects.values() for t in o.history.cond)
-        for frame_idx in self._order(state, start_frame_idx, max_frame_num_to_track, reverse):
+        order = self._order(state, start_frame_idx, max_frame_num_to_track, reverse)
+        for frame_idx in self._with_features(state, order):
             if state._edits != edits:
                 self.propagate_in_video_preflight(state)
                 edits = state._edits
@@ -325,9 +337,24 @@ class VideoPredictor(Predictor):
 
     def _features(self, state: VideoState, frame_idx: int) -> Features:
         if state._features is None or state._features[0] != frame_idx:
-            pixels = self._input.tensor(state.frames.read(frame_idx))
-            state._features = frame_idx, self._tracker.encode(pixels)
+            state._features = frame_idx, self._encode(state, frame_idx)
         return state._features[1]
+
+    def _encode(self, state: VideoState, frame_idx: int) -> Features:
+        with state._reading:
+            frame = state.frames.read(frame_idx)
+        return self._tracker.encode(self._input.tensor(frame))
+
+    def _with_features(self, state: VideoState, order: range) -> Iterator[int]:
+        """The frames of a propagation; in throughput mode their features come from a thread."""
+        if not self.throughput:
+            yield from order
+            return
+        check_throughput(self.session)
+        with closing(encoded_ahead(partial(self._encode, state), order)) as pairs:
+            for frame_idx, features in pairs:
+                state._features = frame_idx, features
+                yield frame_idx
 
     @staticmethod
     def _order(state: VideoState, start: int, most: int | None, reverse: bool) -> range:
@@ -369,16 +396,3 @@ class VideoPredictor(Predictor):
             return state._objects[obj_id]
         except KeyError:
             raise InputError(f"no object {obj_id}: the objects are {state.obj_ids}") from None
-
-
-def without_overlap(logits: Array) -> Array:
-    """Leave each pixel to the object with the highest logit; others' are at most -10 there.
-
-    logits: [N, 1, H, W] float32. Equals the original's non-overlapping constraint.
-    """
-    if len(logits) < 2:
-        return logits
-    logits = np.asarray(logits)
-    winner = logits.argmax(axis=0, keepdims=True)
-    lost = winner != np.arange(len(logits)).reshape(-1, 1, 1, 1)
-    return np.where(lost, np.minimum(logits, np.float32(-10)), logits)

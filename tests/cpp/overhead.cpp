@@ -1,7 +1,7 @@
 // Time per frame inside and outside the backend, what of it goes into the frame's resize and the
 // masks' upsampling, and peak memory, as JSON:
-//   overhead BUNDLE WIDTH HEIGHT OBJECTS FRAMES
-// Medians stretch with what else the machine does; the fastest of many frames hardly does.
+//   overhead BUNDLE WIDTH HEIGHT OBJECTS FRAMES [masks]
+// With "masks" frames are tracked without logits of their size. Medians stretch with what else the machine does; the fastest of many frames hardly does.
 #include <algorithm>
 #include <fstream>
 #include <iostream>
@@ -47,7 +47,9 @@ int main(int argc, char** argv) {
   options.threads = 1;
   const auto session = std::make_shared<WatchedSession>(
       sam2rt::open_session(sam2rt::Bundle::load(argv[1]), options));
-  sam2rt::StreamTracker tracker(session);
+  sam2rt::StreamOptions stream;
+  stream.frame_logits = argc < 7;
+  sam2rt::StreamTracker tracker(session, stream);
   Scene::prompt(tracker, std::stoi(argv[4]));
   std::vector<double> totals, outsides;
   for (int t = 0; t < 20 + frames; ++t) {

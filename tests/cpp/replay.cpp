@@ -230,6 +230,39 @@ double play_image(const CaseFolder& folder, const std::shared_ptr<sam2rt::Sessio
   return worst;
 }
 
+/// Images of different sizes set together; each has prompts of its own.
+double play_batch(const CaseFolder& folder, const std::shared_ptr<sam2rt::Session>& session) {
+  sam2rt::ImagePredictor predictor(session);
+  std::vector<std::vector<std::uint8_t>> pixels;
+  std::vector<sam2rt::FrameView> images;
+  std::vector<std::vector<sam2rt::ImagePrompt>> prompts;
+  for (const json& item : folder.json["images"]) {
+    pixels.push_back(folder.array<std::uint8_t>(item["file"]));
+    images.push_back({pixels.back().data(), item["width"], item["height"]});
+    prompts.emplace_back();
+    for (const json& given : item["prompts"]) {
+      const auto common = point_prompt(given);
+      prompts.back().push_back({common.points, common.labels, common.box, {}});
+    }
+  }
+  predictor.set_image_batch(images);
+  sam2rt::PredictOptions options;
+  options.return_logits = true;
+  const auto results = predictor.predict_batch(prompts, options);
+  CHECK_EQ(results.size(), images.size());
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    for (const json& expected : folder.json["images"][i]["expect"]) {
+      const std::string what = expected["what"];
+      const auto& result = results[i];
+      compare(folder, expected,
+              what == "low_res" ? result.low_res
+              : what == "iou"   ? result.ious
+                                : result.logits);
+    }
+  }
+  return 0.0;
+}
+
 double play_pixels(const CaseFolder& folder) {
   const std::array<std::string, 4> formats{"rgb", "bgr", "rgba", "nv12"};
   const int side = folder.json["image_size"];
@@ -270,6 +303,7 @@ int main(int argc, char** argv) {
       const CaseFolder folder(path);
       const std::string kind = folder.json["kind"];
       const double worst = kind == "image"    ? play_image(folder, session)
+                           : kind == "batch"  ? play_batch(folder, session)
                            : kind == "stream" ? play_stream(folder, session)
                            : kind == "pixels" ? play_pixels(folder)
                                               : VideoCase(folder, session).play();

@@ -62,7 +62,7 @@ def replay(kind: str, bundle: Bundle, threads: int, cases: list[str]) -> None:
 @SANITIZED
 def test_parts_that_need_no_model(kind: str, micro_bundle: Bundle) -> None:
     out = run([str(program(kind, "unit")), str(micro_bundle.path)])
-    assert out.count("ok ") == 18
+    assert out.count("ok ") == 20
 
 
 @SANITIZED
@@ -125,6 +125,22 @@ def test_frames_of_any_size_and_format_have_the_bits_of_python(
 ) -> None:
     case = cpp_cases.frame_tensors(tmp_path / "pixels", micro_bundle.model.image_size)
     replay(kind, micro_bundle, 1, [str(case)])
+
+
+@SANITIZED
+def test_batches_of_images_have_the_bits_of_python(
+    kind: str, tmp_path: Path, micro_session: Session
+) -> None:
+    """Five images of different sizes, in two calls of the encoder, with one or two prompts."""
+    frames = dog(5)
+    images = [frame[: 80 + 30 * i, : 200 - 20 * i] for i, frame in enumerate(frames)]
+    prompts: list[list[dict[str, object]]] = [
+        [{"points": [[40, 30]], "labels": [1]}] if i % 2 else
+        [{"box": [5, 6, 70, 60]}, {"box": [20, 10, 90, 70]}]
+        for i in range(5)
+    ]  # fmt: skip
+    case = cpp_cases.python_batch(tmp_path / "batch", micro_session, images, prompts)
+    replay(kind, micro_session.bundle, 1, [str(case)])
 
 
 def test_a_warm_tracker_allocates_nothing(micro_bundle: Bundle) -> None:

@@ -363,6 +363,71 @@ void objects_may_move_and_nothing_is_kept(const sam2rt::Bundle& bundle) {
   }
 }
 
+void masks_alone_are_those_of_the_logits(const sam2rt::Bundle& bundle) {
+  const auto session = std::make_shared<MixingSession>(bundle);
+  for (const bool apart : {false, true}) {
+    sam2rt::StreamOptions with, without;
+    with.non_overlap_masks = apart;
+    without.frame_logits = false;
+    sam2rt::StreamTracker full(session, with), lazy(session, without);
+    Scene scene;
+    Scene::prompt(full), Scene::prompt(lazy);
+    for (int t = 0; t < 3; ++t) {
+      const sam2rt::FrameResult& expected = full.step(scene.frame(t));
+      CHECK(lazy.step(scene.frame(t)).logits.empty());
+      std::vector<std::uint8_t> mask(expected.plane());
+      for (std::size_t i = 0; i < 3; ++i) {
+        full.mask(i, mask.data());
+        for (std::size_t p = 0; p < mask.size(); ++p) {
+          CHECK_EQ(mask[p], expected.object(i)[p] > 0 ? 1 : 0);
+        }
+        const auto own = mask;
+        lazy.mask(i, mask.data());
+        CHECK(apart || mask == own);
+      }
+      CHECK_EQ(MESSAGE_OF(sam2rt::InputError, lazy.mask(3, mask.data())),
+               "no mask 3: the last result has 3");
+    }
+  }
+  sam2rt::StreamOptions both;
+  both.frame_logits = false;
+  both.non_overlap_masks = true;
+  CHECK_EQ(MESSAGE_OF(sam2rt::InputError, sam2rt::StreamTracker(session, both)),
+           "non_overlap_masks compares the logits of all objects: leave frame_logits on");
+}
+
+void batches_of_images(const sam2rt::Bundle& bundle) {
+  sam2rt::ImagePredictor predictor(std::make_shared<MixingSession>(bundle, 1));
+  Scene scene;
+  const auto frame = scene.frame(0);
+  CHECK_EQ(MESSAGE_OF(sam2rt::InputError, predictor.set_image_batch({})),
+           "no image was given: expected at least one");
+  CHECK_EQ(MESSAGE_OF(sam2rt::FrameError, predictor.set_image_batch({frame, {}})),
+           "image 1: a frame has no pixels (shape (0, 0, 3)): leave it out");
+  CHECK(!predictor.is_image_set());
+  CHECK_EQ(MESSAGE_OF(sam2rt::StateError, predictor.predict_batch({})),
+           "no batch of images is set: call set_image_batch first");
+  sam2rt::ImagePrompt click;
+  click.points = {{30.0F, 30.0F}};
+  click.labels = {1};
+  predictor.set_image(frame);
+  const auto alone = predictor.predict(click);
+  predictor.set_image_batch({frame, frame});
+  CHECK_EQ(MESSAGE_OF(sam2rt::StateError, predictor.predict(click)),
+           "a batch of images is set: call predict_batch, or set_image first");
+  CHECK_EQ(MESSAGE_OF(sam2rt::InputError, predictor.predict_batch({{click}})),
+           "prompts has 1 items for 2 images: give one an image");
+  // one image a call of the encoder, one prompt a call of the decoder
+  const auto results = predictor.predict_batch({{click}, {click, click}});
+  CHECK_EQ(results.size(), std::size_t{2});
+  CHECK(results[0].low_res == alone.low_res && results[0].masks == alone.masks);
+  CHECK_EQ(results[1].prompts, 2);
+  const auto half = static_cast<std::ptrdiff_t>(alone.masks.size());
+  CHECK(std::equal(alone.masks.begin(), alone.masks.end(), results[1].masks.begin() + half));
+  predictor.reset();
+  CHECK(!predictor.is_image_set());
+}
+
 void a_stream_goes_on_after_bad_input(const sam2rt::Bundle& bundle) {
   const auto session = std::make_shared<MixingSession>(bundle);
   Scene scene, small;
@@ -412,6 +477,8 @@ int main(int argc, char** argv) {
              {"tensors are checked", [&] { tensors_are_checked(bundle); }},
              {"unknown backends", [&] { unknown_backends(bundle); }},
              {"objects may move", [&] { objects_may_move_and_nothing_is_kept(bundle); }},
+             {"masks alone", [&] { masks_alone_are_those_of_the_logits(bundle); }},
+             {"batches of images", [&] { batches_of_images(bundle); }},
              {"a stream goes on after bad input",
               [&] { a_stream_goes_on_after_bad_input(bundle); }},
          }) == 0

@@ -5,20 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from recorded import CallLog
+from square_clip import BOX, CLICK, moving_square
 
 from sam2rt import InputError, StreamTracker, VideoPredictor
 from sam2rt.benchmarks.endurance import endurance
-
-
-def moving_square(frames: int, size: int = 96) -> np.ndarray:
-    """[T, H, W, 3] uint8: a bright square crosses a textured background."""
-    rng = np.random.default_rng(5)
-    ground = rng.integers(30, 120, (size, size + 32, 3), np.uint8)
-    video = np.repeat(ground[None], frames, 0)
-    for t in range(frames):
-        x = 8 + (2 * t) % size
-        video[t, 30:54, x : x + 24] = (230, 190, 60)
-    return video
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +40,6 @@ def streamed(session, video, prompts, **options):
     return results
 
 
-CLICK = {"points": [[20, 42]], "labels": [1]}
-BOX = {"box": [8, 30, 32, 54]}
 OTHER = {"points": [[100, 80], [10, 10]], "labels": [1, 0]}
 
 

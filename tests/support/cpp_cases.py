@@ -17,7 +17,7 @@ from golden import GoldenSet
 from numpy.typing import NDArray
 from recorded import recorded_frames, recorded_mask
 
-from sam2rt import StreamTracker, VideoPredictor
+from sam2rt import ImagePredictor, StreamTracker, VideoPredictor
 from sam2rt.runtime.session import Session
 
 Array = NDArray[Any]
@@ -254,6 +254,37 @@ def python_stream(
                 }
             )
     case.data["events"] = events
+    return case.write()
+
+
+def python_batch(
+    folder: Path, session: Session, images: list[Array], prompts: list[list[dict[str, Any]]]
+) -> Path:
+    """What the Python ImagePredictor gives for a batch of images, to the bit; one kind of prompt
+    an image."""
+    case = CaseWriter(folder, "batch")
+    predictor = ImagePredictor(session.bundle, session=session)
+    predictor.set_image_batch(images)
+
+    def part(key: str) -> list[Any]:
+        return [np.stack([p[key] for p in given]) if key in given[0] else None for given in prompts]
+
+    results = predictor.predict_batch(
+        part("points"), part("labels"), part("box"), return_logits=True
+    )
+    case.data["images"] = [
+        {
+            "file": case.array(np.ascontiguousarray(image)),
+            "height": image.shape[0],
+            "width": image.shape[1],
+            "prompts": given,
+            "expect": [
+                _digest(what, values)
+                for what, values in zip(("logits", "iou", "low_res"), result, strict=True)
+            ],
+        }
+        for image, given, result in zip(images, prompts, zip(*results, strict=True), strict=True)
+    ]
     return case.write()
 
 
