@@ -148,7 +148,7 @@ void FrameTensor::narrow(int frame_width, int frame_height, const Rows* whole) {
     for (std::size_t i = 0; i < block; ++i) {
       sources[i] = rows.data + std::min(i, count - 1) * rows.stride;
     }
-    make_quads(sources, rows.pixel_bytes, width, quads_.data(), step);
+    make_quads(sources, rows.pixel_bytes, width, level_, quads_.data(), step);
     std::array<const std::uint8_t*, 3> channels{};
     for (std::size_t c = 0; c < 3; ++c) channels[c] = quads_.data() + rows.offset[c] * step;
     narrowing_.along(channels, narrow_.data() + top / 4 * size * 4, size * 4, groups * size * 4);

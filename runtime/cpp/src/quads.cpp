@@ -1,7 +1,6 @@
 #include "quads.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "simd.hpp"
@@ -11,25 +10,6 @@ namespace sam2rt {
 namespace {
 
 constexpr std::int32_t half = 1 << (precision_bits - 1);
-
-double bicubic(double x) noexcept {
-  constexpr double a = -0.5;
-  x = std::fabs(x);
-  if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1;
-  if (x < 2.0) return (((x - 5) * x + 8) * x - 4) * a;
-  return 0.0;
-}
-
-/// Four numbers of `bits` bits each in one, the first lowest.
-template <class Packed>
-Packed packed(const std::int32_t* four, int bits) noexcept {
-  std::uint64_t all = 0;
-  for (int i = 0; i < 4; ++i) {
-    const std::uint64_t part = static_cast<std::uint64_t>(four[i]) & ((1ULL << bits) - 1);
-    all |= part << (i * bits);
-  }
-  return static_cast<Packed>(all);
-}
 
 void sum_any(const std::uint8_t* in, std::size_t step, const QuadTaps::Position& at,
              std::int32_t* sums) noexcept {
@@ -70,8 +50,6 @@ void across_any(const QuadTaps::Position& at, const std::uint8_t* quads, std::si
 }
 
 #ifdef SAM2RT_HAS_AVX2
-#  define SAM2RT_VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
-
 SAM2RT_AVX2 SAM2RT_INLINE __m256i four_rows(__m256i high, __m256i low) noexcept {
   return _mm256_add_epi32(_mm256_slli_epi32(high, 12), low);
 }
@@ -163,24 +141,38 @@ SAM2RT_VNNI SAM2RT_INLINE __m128i bytes_of(const Sums& sums) noexcept {
   return _mm512_cvtusepi32_epi8(_mm512_max_epi32(sum, _mm512_setzero_si512()));
 }
 
-/// Sums of sixteen neighbours in three channels, which share the weights.
+/// Four positions of sixteen rows -> four rows of quads, `step` apart.
+SAM2RT_VNNI SAM2RT_INLINE void store_four(const __m128i* position, std::uint8_t* out,
+                                          std::size_t step) noexcept {
+  const __m128i a = _mm_unpacklo_epi32(position[0], position[1]);
+  const __m128i b = _mm_unpacklo_epi32(position[2], position[3]);
+  const __m128i c = _mm_unpackhi_epi32(position[0], position[1]);
+  const __m128i d = _mm_unpackhi_epi32(position[2], position[3]);
+  const __m128i rows[4] = {_mm_unpacklo_epi64(a, b), _mm_unpackhi_epi64(a, b),
+                           _mm_unpacklo_epi64(c, d), _mm_unpackhi_epi64(c, d)};
+  for (std::size_t i = 0; i < 4; ++i) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i * step), rows[i]);
+  }
+}
+
+/// Of three channels, which share the weights.
 SAM2RT_VNNI void along_vnni(const QuadTaps& taps,
                             const std::array<const std::uint8_t*, 3>& quads, std::uint8_t* out,
                             std::size_t out_step, std::size_t channel_step) noexcept {
-  alignas(16) std::uint8_t bytes[quad_lanes];
-  for (std::size_t i = 0; i < taps.positions(); ++i, out += 4) {
-    const auto at = taps.at(i);
-    Sums sums[3];
-    for (Sums& channel : sums) channel = no_sums();
-    for (std::size_t g = 0; g < at.groups; ++g) {
-      const Weights weights = weights_of(at.bytes + 3 * g);
-      const std::size_t offset = (at.group + g) * quad_bytes;
-      for (std::size_t c = 0; c < 3; ++c) add_rows(sums[c], quads[c] + offset, weights);
+  // the number of positions is a multiple of four
+  for (std::size_t first = 0; first < taps.positions(); first += 4, out += 16) {
+    __m128i made[3][4];
+    for (std::size_t i = 0; i < 4; ++i) {
+      const auto at = taps.at(first + i);
+      Sums sums[3] = {no_sums(), no_sums(), no_sums()};
+      for (std::size_t g = 0; g < at.groups; ++g) {
+        const Weights weights = weights_of(at.bytes + 3 * g);
+        const std::size_t offset = (at.group + g) * quad_bytes;
+        for (std::size_t c = 0; c < 3; ++c) add_rows(sums[c], quads[c] + offset, weights);
+      }
+      for (std::size_t c = 0; c < 3; ++c) made[c][i] = bytes_of(sums[c]);
     }
-    for (std::size_t c = 0; c < 3; ++c) {
-      _mm_store_si128(reinterpret_cast<__m128i*>(bytes), bytes_of(sums[c]));
-      store_quads(bytes, out + c * channel_step, out_step);
-    }
+    for (std::size_t c = 0; c < 3; ++c) store_four(made[c], out + c * channel_step, out_step);
   }
 }
 
@@ -206,13 +198,18 @@ SAM2RT_VNNI void across_vnni(const QuadTaps::Position& at, const std::uint8_t* q
   alignas(64) std::uint8_t line[stretch];
   for (std::size_t left = 0; left < width; left += stretch) {
     const std::size_t count = std::min(stretch, width - left);
-    for (std::size_t x = 0; x < count; x += quad_lanes) {
+    // two at a time share the weights; a width is a multiple of both
+    for (std::size_t x = 0; x < count; x += 2 * quad_lanes) {
       const std::uint8_t* in = quads + (at.group * width + left + x) * 4;
-      Sums sums = no_sums();
+      Sums sums[2] = {no_sums(), no_sums()};
       for (std::size_t g = 0; g < at.groups; ++g, in += width * 4) {
-        add_rows(sums, in, weights_of(at.bytes + 3 * g));
+        const Weights weights = weights_of(at.bytes + 3 * g);
+        add_rows(sums[0], in, weights);
+        add_rows(sums[1], in + quad_bytes, weights);
       }
-      _mm_store_si128(reinterpret_cast<__m128i*>(line + x), bytes_of(sums));
+      auto* bytes = reinterpret_cast<__m128i*>(line + x);
+      _mm_store_si128(bytes, bytes_of(sums[0]));
+      _mm_store_si128(bytes + 1, bytes_of(sums[1]));
     }
     __m512 held[16];
     for (int i = 0; i < 16; ++i) held[i] = _mm512_loadu_ps(table + 16 * i);
@@ -237,76 +234,6 @@ QuadLevel best_quad_level() noexcept {
   return QuadLevel::any;
 }
 
-void Taps::prepare(int from, int to) {
-  if (from == n_in && to == n_out) return;
-  const double scale = static_cast<double>(from) / to;
-  const double filter_scale = std::max(scale, 1.0);
-  const double support = 2.0 * filter_scale;
-  most = static_cast<int>(std::ceil(support)) * 2 + 1;
-  const auto positions = static_cast<std::size_t>(to), width = static_cast<std::size_t>(most);
-  first.resize(positions), count.resize(positions), weights.assign(positions * width, 0);
-  std::vector<double> exact(width);
-  for (std::size_t i = 0; i < positions; ++i) {
-    const double centre = (static_cast<double>(i) + 0.5) * scale;
-    const double inverse = 1.0 / filter_scale;
-    first[i] = std::max(static_cast<int>(centre - support + 0.5), 0);
-    count[i] = std::min(static_cast<int>(centre + support + 0.5), from) - first[i];
-    double total = 0.0;
-    for (int t = 0; t < count[i]; ++t) {
-      exact[static_cast<std::size_t>(t)] = bicubic((t + first[i] - centre + 0.5) * inverse);
-      total += exact[static_cast<std::size_t>(t)];
-    }
-    for (int t = 0; t < count[i]; ++t) {
-      double weight = exact[static_cast<std::size_t>(t)];
-      if (total != 0.0) weight /= total;
-      const double fixed = weight * (1 << precision_bits);
-      weights[i * width + static_cast<std::size_t>(t)] =
-          static_cast<std::int32_t>(weight < 0 ? fixed - 0.5 : fixed + 0.5);
-    }
-  }
-  n_in = from;
-  n_out = to;
-}
-
-void QuadTaps::prepare(const Taps& taps, QuadLevel level) {
-  const auto positions = static_cast<std::size_t>(taps.n_out);
-  if (taps.n_in == n_in_ && positions == group_.size() && level == level_) return;
-  most_ = static_cast<std::size_t>(taps.most + 3 + 3) / 4;
-  group_.resize(positions), groups_.resize(positions);
-  weights_.assign(positions * most_ * 4, 0);
-  bytes_.assign(positions * most_ * 3, 0);
-  halves_.assign(positions * most_ * 2, 0);
-  for (std::size_t i = 0; i < positions; ++i) {
-    const auto first = static_cast<std::size_t>(taps.first[i]);
-    const auto count = static_cast<std::size_t>(taps.count[i]);
-    group_[i] = first / 4;
-    groups_[i] = (first % 4 + count + 3) / 4;
-    std::int32_t* weights = weights_.data() + i * most_ * 4;
-    std::copy_n(taps.weights.data() + i * static_cast<std::size_t>(taps.most), count,
-                weights + first % 4);
-    for (std::size_t g = 0; g < groups_[i]; ++g, weights += 4) {
-      std::int32_t high[4], middle[4], low[4], upper[4], lower[4];
-      for (int t = 0; t < 4; ++t) {
-        // signed bytes: what a lower one lacks the higher one has
-        low[t] = static_cast<std::int8_t>(weights[t] & 255);
-        const std::int32_t rest = (weights[t] - low[t]) / 256;
-        middle[t] = static_cast<std::int8_t>(rest & 255);
-        high[t] = (rest - middle[t]) / 256;
-        lower[t] = weights[t] & 4095;
-        upper[t] = (weights[t] - lower[t]) / 4096;
-      }
-      std::int32_t* bytes = bytes_.data() + (i * most_ + g) * 3;
-      bytes[0] = packed<std::int32_t>(high, 8);
-      bytes[1] = packed<std::int32_t>(middle, 8);
-      bytes[2] = packed<std::int32_t>(low, 8);
-      halves_[(i * most_ + g) * 2] = packed<std::int64_t>(upper, 16);
-      halves_[(i * most_ + g) * 2 + 1] = packed<std::int64_t>(lower, 16);
-    }
-  }
-  n_in_ = taps.n_in;
-  level_ = level;
-}
-
 void QuadTaps::along(const std::array<const std::uint8_t*, 3>& quads, std::uint8_t* out,
                      std::size_t out_step, std::size_t channel_step) const {
 #ifdef SAM2RT_HAS_AVX2
@@ -328,61 +255,6 @@ void QuadTaps::across(const std::uint8_t* quads, std::size_t width, std::size_t 
   if (level_ == QuadLevel::avx2) return across_avx2(at(position), quads, width, table, out);
 #endif
   across_any(at(position), quads, width, table, out);
-}
-
-namespace {
-
-/// Four pixels of one row, wherever they end.
-void one_quad(const std::uint8_t* pixels, std::size_t pixel_bytes, std::size_t count,
-              std::uint8_t* out, std::size_t step) noexcept {
-  for (std::size_t x = 0; x < count; ++x) {
-    for (std::size_t c = 0; c < 3; ++c) out[c * step + x] = pixels[x * pixel_bytes + c];
-  }
-}
-
-#ifdef SAM2RT_HAS_AVX2
-/// Four rows, as long as sixteen bytes can be read; the number of groups made.
-SAM2RT_AVX2 std::size_t four_rows_of_quads(const std::uint8_t* const* rows,
-                                           std::size_t pixel_bytes, std::size_t width,
-                                           std::uint8_t* out, std::size_t step) noexcept {
-  const __m128i of_three = _mm_setr_epi8(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1);
-  const __m128i of_four = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, -1, -1, -1, -1);
-  const __m128i order = pixel_bytes == 3 ? of_three : of_four;
-  std::size_t g = 0;
-  for (; 4 * g * pixel_bytes + 16 <= width * pixel_bytes; ++g, out += quad_bytes) {
-    __m128i row[4];
-    for (std::size_t i = 0; i < 4; ++i) {
-      const auto* in = reinterpret_cast<const __m128i*>(rows[i] + 4 * g * pixel_bytes);
-      row[i] = _mm_shuffle_epi8(_mm_loadu_si128(in), order);
-    }
-    const __m128i a = _mm_unpacklo_epi32(row[0], row[1]), b = _mm_unpacklo_epi32(row[2], row[3]);
-    const __m128i c = _mm_unpackhi_epi32(row[0], row[1]), d = _mm_unpackhi_epi32(row[2], row[3]);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_unpacklo_epi64(a, b));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + step), _mm_unpackhi_epi64(a, b));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 2 * step), _mm_unpacklo_epi64(c, d));
-  }
-  return g;
-}
-#endif
-
-}  // namespace
-
-void make_quads(const std::array<const std::uint8_t*, quad_lanes>& rows, std::size_t pixel_bytes,
-                std::size_t width, std::uint8_t* quads, std::size_t step) noexcept {
-  for (std::size_t y = 0; y < quad_lanes; y += 4) {
-    std::size_t done = 0;
-#ifdef SAM2RT_HAS_AVX2
-    if (__builtin_cpu_supports("avx2")) {
-      done = four_rows_of_quads(rows.data() + y, pixel_bytes, width, quads + 4 * y, step);
-    }
-#endif
-    for (std::size_t i = y; i < y + 4; ++i) {
-      for (std::size_t x = 4 * done; x < width; x += 4) {
-        one_quad(rows[i] + x * pixel_bytes, pixel_bytes, std::min<std::size_t>(4, width - x),
-                 quads + x / 4 * quad_bytes + 4 * i, step);
-      }
-    }
-  }
 }
 
 }  // namespace sam2rt

@@ -45,8 +45,8 @@ class QuadTaps {
   void along(const std::array<const std::uint8_t*, 3>& quads, std::uint8_t* out,
              std::size_t out_step, std::size_t channel_step) const;
 
-  /// One output row of `width` (a multiple of quad_lanes) columns at `position`, each byte looked
-  /// up in `table`. quads: [groups, width, 4 rows].
+  /// One output row of `width` columns (a multiple of 32, as every image side is) at `position`,
+  /// each byte looked up in `table`. quads: [groups, width, 4 rows].
   void across(const std::uint8_t* quads, std::size_t width, std::size_t position,
               const float* table, float* out) const;
 
@@ -76,7 +76,8 @@ class QuadTaps {
 /// `quad_lanes` rows of interleaved pixels -> three channels [groups, quad_lanes, 4 columns], `step`
 /// apart, in as many groups as hold `width` pixels; what is beyond them is undefined.
 void make_quads(const std::array<const std::uint8_t*, quad_lanes>& rows, std::size_t pixel_bytes,
-                std::size_t width, std::uint8_t* quads, std::size_t step) noexcept;
+                std::size_t width, QuadLevel level, std::uint8_t* quads,
+                std::size_t step) noexcept;
 
 }  // namespace sam2rt
 

@@ -7,6 +7,7 @@
 #  include <immintrin.h>
 #  define SAM2RT_HAS_AVX2
 #  define SAM2RT_AVX2 __attribute__((target("avx2")))
+#  define SAM2RT_VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
 #  define SAM2RT_INLINE inline __attribute__((always_inline))
 #  define SAM2RT_DISPATCH(function, ...) \
     (__builtin_cpu_supports("avx2") ? function##_avx2(__VA_ARGS__) : function##_any(__VA_ARGS__))

@@ -75,6 +75,7 @@ struct StreamTracker::Impl {
   std::vector<ResolvedPrompt> prompts;
   std::vector<TrackedObject> waiting;
   FrameResult result;
+  std::vector<float> low_res;  ///< [N, 4h, 4w] of the result: the objects forget theirs
 };
 
 StreamObject& StreamTracker::Impl::object(std::int64_t obj_id) {
@@ -168,13 +169,16 @@ void StreamTracker::Impl::write_result(FrameSize size) {
   result.obj_ids.clear();
   result.object_scores.clear();
   result.ious.clear();
-  result.logits.resize(objects.size() * result.plane());
+  low_res.clear();
+  result.logits.resize(options.frame_logits ? objects.size() * result.plane() : 0);
   float* plane = result.logits.data();
   for (StreamObject& item : objects) {
     const FrameOutput& output = *item.history.at(frame_idx);
     result.obj_ids.push_back(item.id);
     result.object_scores.push_back(output.object_score);
     result.ious.push_back(output.iou);
+    low_res.insert(low_res.end(), output.mask_logits.begin(), output.mask_logits.end());
+    if (!options.frame_logits) continue;
     upsampler.run(output.mask_logits.data(), tracker.model().mask_size(), size, plane);
     plane += result.plane();
   }
@@ -210,6 +214,9 @@ const FrameResult& StreamTracker::Impl::step(const FrameView& frame) {
 
 StreamTracker::StreamTracker(std::shared_ptr<Session> session, const StreamOptions& options) {
   if (!session) throw InputError("no session was given: it must not be null");
+  if (options.non_overlap_masks && !options.frame_logits) {
+    throw InputError("non_overlap_masks compares the logits of all objects: leave frame_logits on");
+  }
   impl_ = std::make_unique<Impl>(std::move(session), options);
 }
 
@@ -267,6 +274,23 @@ void StreamTracker::reset() {
 }
 
 const FrameResult& StreamTracker::step(const FrameView& frame) { return impl_->step(frame); }
+
+void StreamTracker::mask(std::size_t position, std::uint8_t* out) {
+  const FrameResult& result = impl_->result;
+  if (position >= result.obj_ids.size()) {
+    throw InputError(text("no mask ", position, ": the last result has ", result.obj_ids.size()));
+  }
+  if (impl_->options.non_overlap_masks) {
+    const float* logits = result.object(position);
+    std::transform(logits, logits + result.plane(), out,
+                   [](float logit) { return static_cast<std::uint8_t>(logit > 0 ? 1 : 0); });
+    return;
+  }
+  const int side = impl_->tracker.model().mask_size();
+  const auto pixels = static_cast<std::size_t>(side) * static_cast<std::size_t>(side);
+  impl_->upsampler.run_mask(impl_->low_res.data() + position * pixels, side,
+                            {result.height, result.width}, 0.0F, out);
+}
 
 std::vector<std::int64_t> StreamTracker::obj_ids() const {
   std::vector<std::int64_t> ids;

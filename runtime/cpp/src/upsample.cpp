@@ -23,6 +23,40 @@ SAM2RT_AVX2 void lerp_rows_avx2(const float* low, const float* high, float wl, f
   lerp_rows(low, high, wl, wh, out, count);
 }
 
+/// Between neighbours of one row; the tables say which, and how much of each.
+void spread_any(const float* in, std::size_t, const int* low, const int* high, const float* wl,
+                const float* wh, float* out, std::size_t count) {
+  for (std::size_t x = 0; x < count; ++x) out[x] = in[low[x]] * wl[x] + in[high[x]] * wh[x];
+}
+
+#ifdef SAM2RT_HAS_AVX2
+SAM2RT_AVX2 inline __m256i ints(const int* from) noexcept {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+}
+
+SAM2RT_AVX2 void spread_avx2(const float* in, std::size_t side, const int* low, const int* high,
+                             const float* wl, const float* wh, float* out, std::size_t count) {
+  constexpr std::size_t lanes = 8;
+  std::size_t x = 0;
+  for (; side >= lanes && x + lanes <= count; x += lanes) {
+    const int base = std::min(low[x], static_cast<int>(side - lanes));
+    if (high[x + lanes - 1] - base >= static_cast<int>(lanes)) {
+      // a row that is hardly made longer
+      spread_any(in, side, low + x, high + x, wl + x, wh + x, out + x, lanes);
+      continue;
+    }
+    const __m256 near = _mm256_loadu_ps(in + base);
+    const __m256i from = _mm256_set1_epi32(base);
+    const __m256 a = _mm256_permutevar8x32_ps(near, _mm256_sub_epi32(ints(low + x), from));
+    const __m256 b = _mm256_permutevar8x32_ps(near, _mm256_sub_epi32(ints(high + x), from));
+    const __m256 part = _mm256_mul_ps(a, _mm256_loadu_ps(wl + x));
+    _mm256_storeu_ps(out + x,
+                     _mm256_add_ps(part, _mm256_mul_ps(b, _mm256_loadu_ps(wh + x))));
+  }
+  spread_any(in, side, low + x, high + x, wl + x, wh + x, out + x, count - x);
+}
+#endif
+
 }  // namespace
 
 void Upsampler::Lerp::prepare(int from, int to) {
@@ -49,11 +83,8 @@ void Upsampler::prepare(const float* logits, int side, FrameSize to) {
   const auto rows = static_cast<std::size_t>(side), width = static_cast<std::size_t>(to.width);
   wide_.resize(rows * width);
   for (std::size_t y = 0; y < rows; ++y) {
-    const float* in = logits + y * rows;
-    float* out = wide_.data() + y * width;
-    for (std::size_t x = 0; x < width; ++x) {
-      out[x] = in[x_.low[x]] * x_.weight_low[x] + in[x_.high[x]] * x_.weight_high[x];
-    }
+    SAM2RT_DISPATCH(spread, logits + y * rows, rows, x_.low.data(), x_.high.data(),
+                    x_.weight_low.data(), x_.weight_high.data(), wide_.data() + y * width, width);
   }
 }
 

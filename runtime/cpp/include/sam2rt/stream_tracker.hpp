@@ -1,6 +1,8 @@
 #ifndef SAM2RT_STREAM_TRACKER_HPP
 #define SAM2RT_STREAM_TRACKER_HPP
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -17,6 +19,9 @@ struct StreamOptions : TrackerOptions {
   /// Length of the video if it is known: makes clips under 16 frames equal to VideoTracker,
   /// whose pointer distances are scaled by the length.
   std::optional<int> num_frames;
+  /// false: FrameResult::logits stays empty, and `mask` makes those masks that are asked for; not
+  /// together with non_overlap_masks, which compares all of them
+  bool frame_logits = true;
 };
 
 /// Live video: push frames one by one, memory bounded for ever. The same core as VideoTracker,
@@ -48,6 +53,10 @@ class SAM2RT_API StreamTracker {
   /// another size than the first or for a prompt that does not fit the frame (the prompt is
   /// dropped); the tracker goes on with the next frame in each case.
   const FrameResult& step(const FrameView& frame);
+
+  /// The mask of the object at `position` of the last result, into out [height, width] of 0 and 1:
+  /// logits > 0, whether the result holds them or not. Throws InputError for another position.
+  void mask(std::size_t position, std::uint8_t* out);
 
   std::vector<std::int64_t> obj_ids() const;
   /// Index of the next frame pushed.
