@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from exported import forget
 from golden import recipe_state
 
 from sam2rt.configs.bundle import Bundle
@@ -54,6 +55,7 @@ def test_tiny_at_512(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", OTHERS)
 def test_others(name: str, tmp_path: Path) -> None:
     """As a user does, in processes of their own: a large model takes many gigabytes."""
+    forget()
     weights, target = tmp_path / f"{name}.pt", tmp_path / name
     torch.save({"model": recipe_state(name)}, weights)
     sam2rt("export", weights, "-o", target)

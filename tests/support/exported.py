@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,6 +46,13 @@ def exported(
 @functools.cache
 def _modules(name: str, image_size: int | None, form: GraphForm):
     return graph_modules(recipe_model(name, image_size), form)
+
+
+def forget() -> None:
+    """Free the models, graphs and sessions kept for other tests: they take gigabytes."""
+    for cached in (recipe_model, exported, _modules, onnx_graph, reference):
+        cached.cache_clear()
+    gc.collect()
 
 
 class OnnxGraph:
