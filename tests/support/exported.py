@@ -50,7 +50,7 @@ def _modules(name: str, image_size: int | None, form: GraphForm):
 
 def forget() -> None:
     """Free the models, graphs and sessions kept for other tests: they take gigabytes."""
-    for cached in (recipe_model, exported, _modules, onnx_graph, reference):
+    for cached in (recipe_model, exported, _modules, onnx_graph):
         cached.cache_clear()
     gc.collect()
 
