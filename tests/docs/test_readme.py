@@ -85,7 +85,7 @@ def test_blocks_that_do_not_run_use_real_options() -> None:
 
 def test_bounds_are_those_of_the_code() -> None:
     rows = re.findall(
-        r"^\| (fp32|fp16|bf16) \| ([\d.e-]+).*?\| ([\d.]+) \| ([\d.]+) \|$", README, re.M
+        r"^\| (fp32|fp16|bf16|int8) \| ([\d.e-]+).*?\| ([\d.]+) \| ([\d.]+) \|$", README, re.M
     )
     found = {name: tuple(map(float, numbers)) for name, *numbers in rows}
     assert found == {name: (b.relative, b.cosine, b.iou) for name, b in BOUNDS.items()}
