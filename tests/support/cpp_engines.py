@@ -9,7 +9,7 @@ from typing import Any
 from fake_tensorrt import MACHINE, VERSION
 
 from sam2rt.configs.bundle import Bundle, file_sha256
-from sam2rt.configs.graphs import GraphSpec, TensorSpec, graph_specs
+from sam2rt.configs.graphs import GraphSpec, TensorSpec, engine_specs
 from sam2rt.runtime.build_profiles import Limits, graph_profiles
 from sam2rt.runtime.engine_sidecar import ENGINES, EngineRecord, onnx_digest, write_record
 
@@ -33,7 +33,7 @@ def write_engines(bundle: Bundle, **changed: Any) -> Path:
     """An engine of every graph, for two objects and images; `changed` fields in the records."""
     folder = bundle.path / ENGINES / MACHINE.folder
     folder.mkdir(parents=True, exist_ok=True)
-    for number, (name, spec) in enumerate(graph_specs(bundle.model).items()):
+    for number, (name, spec) in enumerate(engine_specs(bundle.model).items()):
         profiles = graph_profiles(spec, bundle.model, Limits(objects=2))
         path = folder / f"{name}.engine"
         path.write_text(_text(number, spec, len(profiles)))
