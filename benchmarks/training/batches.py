@@ -65,7 +65,7 @@ def synthetic_source(rng: np.random.Generator, plan: Plan) -> Clip:
     seed = int(rng.integers(1 << 32, 1 << 62))
     # long strides: in a few frames objects are covered, leave and return
     clip = make_clip(seed, level, plan.frames, plan.size, stride=float(rng.choice([1, 2, 3, 5])))
-    if plan.frames > 1 and rng.random() < 0.15:
+    if plan.frames > 1 and rng.random() < 0.25:
         # a cut to another scene: every object is absent there
         cut = int(rng.integers(1, plan.frames))
         clip.frames[cut] = make_clip(seed + 1, level, 1, plan.size).frames[0]

@@ -173,7 +173,7 @@ def clip_episode(
     first = objects.prompt(kind, 0, objects.features(0).prompt_embed, rounds)
     memory = _Memory(objects)
     memory.remember(0, int(numbers[0]), first, prompted=True)
-    corrected = int(rng.integers(1, objects.length)) if rng.random() < 0.3 else -1
+    corrected = int(rng.integers(1, objects.length)) if rng.random() < 0.5 else -1
     count = len(objects.clip)
     blank = np.zeros((count, 1, 2), np.float32)
     coords, codes = objects._padded(blank, np.full((count, 1), -1, np.int32))
@@ -182,7 +182,7 @@ def clip_episode(
         result = objects.decode("track", t, embed, coords, codes, None, True)
         if t == corrected:
             result = _correct(objects, t, embed, result)
-        memory.remember(t, int(numbers[t]), result, prompted=False)
+        memory.remember(t, int(numbers[t]), result, prompted=t == corrected)
     return objects.episode
 
 

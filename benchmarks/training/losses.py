@@ -25,7 +25,7 @@ class Weights:
     balanced: float = 0.0
     dice: float = 1.0
     iou: float = 2.0
-    score: float = 2.0
+    score: float = 4.0
     #: masks other than the one that counts
     others: float = 0.25
 
