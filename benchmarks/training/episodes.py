@@ -183,6 +183,13 @@ def clip_episode(
         if t == corrected:
             result = _correct(objects, t, embed, result)
         memory.remember(t, int(numbers[t]), result, prompted=t == corrected)
+    if corrected > 0 and rng.random() < 0.5:
+        # the clip is propagated again: a prompted frame may lie ahead
+        memory.kept = [kept for kept in memory.kept if kept[1]]
+        for t in (t for t in range(1, objects.length) if t != corrected):
+            embed = memory.attend(t, int(numbers[t]))
+            result = objects.decode("again", t, embed, coords, codes, None, True)
+            memory.remember(t, int(numbers[t]), result, prompted=False)
     return objects.episode
 
 
@@ -223,7 +230,9 @@ class _Memory:
         rows = torch.tensor([row for row, _ in spatial], device=embed.device)
         tpos = rows.expand(len(embed), -1)
         memories = torch.stack([memory for _, memory in spatial], dim=1)
-        pointers = torch.stack([p for *_, p in self.kept], dim=1)
-        distances = torch.tensor([number - then for then, *_ in self.kept], device=embed.device)
+        # pointers come from the past alone
+        past = [(number - then, pointer) for then, *_, pointer in self.kept if then <= number]
+        pointers = torch.stack([pointer for _, pointer in past], dim=1)
+        distances = torch.tensor([distance for distance, _ in past], device=embed.device)
         positions = (distances / (config.max_obj_ptrs - 1)).float().expand(len(embed), -1)
         return self.model.attend_memory(embed, memories, tpos, pointers, positions)

@@ -40,8 +40,10 @@ class Schedule:
     settle: int = 4000
     #: share of clip steps after that
     clips: float = 0.5
-    #: clips of two frames more from this step on
+    #: longer clips from this step on
     longer_from: int = 4000
+    #: frames of a clip from then on
+    longest: int = 5
 
     def rate_at(self, step: int) -> float:
         rise = min(1.0, (step + 1) / self.warm_up)
@@ -85,7 +87,7 @@ class Job:
         if not self.is_clip(step):
             fewest = min(2, self.objects) if step < schedule.pictures_only else 1
             return Plan(self.pictures, 1, self.objects, levels, size, fewest)
-        frames = 3 if step < schedule.longer_from else 5
+        frames = 3 if step < schedule.longer_from else schedule.longest
         return Plan(max(self.pictures // frames, 1), frames, self.objects, levels, size)
 
 
