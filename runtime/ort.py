@@ -197,7 +197,7 @@ class OnnxRuntimeSession:
         if self.threads is not None:
             options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
-        # several graphs, each with threads of its own: those that wait must not spin beside the others
+        # several graphs, each with threads of its own: idle ones must not spin beside the others
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # patterns keep a block for every shape seen: half as much memory again, and no faster
         options.enable_mem_pattern = False
