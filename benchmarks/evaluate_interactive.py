@@ -15,11 +15,11 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Literal
 
 import numpy as np
 
+from ..configs.closing import Closing
 from ..configs.errors import InputError
 from ..runtime.session import Array, Session
 from ..runtime.video import VideoPredictor, VideoState
@@ -227,7 +227,7 @@ def _online_pass(run: _Run, clicks: int, most: int) -> tuple[ObjectResult, int]:
     return run.finished(scores), used
 
 
-class EncoderCache:
+class EncoderCache(Closing):
     """A session that remembers what it encoded, so that further passes skip the encoder.
 
     Keeps the newest results up to `limit` bytes. Closing it leaves the session open.
@@ -255,17 +255,6 @@ class EncoderCache:
     def close(self) -> None:
         self._kept.clear()
         self._size = 0
-
-    def __enter__(self) -> EncoderCache:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _bytes(arrays: Mapping[str, Array]) -> int:

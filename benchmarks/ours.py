@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..configs.bundle import Bundle, BundleFile, GraphEntry
+from ..configs.closing import Closing
 from ..configs.graphs import TRACK_STEP, GraphSpec
 from ..runtime.bank import FrameOutput
 from ..runtime.session import Array, Session, check_inputs, open_session
@@ -100,7 +101,7 @@ def _choices(outputs: Mapping[str, Array]) -> list[int]:
     return [int(index) for index in chosen]
 
 
-class PlainSession:
+class PlainSession(Closing):
     """ONNX Runtime with default session options, nothing bound: each graph a file and a call."""
 
     def __init__(self, bundle: Bundle, device: str, threads: int) -> None:
@@ -137,14 +138,6 @@ class PlainSession:
             if "." not in graph:
                 self._open(graph)
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class OurSystem:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,12 @@ from ..configs.models import ModelConfig
 from ..runtime.session import Array
 from .bench_clip import judged_clip, timed_frames, timed_points
 from .peers_torch import (
-    Stages,
+    TorchPeer,
     autocast,
     compiled,
-    pixel_tensor,
     scaled_points,
     stacked_choices,
     state_of,
-    torch_device,
 )
 from .systems import LATER, Tracked, Work
 
@@ -29,24 +26,13 @@ from .systems import LATER, Tracked, Work
 _LENGTH = 1000
 
 
-class TransformersSystem:
+class TransformersSystem(TorchPeer):
     """Hugging Face transformers' Sam2VideoModel, eager or compiled, float32 on the CPU.
 
     Without a checkpoint its weights are its own random initialisation: they do not change what
     is computed. Memories stay float32 (the model would cast them to bfloat16 and back). Frames
     come resized and normalised, which is not part of its time.
     """
-
-    def __init__(
-        self, work: Work, model: ModelConfig, *, checkpoint: str | None = None,
-        compile: bool = False, device: str = "cpu", precision: str = "fp32",
-    ) -> None:  # fmt: skip
-        self.work, self.config, self._checkpoint = work, model, checkpoint
-        self._compile, self._precision = compile, precision
-        self._device = torch_device(device)
-        self._stages = Stages(self._device)
-        self._frames: Iterator[Array]
-        self._now = 0
 
     def load(self) -> dict[str, Any]:
         start = time.perf_counter()
@@ -130,9 +116,6 @@ class TransformersSystem:
             inputs = {name: value.to(self._device) for name, value in inputs.items()}
             session.add_point_inputs(session.obj_id_to_idx(number), 0, inputs)
             session.obj_with_new_inputs.append(number)
-
-    def _pixels(self, frame: Array) -> Any:
-        return pixel_tensor(frame, self.config, self._device)
 
     def _track(self, pixels: Any) -> Array:
         """Masks [N, H, W] of the next frame."""

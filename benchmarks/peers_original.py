@@ -6,7 +6,6 @@ import importlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,10 @@ from ..runtime.media import pillow_image
 from ..runtime.session import Array
 from .bench_clip import judged_clip, timed_frames, timed_points
 from .peers_torch import (
-    Stages,
+    TorchPeer,
     autocast,
-    pixel_tensor,
     stacked_choices,
     state_of,
-    torch_device,
 )
 from .systems import LATER, Tracked, Work
 
@@ -32,24 +29,13 @@ _LENGTH = 1 << 20
 _SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
 
 
-class OriginalSystem:
+class OriginalSystem(TorchPeer):
     """``build_sam2_video_predictor`` and ``propagate_in_video``, float32 on the CPU.
 
     compile: built with ``vos_optimized=True``, the original's own use of torch.compile. Frames
     are put where ``init_state`` keeps them, resized and normalised by us, which is not part of
     its time. Its memories are bfloat16, as it always stores them. Its filling of holes is off.
     """
-
-    def __init__(
-        self, work: Work, model: ModelConfig, *, checkpoint: str | None = None,
-        compile: bool = False, device: str = "cpu", precision: str = "fp32",
-    ) -> None:  # fmt: skip
-        self.work, self.config, self._checkpoint = work, model, checkpoint
-        self._compile, self._precision = compile, precision
-        self._device = torch_device(device)
-        self._stages = Stages(self._device)
-        self._frames: Iterator[Array]
-        self._now = 0
 
     def load(self) -> dict[str, Any]:
         start = time.perf_counter()
@@ -170,9 +156,6 @@ class OriginalSystem:
 
     def _context(self) -> Any:
         return _Both(self._torch.inference_mode(), autocast(self._device, self._precision))
-
-    def _pixels(self, frame: Array) -> Any:
-        return pixel_tensor(frame, self.config, self._device)
 
     def _time_stages(self) -> None:
         model, wrap = self._predictor, self._stages.wrap

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from ..configs.errors import CheckpointError
 from ..configs.models import ModelConfig
 from ..runtime.pixels import video_frame_tensor
 from ..runtime.session import Array
-from .systems import CPU, whole_frame
+from .systems import CPU, Work, whole_frame
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,6 +92,24 @@ class Stages:
             run()
         self._counter = None
         return dict(self.operations)
+
+
+class TorchPeer:
+    """What the predictors written in PyTorch are given: work, weights, device, precision."""
+
+    def __init__(
+        self, work: Work, model: ModelConfig, *, checkpoint: str | None = None,
+        compile: bool = False, device: str = "cpu", precision: str = "fp32",
+    ) -> None:  # fmt: skip
+        self.work, self.config, self._checkpoint = work, model, checkpoint
+        self._compile, self._precision = compile, precision
+        self._device = torch_device(device)
+        self._stages = Stages(self._device)
+        self._frames: Iterator[Array]
+        self._now = 0
+
+    def _pixels(self, frame: Array) -> Any:
+        return pixel_tensor(frame, self.config, self._device)
 
 
 def torch_device(device: str) -> str:

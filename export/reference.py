@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
 
 import torch
 
+from ..configs.closing import Closing
 from ..configs.errors import InputError
 from ..configs.graphs import graph_specs
 from ..configs.models import ModelConfig
@@ -36,7 +36,7 @@ class ReferenceBundle:
     model: ModelConfig
 
 
-class ReferenceSession:
+class ReferenceSession(Closing):
     """Runs the graphs of ``configs.graphs`` on the reference modules, on the CPU.
 
     Arrays are checked as every session does; results are float32. Nothing is opened or held
@@ -63,14 +63,3 @@ class ReferenceSession:
 
     def close(self) -> None:
         """Nothing is held; the model stays usable."""
-
-    def __enter__(self) -> ReferenceSession:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -10,11 +10,12 @@ import ctypes
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from ..configs.closing import Closing
 from ..configs.errors import MissingExtraError, SessionError
 from .session import Array
 
@@ -116,22 +117,11 @@ def require_memory(needed: int, what: str) -> None:
         )
 
 
-class _Owned:
+class _Owned(Closing):
     """Something that must be released once; a context manager."""
 
     def close(self) -> None:
         raise NotImplementedError
-
-    def __enter__(self) -> Any:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Stream(_Owned):

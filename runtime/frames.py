@@ -15,11 +15,11 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from ..configs.closing import Closing
 from ..configs.errors import FrameError, InputError
 from .media import pillow_image
 from .pixels import check_frame
@@ -35,7 +35,7 @@ class NoMoreFrames(Exception):
     """An index past the last frame, for sources that learn their length by reading."""
 
 
-class FrameSource(ABC):
+class FrameSource(Closing, ABC):
     """Frames of one size, uint8 RGB [H, W, 3], read by index in any order.
 
     A frame that cannot be read is an error ("raise"), is left out when iterating ("skip";
@@ -138,17 +138,6 @@ class FrameSource(ABC):
 
     def __iter__(self) -> Iterator[Array]:
         return (frame for _, frame in self.items())
-
-    def __enter__(self) -> FrameSource:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open_frames(source: Any, *, on_error: OnError = "raise") -> FrameSource:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
 from ..configs.bundle import Bundle
+from ..configs.closing import Closing
 from ..configs.errors import InputError
 from .automask import (
     Box,
@@ -59,7 +59,7 @@ class _Found:
     crop: Box
 
 
-class MaskGenerator:
+class MaskGenerator(Closing):
     """Finds the masks of an image without prompts.
 
     Names and defaults are the original's. points_per_side: points along one side of the grid, or
@@ -194,14 +194,6 @@ class MaskGenerator:
     def __enter__(self: G) -> G:
         self.predictor.__enter__()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _search(self, rgb: Array, crop: Box, grid: Array) -> Iterator[tuple[list[_Found], int]]:
         """Candidates of one crop, a batch of points at a time, and how many points that was."""

@@ -9,10 +9,10 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from ..configs.bundle import Bundle
+from ..configs.closing import Closing
 from ..configs.errors import InputError, MissingExtraError, SessionError
 from ..configs.graphs import TRACK_STEP, graph_specs
 from .engine_sidecar import onnx_digest
@@ -29,7 +29,7 @@ PROVIDERS = {
 }
 
 
-class OnnxRuntimeSession:
+class OnnxRuntimeSession(Closing):
     """Runs a bundle's graphs with ONNX Runtime.
 
     Entering opens all graphs; without entering, each opens when it is first run. `threads` is
@@ -135,14 +135,6 @@ class OnnxRuntimeSession:
             self.close()
             raise
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _open(self, graph: str) -> Any:
         with self._lock:

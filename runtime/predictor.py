@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from types import TracebackType
 from typing import Any, TypeVar
 
 from ..configs.bundle import Bundle
+from ..configs.closing import Closing
 from ..configs.models import ModelConfig
 from .pretrained import pretrained_bundle
 from .session import Session, open_session
@@ -14,7 +14,7 @@ from .session import Session, open_session
 P = TypeVar("P", bound="Predictor")
 
 
-class Predictor:
+class Predictor(Closing):
     """Owns the session it opens; a session passed in is shared and stays open."""
 
     def __init__(
@@ -48,11 +48,3 @@ class Predictor:
         if self._owns_session:
             self.session.__enter__()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

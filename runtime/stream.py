@@ -262,9 +262,11 @@ class StreamTracker(Predictor):
         """Logits [N, h, w]; on the GPU as a copy, since the session uses its tensors again."""
         side = self.config.mask_size
         low = [output.mask_logits for output in ordered]
-        if any(isinstance(part, DeviceTensor) for part in low):
+        on_gpu = any(isinstance(part, DeviceTensor) for part in low)
+        # who owns a pixel is decided on the host
+        if on_gpu and not self.non_overlap_masks:
             full = frame_logits(self.session, low, size, np.zeros((1, side, side), np.float32))
-            if isinstance(full, FrameLogits) and not self.non_overlap_masks:
+            if isinstance(full, FrameLogits):
                 return full.without_axis()
         planes = [np.asarray(part)[0] for part in low]
         return np.stack(planes) if planes else np.zeros((0, side, side), np.float32)

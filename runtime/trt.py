@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 from ..configs.bundle import Bundle
+from ..configs.closing import Closing
 from ..configs.errors import BundleError, InputError, SessionError
 from ..configs.graphs import engine_specs
 from . import cuda
@@ -37,7 +38,7 @@ def current_machine(trt: ModuleType, index: int | None = 0) -> Machine:
     return Machine(trt.__version__, found.arch, found.name, found.driver)
 
 
-class TensorRTSession:
+class TensorRTSession(Closing):
     """Runs the engines that ``sam2rt build`` made on this machine.
 
     `device` is "cuda" or "cuda:1" ... Entering opens all engines; without entering, each opens
@@ -130,14 +131,6 @@ class TensorRTSession:
             self.close()
             raise
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def engine(self, graph: str) -> tuple[Any, EngineRecord]:
         """TensorRT's engine of a graph and what it says about itself."""
