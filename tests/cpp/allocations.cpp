@@ -80,8 +80,10 @@ int main(int argc, char** argv) {
       {"nothing is allocated outside the backend",
        [&bundle] {
          for (const char* dtype : {"float32", "float16", "bfloat16"}) {
-           track(std::make_shared<MixingSession>(bundle), 40, dtype);
-           CHECK_EQ(all.load(), 0L);
+           for (const bool fused : {false, true}) {
+             track(std::make_shared<MixingSession>(bundle, 1000, fused), 40, dtype);
+             CHECK_EQ(all.load(), 0L);
+           }
          }
        }},
       {"the session on ONNX Runtime allocates nothing of its own",

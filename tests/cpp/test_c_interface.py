@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from sam2rt import (
     StreamTracker,
     VideoPredictor,
 )
-from sam2rt.configs.bundle import MANIFEST, Bundle, _digest
+from sam2rt.configs.bundle import MANIFEST, Bundle, Precision, _digest
 from sam2rt.runtime.session import Session
 
 pytestmark = pytest.mark.slow
@@ -241,6 +241,9 @@ BROKEN: dict[str, Callable[[Path], Any]] = {
     "another contract": _edit(
         _set("graphs", "mask_decoder", "inputs", 0, "shape", to=["N", 1, 2, 3]), sign=True
     ),
+    "another fused graph": _edit(
+        _set("graphs", "track_step", "outputs", 5, "name", to="memory"), sign=True
+    ),
     "path leaves": _edit(_set("graphs", "mask_prompt", "path", to="../x.onnx"), sign=True),
     "path is absolute": _edit(_set("graphs", "mask_prompt", "path", to="/etc/passwd"), sign=True),
     "path is no text": _edit(_set("graphs", "mask_prompt", "path", to=3), sign=True),
@@ -266,6 +269,21 @@ def test_broken_bundles_get_pythons_message(name: str, library: Library, tmp_pat
     with pytest.raises(Failed) as cpp:
         library.bundle(folder)
     assert (str(cpp.value), cpp.value.status) == (str(python.value), BUNDLE)
+
+
+ALSO_GOOD: dict[str, Callable[[Path], Any]] = {
+    **{name: _edit(_set("precision", to=name), sign=True) for name in get_args(Precision)},
+    "no fused graph": _edit(_drop("graphs", "track_step"), sign=True),
+}
+
+
+@pytest.mark.parametrize("name", ALSO_GOOD)
+def test_bundles_that_python_takes_are_taken(name: str, library: Library, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    write_bundle(folder)
+    ALSO_GOOD[name](folder)
+    assert Bundle.load(folder).model.name == "micro"
+    assert library.lib.sam2rt_bundle_model(library.bundle(folder)) == b"micro"
 
 
 @pytest.mark.parametrize(

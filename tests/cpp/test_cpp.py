@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cpp_cases
@@ -14,7 +15,7 @@ import pytest
 from cpp_build import SOURCE, built, program, require_toolchain, run
 from golden import data_path, golden_set
 
-from sam2rt.configs.bundle import Bundle
+from sam2rt.configs.bundle import Bundle, write_manifest
 from sam2rt.runtime.frames import open_frames, read_picture
 from sam2rt.runtime.session import Session
 
@@ -94,6 +95,23 @@ def test_a_hundred_frames_have_the_bits_of_python(tmp_path: Path, micro_session:
         ),
     ]
     replay("release", micro_session.bundle, 1, [str(case) for case in cases])
+
+
+@SANITIZED
+def test_the_separate_graphs_have_the_same_bits(
+    kind: str, tmp_path: Path, micro_session: Session
+) -> None:
+    """A bundle without the fused graph, against Python with it."""
+    assert "track_step" in micro_session.bundle.graphs
+    shutil.copytree(micro_session.bundle.path, tmp_path / "bundle")
+    copy = Bundle.load(tmp_path / "bundle")
+    graphs = {name: graph for name, graph in copy.graphs.items() if name != "track_step"}
+    write_manifest(replace(copy, graphs=graphs))
+    frames = dog(12)[:, ::3, ::3]
+    case = cpp_cases.python_stream(
+        tmp_path / "stream", micro_session, frames, prompts_on(frames), fill_hole_area=8
+    )
+    replay(kind, Bundle.load(copy.path), 1, [str(case)])
 
 
 @SANITIZED

@@ -93,8 +93,13 @@ const std::string& Bundle::precision() const noexcept { return data_->precision;
 int Bundle::opset() const noexcept { return data_->opset; }
 const std::string& Bundle::generator() const noexcept { return data_->generator; }
 const std::string& Bundle::checkpoint_sha256() const noexcept { return data_->checkpoint_sha256; }
-const GraphEntry& Bundle::graph(Graph graph) const noexcept {
-  return data_->graphs[static_cast<std::size_t>(graph)];
+bool Bundle::has(Graph graph) const noexcept {
+  return static_cast<std::size_t>(graph) < data_->graphs.size();
+}
+const GraphEntry& Bundle::graph(Graph graph) const {
+  if (has(graph)) return data_->graphs[static_cast<std::size_t>(graph)];
+  throw BundleError(text("bundle ", path().string(), " has no graph '", graph_name(graph), "': ",
+                         export_again));
 }
 const GraphEntry* Bundle::find_graph(const std::string& name) const noexcept {
   for (const auto* graphs : {&data_->graphs, &data_->other_graphs}) {

@@ -23,6 +23,7 @@ const char* graph_name(Graph graph) noexcept {
     case Graph::mask_decoder: return "mask_decoder";
     case Graph::mask_prompt: return "mask_prompt";
     case Graph::memory_encoder: return "memory_encoder";
+    case Graph::track_step: return "track_step";
   }
   return "unknown";
 }
@@ -62,6 +63,14 @@ std::vector<GraphSpec> graph_specs(const ModelConfig& model) {
        {floats("image_embed", {I, c, h, h}), floats("mask_logits", {N, one, low, low}),
         floats("object_score", {N, one}), spec("binarize", "bool", {one})},
        {floats("memory", {N, m, h, h})}},
+      {"track_step",
+       {floats("image_embed", {I, c, h, h}), floats("high_res_0", {G, c8, h4, h4}),
+        floats("high_res_1", {G, c4, h2, h2}), floats("memory", {N, M, m, h, h}),
+        spec("memory_tpos", "int64", {N, M}), floats("obj_ptrs", {N, K, c}),
+        floats("obj_ptr_pos", {N, K})},
+       {floats("mask_logits", {N, one, low, low}), floats("iou", {N, one}),
+        floats("obj_ptr", {N, c}), floats("object_score", {N, one}), floats("all_ious", {N, four}),
+        floats("new_memory", {N, m, h, h})}},
   };
 }
 

@@ -157,7 +157,7 @@ GraphEntry read_graph(const std::string& name, const json& data) {
   return entry;
 }
 
-/// Keep the five contracts in their order, or say which are missing or different.
+/// Keep the contracts in their order, or say which are missing or different.
 void take_graphs(BundleData& bundle, std::vector<GraphEntry> found) {
   const std::string path = (bundle.path / manifest_name).string();
   std::string missing;
@@ -166,6 +166,8 @@ void take_graphs(BundleData& bundle, std::vector<GraphEntry> found) {
     const auto same = [&](const GraphEntry& e) { return e.spec.name == expected.name; };
     const auto entry = std::find_if(found.begin(), found.end(), same);
     if (entry == found.end()) {
+      // frames can be tracked without the fused graph
+      if (expected.name == graph_name(Graph::track_step)) continue;
       missing += (missing.empty() ? "" : ", ") + expected.name;
       continue;
     }
@@ -189,7 +191,9 @@ BundleData read_data(const std::filesystem::path& folder, const json& data) {
   bundle.path = folder;
   bundle.model = read_model(item(data, "model"));
   const json& precision = item(data, "precision");
-  if (precision != "fp32" && precision != "fp16" && precision != "bf16") {
+  constexpr std::array<const char*, 4> precisions{"fp32", "fp16", "bf16", "int8"};
+  const auto same = [&](const char* known) { return precision == known; };
+  if (std::none_of(precisions.begin(), precisions.end(), same)) {
     throw Malformed("ValueError: precision " + python_repr(precision));
   }
   bundle.precision = precision.get<std::string>();

@@ -23,7 +23,7 @@ struct BundleData {
   int opset = 0;
   std::string checkpoint_sha256;
   std::string generator;
-  std::vector<GraphEntry> graphs;        ///< the five contracts, in their order
+  std::vector<GraphEntry> graphs;        ///< the contracts, in their order; track_step may lack
   std::vector<GraphEntry> other_graphs;  ///< other forms of them, that engines are built from
   std::vector<BundleFile> other_files;   ///< of the proof
 };
@@ -37,7 +37,7 @@ BundleData parse_manifest(const std::filesystem::path& folder, const std::string
 /// tests: a reader takes no other.
 std::string with_digest(const std::string& json_text);
 
-/// The five graph contracts of a model, in the order of `Graph`.
+/// The graph contracts of a model, in the order of `Graph`.
 std::vector<GraphSpec> graph_specs(const ModelConfig& model);
 
 }  // namespace sam2rt

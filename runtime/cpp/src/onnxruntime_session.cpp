@@ -1,6 +1,7 @@
 #include <onnxruntime_c_api.h>
 
 #include <cstdlib>
+#include <mutex>
 
 #include "backends.hpp"
 #include "sam2rt/error.hpp"
@@ -98,11 +99,18 @@ class OnnxRuntimeSession final : public Session {
     OrtMemoryInfo* memory = nullptr;
     start(api_->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory));
     memory_.reset(memory);
-    const Handle<OrtSessionOptions> configured = configure(options);
-    for (int i = 0; i < graph_count; ++i) open(static_cast<Graph>(i), configured.get());
+    configured_ = configure(options);
+    for (std::size_t i = 0; i < graphs_.size(); ++i) {
+      const auto graph = static_cast<Graph>(i);
+      if (bundle_.has(graph) && graph != rare()) graphs_[i] = open(graph);
+    }
   }
 
   const Bundle& bundle() const noexcept override { return bundle_; }
+
+  bool fused() const noexcept override {
+    return device_ == "cpu" && bundle_.has(Graph::track_step);
+  }
 
   void run(Graph graph, Span<const InputTensor> inputs,
            Span<const OutputTensor> outputs) override {
@@ -118,7 +126,7 @@ class OnnxRuntimeSession final : public Session {
       if (outputs[i].data == nullptr) continue;
       out.add(spec.outputs[i], outputs[i].data, outputs[i].dtype, outputs[i].shape);
     }
-    ran(graph, api_->Run(graphs_[static_cast<std::size_t>(graph)].get(), nullptr, in.names.data(),
+    ran(graph, api_->Run(opened(graph), nullptr, in.names.data(),
                          in.values.data(), in.count, out.names.data(), out.count,
                          out.values.data()));
   }
@@ -177,7 +185,7 @@ class OnnxRuntimeSession final : public Session {
     Handle<OrtSessionOptions> configured(raw, {api_});
     if (options.threads) start(api_->SetIntraOpNumThreads(raw, *options.threads));
     start(api_->SetInterOpNumThreads(raw, 1));
-    // five graphs, each with threads of its own: those that wait must not spin beside the others
+    // several graphs, each with threads of its own: idle ones must not spin beside the others
     start(api_->AddSessionConfigEntry(raw, "session.intra_op.allow_spinning", "0"));
     // patterns keep a block for every shape seen: half as much memory again, and no faster
     start(api_->DisableMemPattern(raw));
@@ -225,17 +233,27 @@ class OnnxRuntimeSession final : public Session {
     start(api_->SessionOptionsAppendExecutionProvider_TensorRT_V2(options, raw));
   }
 
-  void open(Graph graph, const OrtSessionOptions* options) {
+  /// The graph that is opened when it is first run: memory attention on its own is for
+  /// corrections alone where frames are tracked by one graph.
+  Graph rare() const noexcept { return fused() ? Graph::memory_attention : Graph::track_step; }
+
+  OrtSession* opened(Graph graph) {
+    auto& session = graphs_[static_cast<std::size_t>(graph)];
+    if (graph == rare()) std::call_once(rare_once_, [&] { session = open(graph); });
+    return session.get();
+  }
+
+  Handle<OrtSession> open(Graph graph) const {
     OrtSession* session = nullptr;
     const auto path = bundle_.graph_path(graph);
     const auto failed =
-        failure(api_->CreateSession(env_.get(), path.c_str(), options, &session));
+        failure(api_->CreateSession(env_.get(), path.c_str(), configured_.get(), &session));
     if (!failed.empty()) {
       throw SessionError(text("cannot open graph ", path.string(), " with onnxruntime ", version_,
                               " on ", device_, " (", failed, "): check it with 'sam2rt inspect', ",
                               "or make the bundle again"));
     }
-    graphs_.emplace_back(session, Release{api_});
+    return Handle<OrtSession>(session, {api_});
   }
 
   const OrtApi* api_;
@@ -244,7 +262,9 @@ class OnnxRuntimeSession final : public Session {
   Bundle bundle_;
   Handle<OrtEnv> env_;
   Handle<OrtMemoryInfo> memory_;
-  std::vector<Handle<OrtSession>> graphs_;
+  Handle<OrtSessionOptions> configured_;
+  std::array<Handle<OrtSession>, graph_count + 1> graphs_;
+  std::once_flag rare_once_;
 };
 
 }  // namespace

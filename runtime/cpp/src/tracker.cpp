@@ -160,12 +160,17 @@ void Tracker::track_group(const Features& features, const std::vector<TrackedObj
                           std::optional<int> num_frames) {
   members_.clear();
   for (const std::size_t i : group_) members_.push_back(&selections_[i]);
-  attend(features, members_, slots_of_group(objects), num_frames);
+  SlotBuffer& slots = slots_of_group(objects);
   const std::size_t count = group_.size();
-  set_no_points(count);
-  decode(features, conditioned_, count, nullptr, /*multimask=*/true);
-  encode_memory(features, decoded_.mask_logits.data(), decoded_.object_score.data(), count,
-                /*binarize=*/false);
+  if (session_->fused()) {
+    track_step(features, slots, num_frames);
+  } else {
+    attend(features, members_, slots, num_frames);
+    set_no_points(count);
+    decode(features, conditioned_, count, nullptr, /*multimask=*/true);
+    encode_memory(features, decoded_.mask_logits.data(), decoded_.object_score.data(), count,
+                  /*binarize=*/false);
+  }
   for (std::size_t i = 0; i < count; ++i) {
     FrameOutput& output = results_[group_[i]];
     // holes are filled after a tracked memory was encoded, as in the original
@@ -175,8 +180,8 @@ void Tracker::track_group(const Features& features, const std::vector<TrackedObj
   }
 }
 
-void Tracker::attend(const Features& features, const std::vector<const Selection*>& members,
-                     SlotBuffer& slots, std::optional<int> num_frames) {
+Tracker::Remembered Tracker::remembered(const std::vector<const Selection*>& members,
+                                        SlotBuffer& slots, std::optional<int> num_frames) {
   slots.load(*session_, members, memory_count());
   const auto n = static_cast<std::int64_t>(members.size());
   const auto m = static_cast<std::int64_t>(members.front()->memories.size());
@@ -192,14 +197,36 @@ void Tracker::attend(const Features& features, const std::vector<const Selection
       pointer_positions_.push_back(static_cast<float>(pointer.distance) / scale);
     }
   }
-  session_->run(
-      Graph::memory_attention,
-      {features.image_embed.input(Shape::of(1, c, h, h)),
-       slots.memory().input(Shape::of(n, m, model_.mem_dim, h, h)),
-       {slots.rows().data(), DType::int64, Shape::of(n, m)},
-       in(pointers_, Shape::of(n, k, c)),
-       in(pointer_positions_, Shape::of(n, k))},
-      {conditioned_.output(*session_, Shape::of(n, c, h, h))});
+  return {slots.memory().input(Shape::of(n, m, model_.mem_dim, h, h)),
+          {slots.rows().data(), DType::int64, Shape::of(n, m)},
+          in(pointers_, Shape::of(n, k, c)),
+          in(pointer_positions_, Shape::of(n, k))};
+}
+
+void Tracker::attend(const Features& features, const std::vector<const Selection*>& members,
+                     SlotBuffer& slots, std::optional<int> num_frames) {
+  const auto past = remembered(members, slots, num_frames);
+  const int c = model_.hidden_dim, h = model_.embed_size();
+  session_->run(Graph::memory_attention,
+                {features.image_embed.input(Shape::of(1, c, h, h)), past.memory, past.rows,
+                 past.pointers, past.positions},
+                {conditioned_.output(*session_, Shape::of(members.size(), c, h, h))});
+}
+
+void Tracker::track_step(const Features& features, SlotBuffer& slots,
+                         std::optional<int> num_frames) {
+  const auto past = remembered(members_, slots, num_frames);
+  const int c = model_.hidden_dim, h = model_.embed_size(), low = model_.mask_size();
+  const std::size_t n = members_.size();
+  session_->run(Graph::track_step,
+                {features.image_embed.input(Shape::of(1, c, h, h)),
+                 features.high_res_0.input(Shape::of(1, c / 8, 4 * h, 4 * h)),
+                 features.high_res_1.input(Shape::of(1, c / 4, 2 * h, 2 * h)), past.memory,
+                 past.rows, past.pointers, past.positions},
+                {out(decoded_.mask_logits, Shape::of(n, 1, low, low)),
+                 out(decoded_.iou, Shape::of(n, 1)), out(decoded_.obj_ptr, Shape::of(n, c)),
+                 out(decoded_.object_score, Shape::of(n, 1)), unwanted(Shape::of(n, 4)),
+                 out(memory_, Shape::of(n, model_.mem_dim, h, h))});
 }
 
 void Tracker::set_points(const ModelPoints& points) {

@@ -76,8 +76,16 @@ class Tracker {
     std::vector<float> mask_logits, iou, obj_ptr, object_score;
   };
 
+  /// What is remembered of a group: slots and pointers filled, and the inputs they make.
+  struct Remembered {
+    InputTensor memory, rows, pointers, positions;
+  };
+  Remembered remembered(const std::vector<const Selection*>& members, SlotBuffer& slots,
+                        std::optional<int> num_frames);
   void attend(const Features& features, const std::vector<const Selection*>& members,
               SlotBuffer& slots, std::optional<int> num_frames);
+  /// What attend, decode and encode_memory do on a frame without prompts, in one call.
+  void track_step(const Features& features, SlotBuffer& slots, std::optional<int> num_frames);
   void decode(const Features& features, const GraphValues& embed, std::size_t count,
               const float* mask_input, bool multimask);
   void encode_memory(const Features& features, const float* mask_logits, const float* scores,

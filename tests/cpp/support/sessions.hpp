@@ -27,6 +27,7 @@ class WatchedSession final : public sam2rt::Session {
   }
   int max_objects() const noexcept override { return inner_->max_objects(); }
   int max_images() const noexcept override { return inner_->max_images(); }
+  bool fused() const noexcept override { return inner_->fused(); }
 
   void run(sam2rt::Graph graph, sam2rt::Span<const sam2rt::InputTensor> inputs,
            sam2rt::Span<const sam2rt::OutputTensor> outputs) override {
@@ -43,6 +44,10 @@ class WatchedSession final : public sam2rt::Session {
       }
       memories_ = pointers_ = -1;
     }
+    if (graph == sam2rt::Graph::track_step) {
+      const SeenCall seen{true, inputs[3].shape.dims[1], inputs[5].shape.dims[1]};
+      calls.insert(calls.end(), static_cast<std::size_t>(inputs[3].shape.dims[0]), seen);
+    }
   }
 
   std::vector<SeenCall> calls;
@@ -57,13 +62,14 @@ class WatchedSession final : public sam2rt::Session {
 /// nothing.
 class MixingSession final : public sam2rt::Session {
  public:
-  /// `most`: objects and images one call takes.
-  explicit MixingSession(const sam2rt::Bundle& bundle, int most = 1000)
-      : bundle_(bundle), most_(most) {}
+  /// `most`: objects and images one call takes; `fused`: frames are tracked by one graph.
+  explicit MixingSession(const sam2rt::Bundle& bundle, int most = 1000, bool fused = false)
+      : bundle_(bundle), most_(most), fused_(fused) {}
 
   const sam2rt::Bundle& bundle() const noexcept override { return bundle_; }
   int max_objects() const noexcept override { return most_; }
   int max_images() const noexcept override { return most_; }
+  bool fused() const noexcept override { return fused_; }
 
   void run(sam2rt::Graph graph, sam2rt::Span<const sam2rt::InputTensor> inputs,
            sam2rt::Span<const sam2rt::OutputTensor> outputs) override {
@@ -85,6 +91,7 @@ class MixingSession final : public sam2rt::Session {
  private:
   sam2rt::Bundle bundle_;
   int most_;
+  bool fused_;
 };
 
 #endif

@@ -13,8 +13,18 @@
 
 namespace sam2rt {
 
-/// The five graphs of a bundle, in the order of their contracts.
-enum class Graph { image_encoder, memory_attention, mask_decoder, mask_prompt, memory_encoder };
+/// The graphs of a bundle, in the order of their contracts. `track_step` does in one call what
+/// memory_attention, mask_decoder and memory_encoder do on a frame without prompts; a bundle may
+/// lack it.
+enum class Graph {
+  image_encoder,
+  memory_attention,
+  mask_decoder,
+  mask_prompt,
+  memory_encoder,
+  track_step
+};
+/// The graphs that no bundle lacks are the first ones.
 inline constexpr int graph_count = 5;
 SAM2RT_API const char* graph_name(Graph graph) noexcept;
 
@@ -79,11 +89,13 @@ class SAM2RT_API Bundle {
 
   const std::filesystem::path& path() const noexcept;
   const ModelConfig& model() const noexcept;
-  const std::string& precision() const noexcept;  ///< "fp32", "fp16" or "bf16"
+  const std::string& precision() const noexcept;  ///< "fp32", "fp16", "bf16" or "int8"
   int opset() const noexcept;
   const std::string& generator() const noexcept;
   const std::string& checkpoint_sha256() const noexcept;
-  const GraphEntry& graph(Graph graph) const noexcept;
+  bool has(Graph graph) const noexcept;
+  /// A graph of the bundle. Throws BundleError when it is `track_step` and the bundle lacks it.
+  const GraphEntry& graph(Graph graph) const;
   /// A graph by its name, forms that only engines are built from included; null: there is none.
   const GraphEntry* find_graph(const std::string& name) const noexcept;
   /// Path of a graph's ONNX file.

@@ -92,6 +92,8 @@ class SAM2RT_API Session {
   virtual int max_objects() const noexcept;
   /// Images one call of the encoder takes at most.
   virtual int max_images() const noexcept;
+  /// Whether a frame without prompts is to be tracked by Graph::track_step; false by default.
+  virtual bool fused() const noexcept;
 };
 
 struct SessionOptions {
