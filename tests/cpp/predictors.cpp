@@ -1,0 +1,173 @@
+// Predictors and trackers on a session that answers at once; any bundle:  predictors BUNDLE
+#include <type_traits>
+
+#include "sam2rt/sam2rt.hpp"
+#include "support/check.hpp"
+#include "support/scene.hpp"
+#include "support/sessions.hpp"
+
+namespace {
+
+void tensors_are_checked(const sam2rt::Bundle& bundle) {
+  const auto& spec = bundle.graph(sam2rt::Graph::memory_encoder).spec;
+  const auto side = bundle.model().embed_size(), low = bundle.model().mask_size();
+  const auto c = bundle.model().hidden_dim, m = bundle.model().mem_dim;
+  const auto call = [&](int objects, int images, sam2rt::DType binarize) {
+    using sam2rt::DType;
+    using sam2rt::Shape;
+    sam2rt::check_tensors(spec,
+                          {{nullptr, DType::float32, Shape::of(images, c, side, side)},
+                           {nullptr, DType::float32, Shape::of(objects, 1, low, low)},
+                           {nullptr, DType::float32, Shape::of(3, 1)},
+                           {nullptr, binarize, Shape::of(1)}},
+                          {{nullptr, DType::float32, Shape::of(3, m, side, side)}});
+  };
+  call(3, 1, sam2rt::DType::boolean);
+  call(3, 3, sam2rt::DType::boolean);
+  CHECK_EQ(MESSAGE_OF(sam2rt::InputError, call(2, 1, sam2rt::DType::boolean)),
+           "memory_encoder.object_score: expected float32 ['N', 1] with {'I': 1, 'N': 2}, got "
+           "float32 [3, 1]");
+  CHECK_EQ(MESSAGE_OF(sam2rt::InputError, call(3, 2, sam2rt::DType::boolean)),
+           "graph memory_encoder: I = 2 must be 1 or the number of objects 3");
+  CHECK_EQ(MESSAGE_OF(sam2rt::InputError, call(3, 1, sam2rt::DType::int32)),
+           "memory_encoder.binarize: expected bool [1] with {'I': 1, 'N': 3}, got int32 [1]");
+}
+
+void unknown_backends(const sam2rt::Bundle& bundle) {
+  sam2rt::SessionOptions options;
+  options.backend = "torch";
+  CHECK_EQ(MESSAGE_OF(sam2rt::InputError, sam2rt::open_session(bundle, options)),
+           "unknown backend 'torch': expected one of onnxruntime, tensorrt");
+  options = {};
+  options.device = "tpu";
+  CHECK_EQ(MESSAGE_OF(sam2rt::InputError, sam2rt::open_session(bundle, options)),
+           "unknown device 'tpu' of onnxruntime: expected one of cpu, cuda, tensorrt");
+  options.device = "cpu";
+  options.threads = 0;
+  CHECK_EQ(MESSAGE_OF(sam2rt::InputError, sam2rt::open_session(bundle, options)),
+           "threads is 0: expected at least 1, or None for all cores");
+}
+
+void objects_may_move_and_nothing_is_kept(const sam2rt::Bundle& bundle) {
+  static_assert(std::is_nothrow_move_constructible_v<sam2rt::StreamTracker>);
+  static_assert(std::is_nothrow_move_assignable_v<sam2rt::VideoTracker>);
+  static_assert(std::is_nothrow_move_constructible_v<sam2rt::ImagePredictor>);
+  static_assert(std::is_nothrow_move_constructible_v<sam2rt::Propagation>);
+  const auto session = std::make_shared<MixingSession>(bundle);
+  Scene scene;
+  sam2rt::StreamTracker one(session), other(session);
+  Scene::prompt(one);
+  Scene::prompt(other);
+  for (int t = 0; t < 9; ++t) {
+    const auto expected = digest(other.step(scene.frame(t)));
+    sam2rt::StreamTracker moved(std::move(one));
+    CHECK_EQ(digest(moved.step(scene.frame(t))), expected);
+    one = std::move(moved);
+  }
+}
+
+void masks_alone_are_those_of_the_logits(const sam2rt::Bundle& bundle) {
+  const auto session = std::make_shared<MixingSession>(bundle);
+  for (const bool apart : {false, true}) {
+    sam2rt::StreamOptions with, without;
+    with.non_overlap_masks = apart;
+    without.frame_logits = false;
+    sam2rt::StreamTracker full(session, with), lazy(session, without);
+    Scene scene;
+    Scene::prompt(full), Scene::prompt(lazy);
+    for (int t = 0; t < 3; ++t) {
+      const sam2rt::FrameResult& expected = full.step(scene.frame(t));
+      CHECK(lazy.step(scene.frame(t)).logits.empty());
+      std::vector<std::uint8_t> mask(expected.plane());
+      for (std::size_t i = 0; i < 3; ++i) {
+        full.mask(i, mask.data());
+        for (std::size_t p = 0; p < mask.size(); ++p) {
+          CHECK_EQ(mask[p], expected.object(i)[p] > 0 ? 1 : 0);
+        }
+        const auto own = mask;
+        lazy.mask(i, mask.data());
+        CHECK(apart || mask == own);
+      }
+      CHECK_EQ(MESSAGE_OF(sam2rt::InputError, lazy.mask(3, mask.data())),
+               "no mask 3: the last result has 3");
+    }
+  }
+  sam2rt::StreamOptions both;
+  both.frame_logits = false;
+  both.non_overlap_masks = true;
+  CHECK_EQ(MESSAGE_OF(sam2rt::InputError, sam2rt::StreamTracker(session, both)),
+           "non_overlap_masks compares the logits of all objects: leave frame_logits on");
+}
+
+void batches_of_images(const sam2rt::Bundle& bundle) {
+  sam2rt::ImagePredictor predictor(std::make_shared<MixingSession>(bundle, 1));
+  Scene scene;
+  const auto frame = scene.frame(0);
+  CHECK_EQ(MESSAGE_OF(sam2rt::InputError, predictor.set_image_batch({})),
+           "no image was given: expected at least one");
+  CHECK_EQ(MESSAGE_OF(sam2rt::FrameError, predictor.set_image_batch({frame, {}})),
+           "image 1: a frame has no pixels (shape (0, 0, 3)): leave it out");
+  CHECK(!predictor.is_image_set());
+  CHECK_EQ(MESSAGE_OF(sam2rt::StateError, predictor.predict_batch({})),
+           "no batch of images is set: call set_image_batch first");
+  sam2rt::ImagePrompt click;
+  click.points = {{30.0F, 30.0F}};
+  click.labels = {1};
+  predictor.set_image(frame);
+  const auto alone = predictor.predict(click);
+  predictor.set_image_batch({frame, frame});
+  CHECK_EQ(MESSAGE_OF(sam2rt::StateError, predictor.predict(click)),
+           "a batch of images is set: call predict_batch, or set_image first");
+  CHECK_EQ(MESSAGE_OF(sam2rt::InputError, predictor.predict_batch({{click}})),
+           "prompts has 1 items for 2 images: give one an image");
+  // one image a call of the encoder, one prompt a call of the decoder
+  const auto results = predictor.predict_batch({{click}, {click, click}});
+  CHECK_EQ(results.size(), std::size_t{2});
+  CHECK(results[0].low_res == alone.low_res && results[0].masks == alone.masks);
+  CHECK_EQ(results[1].prompts, 2);
+  const auto half = static_cast<std::ptrdiff_t>(alone.masks.size());
+  CHECK(std::equal(alone.masks.begin(), alone.masks.end(), results[1].masks.begin() + half));
+  predictor.reset();
+  CHECK(!predictor.is_image_set());
+}
+
+void a_stream_goes_on_after_bad_input(const sam2rt::Bundle& bundle) {
+  const auto session = std::make_shared<MixingSession>(bundle);
+  Scene scene, small;
+  small.width = 100;
+  sam2rt::StreamTracker clean(session), tracker(session);
+  Scene::prompt(clean, 1);
+  Scene::prompt(tracker, 1);
+  CHECK_EQ(digest(tracker.step(scene.frame(0))), digest(clean.step(scene.frame(0))));
+  CHECK_EQ(MESSAGE_OF(sam2rt::InputError, tracker.step(small.frame(1))),
+           "the frame is 100 x 240, earlier ones were 320 x 240: resize it, or call reset() first");
+  CHECK_EQ(MESSAGE_OF(sam2rt::InputError, tracker.add_points(2, {{{500, 5}}, {1}, {}})),
+           "a point lies outside the image of width 320 and height 240: [[500.0, 5.0]]");
+  CHECK_EQ(MESSAGE_OF(sam2rt::InputError, tracker.remove_object(9, true)),
+           "no object 9: the objects are [1]");
+  CHECK(tracker.obj_ids() == std::vector<std::int64_t>{1});
+  CHECK_EQ(digest(tracker.step(scene.frame(1))), digest(clean.step(scene.frame(1))));
+  // a prompt that fits no frame is dropped when the frame comes, and its object with it
+  tracker.reset();
+  tracker.add_points(5, {{{5000, 5}}, {1}, {}});
+  CHECK(MESSAGE_OF(sam2rt::InputError, tracker.step(scene.frame(0))).find("outside") !=
+        std::string::npos);
+  CHECK(tracker.obj_ids().empty());
+  CHECK_EQ(tracker.step(scene.frame(0)).obj_ids.size(), 0U);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 2) return 2;
+  const auto bundle = sam2rt::Bundle::load(argv[1]);
+  const check::Tests tests{
+      {"tensors are checked", [&] { tensors_are_checked(bundle); }},
+      {"unknown backends", [&] { unknown_backends(bundle); }},
+      {"objects may move", [&] { objects_may_move_and_nothing_is_kept(bundle); }},
+      {"masks alone", [&] { masks_alone_are_those_of_the_logits(bundle); }},
+      {"batches of images", [&] { batches_of_images(bundle); }},
+      {"a stream goes on after bad input", [&] { a_stream_goes_on_after_bad_input(bundle); }},
+  };
+  return check::run(tests) == 0 ? 0 : 1;
+}
