@@ -62,8 +62,16 @@ _MADE = [
 ]  # fmt: skip
 
 
-def test_first_block_is_the_two_commands() -> None:
-    language, skipped, code = BLOCKS[0]
+def test_it_opens_with_two_commands_that_set_everything_up() -> None:
+    assert [line.split("#")[0].split() for line in BLOCKS[0][2].splitlines()] == [
+        ["make", "demo"], ["make", "test"],
+    ]  # fmt: skip
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert {"demo", "test"} <= set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+
+
+def test_two_more_go_from_a_checkpoint_to_a_tracked_video() -> None:
+    language, skipped, code = BLOCKS[1]
     assert (language, skipped) == ("sh", "")
     assert [line.split()[:2] for line in code.splitlines()] == [
         ["sam2rt", "export"], ["sam2rt", "track"],
