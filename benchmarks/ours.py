@@ -7,7 +7,6 @@ import importlib
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from .bench_clip import judged_clip, timed_frames, timed_points
 from .systems import CPU, LATER, Tracked, Work, whole_frame
 
 
-class TimedSession:
+class TimedSession(Closing):
     """A session that adds up the seconds spent in each graph and notes what it was given.
 
     `unshared`: what objects share is given once per object, as programs do that know no better.
@@ -62,14 +61,6 @@ class TimedSession:
     def __enter__(self) -> TimedSession:
         self.session.__enter__()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.session.__exit__(kind, error, trace)
 
 
 def _sizes(spec: GraphSpec, inputs: Mapping[str, Array]) -> dict[str, int]:

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol
 
+from ..configs.closing import Closing
 from ..configs.errors import Sam2rtError, SessionError
 from ..runtime.session import Array
 
@@ -120,7 +120,7 @@ def whole_frame(stages: Mapping[str, float], total: float, cpu: float) -> dict[s
     return {**stages, **between, "total": total, "cpu": cpu}
 
 
-class Worker:
+class Worker(Closing):
     """A system in a process of its own. Use as a context manager."""
 
     def __init__(self, name: str, target: str, work: Work, **options: Any) -> None:
@@ -137,12 +137,7 @@ class Worker:
         self._process.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._process.terminate()
         self._process.join()
 
