@@ -61,14 +61,14 @@ def engine_prover(bundle: Bundle, progress: Progress | None = None) -> Prove:
 )
 @click.option(
     "--max-objects",
-    default=4,
+    default=Limits.objects,
     show_default=True,
     type=click.IntRange(1),
     help="Objects in one call.",
 )
 @click.option(
     "--max-memories",
-    default=7,
+    default=Limits.memories,
     show_default=True,
     type=click.IntRange(1),
     help="Memories one object attends to: prompted frames and the 6 newest.",

@@ -30,7 +30,8 @@ class Limits:
     """
 
     objects: int = 4
-    memories: int = 7
+    #: four prompted frames and the six newest: a correction must not need another build
+    memories: int = 10
     images: int = 2
 
     def __post_init__(self) -> None:

@@ -66,10 +66,10 @@ def test_profiles_are_steady_states_and_one_range(recorder: Recorder) -> None:
     assert memory == [
         ((1, 7, 64, 64, 64),) * 3,
         ((4, 7, 64, 64, 64),) * 3,
-        ((1, 1, 64, 64, 64), (1, 7, 64, 64, 64), (4, 7, 64, 64, 64)),
+        ((1, 1, 64, 64, 64), (1, 7, 64, 64, 64), (4, 10, 64, 64, 64)),
     ]
     pointers = [arguments[1:] for arguments in shapes if arguments[0] == "obj_ptrs"]
-    assert pointers[-1] == ((1, 0, 256), (1, 16, 256), (4, 22, 256))
+    assert pointers[-1] == ((1, 0, 256), (1, 16, 256), (4, 25, 256))
     assert len(recorder.arguments("IBuilderConfig.add_optimization_profile")) == 3
 
 
