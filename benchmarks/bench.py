@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ..configs.bundle import Bundle
@@ -44,7 +45,8 @@ class Request:
     onnx: folders of graphs of other exporters, dims the sizes of their symbolic dimensions.
     checkpoint: the bundle's weights, for other forms, peers and the float32 reference. growing:
     also with 1 to all memories. crowds: also with these numbers of objects. point_frames: frames
-    of each of these points.
+    of each of these points. throughput: the bundle also on clips of `frames` frames, encoded ahead
+    and not, on the CPU.
     """
 
     work: Work = field(default_factory=Work)
@@ -60,6 +62,7 @@ class Request:
     growing: bool = False
     crowds: Sequence[int] = ()
     point_frames: int = 3
+    throughput: bool = False
 
 
 @dataclass
@@ -90,6 +93,8 @@ def bench_bundle(bundle: Bundle, request: Request, show: Show = lambda text: Non
     bundle that cannot run is reported with its reason. Raises InputError for an unknown name,
     CheckpointError for another checkpoint than the bundle's, SessionError when the bundle fails.
     """
+    if request.throughput and (request.backend, request.device) != ("onnxruntime", "cpu"):
+        raise InputError("throughput overlaps work on the CPU: leave it out on a GPU")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sam2rt-bench-")))
         entries = list(_entries(bundle, request, folder, show))
@@ -102,6 +107,9 @@ def bench_bundle(bundle: Bundle, request: Request, show: Show = lambda text: Non
             show(f"counting operations of {entry.worker.measured.name}")
             _try(entry, entries[0], entry.worker.finish)
             _try(entry, entries[0], entry.worker.operations)
+        if request.throughput:
+            show("tracking clips with frames encoded ahead")
+            _encode_ahead(entries[0].worker, request.frames)
         for phase, work in _points(bundle, request):
             _measure_point(entries, phase, work, request.point_frames, show)
         _judge(entries, bundle, request, show)
@@ -210,6 +218,13 @@ def _take_turns(entries: Sequence[Entry], frames: int, show: Show) -> None:
         show(f"frame {index + 1} of {frames}")
         for entry in _turned(_running(entries), index):
             _try(entry, entries[0], entry.worker.frame)
+
+
+def _encode_ahead(worker: Worker, frames: int) -> None:
+    """Note the seconds of a frame in whole clips: overlap does not show in a single frame."""
+    turns = [(worker.clip(frames, False), worker.clip(frames, True)) for _ in range(3)]
+    alone, ahead = (median(seconds) for seconds in zip(*turns, strict=True))
+    worker.measured.facts.update(clip_frame_s=alone, clip_frame_ahead_s=ahead)
 
 
 def _running(entries: Sequence[Entry]) -> list[Entry]:

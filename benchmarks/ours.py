@@ -6,6 +6,8 @@ import dataclasses
 import importlib
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from ..configs.bundle import Bundle, BundleFile, GraphEntry
 from ..configs.closing import Closing
 from ..configs.graphs import TRACK_STEP, GraphSpec
 from ..runtime.bank import FrameOutput
+from ..runtime.frames import look_ahead
 from ..runtime.session import Array, Session, check_inputs, open_session
 from ..runtime.stream import StreamTracker
 from .bench_clip import judged_clip, timed_frames, timed_points
@@ -183,6 +186,20 @@ class OurSystem:
     def judged(self, work: Work) -> Tracked | None:
         clip = judged_clip(work)
         return tracked_by(self._session, clip.frames, clip.points, self._options)
+
+    def clip(self, count: int, ahead: bool) -> float:
+        """Seconds a frame, over `count` frames; the next ones are encoded ahead or not.
+
+        As many are in flight when the clock stops as when it starts: the middle of a long clip.
+        """
+        frames = [next(self._frames) for _ in range(count + 4)]
+        source = (self._tracker.encoded(f) for f in frames) if ahead else iter(frames)
+        with closing(look_ahead(source, depth=1)) as items:
+            self._tracker.step(next(items))
+            start = time.perf_counter()
+            for item in islice(items, count):
+                np.asarray(self._tracker.step(item).logits)
+            return (time.perf_counter() - start) / count
 
     def operations(self) -> dict[str, float]:
         from .bench_operations import graph_operations

@@ -176,6 +176,10 @@ class Worker(Closing):
     def peak_memory_mib(self) -> float:
         return float(self._ask("memory")) / 1024
 
+    def clip(self, count: int, ahead: bool) -> float:
+        """See ``OurSystem.clip``: of our systems alone."""
+        return float(self._ask("clip", count, ahead))
+
     def judged(self) -> Tracked | None:
         found: Tracked | None = self._ask("judged", self._work)
         return found

@@ -49,6 +49,7 @@ def report(exported: Bundle, checkpoint: Path) -> Iterator[Report]:
     request = Request(
         WORK, frames=2, ablations=("full-values", "one-by-one"), peers=("original",),
         onnx=(exported.path,), checkpoint=checkpoint, growing=True, crowds=(1,), point_frames=1,
+        throughput=True,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmarks, "this_machine", lambda threads, device: MACHINE)
@@ -123,6 +124,18 @@ def test_growing_and_crowds_are_points_of_their_own(report: Report) -> None:
         crowds = [p for p in system.points if p.phase == "objects"]
         assert [(p.objects, p.memories, p.pointers) for p in crowds] == [(1, 7, 16)]
         assert all(p.stages["total"].count == 1 for p in system.points)
+
+
+def test_clips_are_timed_with_frames_encoded_ahead_and_not(report: Report) -> None:
+    first, second = report.systems[:2]
+    assert 0 < first.facts["clip_frame_s"] < 10
+    assert 0 < first.facts["clip_frame_ahead_s"] < 10
+    assert "clip_frame_s" not in second.facts
+
+
+def test_throughput_is_for_the_cpu(exported: Bundle) -> None:
+    with pytest.raises(InputError, match="overlaps work on the CPU"):
+        bench_bundle(exported, Request(WORK, device="cuda", throughput=True))
 
 
 def test_the_report_survives_json(report: Report) -> None:
