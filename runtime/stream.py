@@ -63,7 +63,7 @@ class StreamTracker(Predictor):
         max_cond_frames_in_attn: int = -1,
         fill_hole_area: int = 8,
         memory_dtype: str | None = None,
-        objects_per_call: int = TrackerOptions.objects_per_call,
+        objects_per_call: int | None = None,
         num_frames: int | None = None,
         session: Session | None = None,
     ) -> None:

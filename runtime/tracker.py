@@ -27,6 +27,8 @@ from .bank import (
 from .mask_output import without_small_holes
 from .session import Array, Session
 
+#: more in one call of the CPU take memory and save no time
+OBJECTS_PER_CALL = 4
 #: what the original assigns to masks of absent objects
 NO_OBJECT_LOGIT = -1024.0
 
@@ -39,7 +41,8 @@ class TrackerOptions:
     fill_hole_area: holes of at most this many low-resolution pixels are filled; 0 for none.
     memory_dtype: storage of memories: None or "float32", "float16", "bfloat16" (the
     original's), a memory for accuracy trade that halves what is kept.
-    objects_per_call: objects handed to one call of a graph at most; bounds working memory.
+    objects_per_call: objects handed to one call of a graph at most; bounds working memory. None:
+    as many as an engine takes, else OBJECTS_PER_CALL.
     forward_only: no frame before the last one is ever asked for again, so that a memory may be
     written over one that no later frame attends to.
     """
@@ -47,7 +50,7 @@ class TrackerOptions:
     max_cond_frames_in_attn: int = -1
     fill_hole_area: int = 0
     memory_dtype: str | None = None
-    objects_per_call: int = 16
+    objects_per_call: int | None = None
     forward_only: bool = False
 
     def __post_init__(self) -> None:
@@ -60,7 +63,8 @@ class TrackerOptions:
             raise InputError(
                 f"memory_dtype is {self.memory_dtype!r}: expected one of {MEMORY_DTYPES}"
             )
-        if self.fill_hole_area < 0 or self.objects_per_call < 1:
+        most = self.objects_per_call
+        if self.fill_hole_area < 0 or (most is not None and most < 1):
             raise InputError("fill_hole_area must be >= 0 and objects_per_call >= 1")
 
 
@@ -209,12 +213,14 @@ class Tracker:
         by_size: dict[tuple[int, int], list[int]] = {}
         for i, selection in enumerate(selections):
             by_size.setdefault(selection.size, []).append(i)
-        # engines are built for a largest number of objects
-        most = min(
-            self.options.objects_per_call,
-            getattr(self.session, "max_objects", self.options.objects_per_call),
-        )
+        most = self._objects_per_call()
         return [g[i : i + most] for g in by_size.values() for i in range(0, len(g), most)]
+
+    def _objects_per_call(self) -> int:
+        # engines are built for a largest number of objects
+        limit: int | None = getattr(self.session, "max_objects", None)
+        wanted = self.options.objects_per_call or limit or OBJECTS_PER_CALL
+        return min(wanted, limit or wanted)
 
     def _track_group(
         self,

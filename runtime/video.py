@@ -109,7 +109,7 @@ class VideoPredictor(Predictor):
         max_cond_frames_in_attn: int = -1,
         fill_hole_area: int = 8,
         memory_dtype: str | None = None,
-        objects_per_call: int = TrackerOptions.objects_per_call,
+        objects_per_call: int | None = None,
         throughput: bool = False,
         session: Session | None = None,
     ) -> None:

@@ -26,6 +26,10 @@ MASK_SIDE = 128
 #: an object smaller than this share of the picture is no use as a prompt
 _SMALLEST = 0.0008
 _QUEUE = 4
+#: share of clips in which an object gives way to another one
+_TAKEN_OVER = 0.25
+#: how much its pixels must change, mean of 0..255
+_OTHER_COLOUR = 50
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,33 @@ def synthetic_source(rng: np.random.Generator, plan: Plan) -> Clip:
         cut = int(rng.integers(1, plan.frames))
         clip.frames[cut] = make_clip(seed + 1, level, 1, plan.size).frames[0]
         clip.labels[cut] = 0
+    elif plan.frames > 1 and rng.random() < _TAKEN_OVER:
+        take_over(rng, clip.frames, clip.labels)
     return clip.frames, clip.labels
+
+
+def take_over(
+    rng: np.random.Generator, frames: NDArray[np.uint8], labels: NDArray[np.uint8]
+) -> None:
+    """From some frame on, another object is where one of the first frame was, in place.
+
+    frames [T, S, S, 3], labels [T, S, S]. The other has its outline and way but other colours, and
+    no label: what is where the object was need not be the object. Objects whose colours would
+    hardly change are left alone.
+    """
+    shown = np.unique(labels[0])[1:]
+    if not len(shown):
+        return
+    taken = rng.choice(shown)
+    after = int(rng.integers(1, len(frames)))
+    gone = labels[after:] == taken
+    old = frames[after:][gone]
+    # another order of the channels keeps the texture, and so does the negative
+    new = old[:, [1, 2, 0]] if rng.random() < 0.5 else 255 - old
+    if not old.size or np.abs(new.astype(int) - old).mean() < _OTHER_COLOUR:
+        return
+    frames[after:][gone] = new
+    labels[after:][gone] = 0
 
 
 class FolderSource:

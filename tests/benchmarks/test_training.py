@@ -11,7 +11,13 @@ import torch
 
 from sam2rt import FrameError
 from sam2rt.benchmarks.synthetic import make_clip, save_davis
-from sam2rt.benchmarks.training.batches import FolderSource, Plan, make_batch, synthetic_source
+from sam2rt.benchmarks.training.batches import (
+    FolderSource,
+    Plan,
+    make_batch,
+    synthetic_source,
+    take_over,
+)
 from sam2rt.benchmarks.training.episodes import Objects, clip_episode, picture_episode
 from sam2rt.benchmarks.training.initial import initialised
 from sam2rt.benchmarks.training.losses import (
@@ -76,6 +82,32 @@ def test_an_untrained_click_already_attends_to_its_place():
         row, column = divmod(int(scores.argmax()), size)
         assert abs(column - (x / 16 - 0.5)) <= 1.5
         assert abs(row - (y / 16 - 0.5)) <= 1.5
+
+
+def test_what_takes_an_objects_place_has_its_outline_and_no_label():
+    rng = np.random.default_rng(3)
+    labels = np.zeros((4, 8, 8), np.uint8)
+    labels[:, 2:4], labels[2:, 6:] = 1, 2
+    frames = np.full((4, 8, 8, 3), (200, 40, 90), np.uint8)
+    taken, relabelled = frames.copy(), labels.copy()
+    take_over(rng, taken, relabelled)
+    gone = (relabelled != labels).any(axis=(1, 2))
+    after = int(gone.argmax())
+    assert 1 <= after <= 3
+    assert gone[after:].all()
+    # object 2 is not there on the first frame: it cannot be prompted, and so cannot be lost
+    np.testing.assert_array_equal(relabelled[after:] == 0, labels[after:] != 2)
+    np.testing.assert_array_equal((taken != frames).any(-1), relabelled != labels)
+    assert tuple(taken[after, 2, 0]) in ((40, 90, 200), (55, 215, 165))
+
+
+def test_an_object_that_would_hardly_change_stays():
+    frames = np.full((3, 4, 4, 3), 127, np.uint8)
+    labels = np.ones((3, 4, 4), np.uint8)
+    for seed in range(8):
+        take_over(np.random.default_rng(seed), frames, labels)
+    assert (frames == 127).all()
+    assert (labels == 1).all()
 
 
 def test_rivals_are_the_other_objects_of_the_same_clip():

@@ -1,4 +1,5 @@
 // Predictors and trackers on a session that answers at once; any bundle:  predictors BUNDLE
+#include <limits>
 #include <type_traits>
 
 #include "sam2rt/sam2rt.hpp"
@@ -64,6 +65,27 @@ void objects_may_move_and_nothing_is_kept(const sam2rt::Bundle& bundle) {
     CHECK_EQ(digest(moved.step(scene.frame(t))), expected);
     one = std::move(moved);
   }
+}
+
+void objects_share_calls(const sam2rt::Bundle& bundle) {
+  const auto groups = [&](int most, std::optional<int> wanted) {
+    const auto session = std::make_shared<WatchedSession>(
+        std::make_shared<MixingSession>(bundle, most));
+    sam2rt::StreamOptions options;
+    options.objects_per_call = wanted;
+    sam2rt::StreamTracker tracker(session, options);
+    Scene scene;
+    for (int i = 0; i < 6; ++i) tracker.add_points(i, {{{20.0F, 20.0F}}, {1}, {}});
+    for (int t = 0; t < 2; ++t) tracker.step(scene.frame(t));
+    return session->groups;
+  };
+  using Groups = std::vector<std::int64_t>;
+  constexpr int any = std::numeric_limits<int>::max();
+  CHECK((groups(any, std::nullopt) == Groups{4, 2}));
+  CHECK((groups(any, 6) == Groups{6}));
+  CHECK((groups(5, std::nullopt) == Groups{5, 1}));
+  CHECK((groups(5, 16) == Groups{5, 1}));
+  CHECK((groups(5, 3) == Groups{3, 3}));
 }
 
 void masks_alone_are_those_of_the_logits(const sam2rt::Bundle& bundle) {
@@ -165,6 +187,7 @@ int main(int argc, char** argv) {
       {"tensors are checked", [&] { tensors_are_checked(bundle); }},
       {"unknown backends", [&] { unknown_backends(bundle); }},
       {"objects may move", [&] { objects_may_move_and_nothing_is_kept(bundle); }},
+      {"objects share calls", [&] { objects_share_calls(bundle); }},
       {"masks alone", [&] { masks_alone_are_those_of_the_logits(bundle); }},
       {"batches of images", [&] { batches_of_images(bundle); }},
       {"a stream goes on after bad input", [&] { a_stream_goes_on_after_bad_input(bundle); }},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from colour_model import ColourSession
 from recorded import CallLog
 from square_clip import BOX, CLICK, moving_square
 
@@ -57,6 +58,39 @@ def test_stream_and_propagation_are_bit_identical(session, video, fill):
     assert list(found) == list(expected)
     for t, result in found.items():
         np.testing.assert_array_equal(result.logits, expected[t], err_msg=f"frame {t}")
+
+
+class _Counting(ColourSession):
+    """Notes how many objects each call of memory attention is given."""
+
+    def __init__(self, max_objects=None):
+        super().__init__()
+        self.groups = []
+        if max_objects is not None:
+            self.max_objects = max_objects
+
+    def run(self, graph, inputs):
+        if graph == "memory_attention":
+            self.groups.append(len(inputs["memory"]))
+        return super().run(graph, inputs)
+
+
+@pytest.mark.parametrize(
+    ("most", "wanted", "groups"),
+    [
+        (None, None, [4, 2]), (None, 6, [6]), (None, 1, [1] * 6),
+        (5, None, [5, 1]), (5, 16, [5, 1]), (5, 3, [3, 3]),
+    ],
+)  # fmt: skip
+def test_objects_share_calls(video, most, wanted, groups):
+    """Four at a time unless told otherwise; an engine takes what it was built for."""
+    session = _Counting(most)
+    tracker = StreamTracker(session.bundle, session=session, objects_per_call=wanted)
+    for obj_id in range(6):
+        tracker.add_points(obj_id, [[20, 42]], [1])
+    tracker.step(video[0])
+    tracker.step(video[1])
+    assert session.groups == groups
 
 
 def test_short_clips_are_identical_when_the_length_is_told(session, video):

@@ -67,7 +67,7 @@ StreamOptions stream_options(const sam2rt_options* given) {
   StreamOptions options;
   options.max_cond_frames_in_attn = used.max_cond_frames_in_attn;
   options.fill_hole_area = used.fill_hole_area;
-  options.objects_per_call = used.objects_per_call;
+  if (used.objects_per_call != 0) options.objects_per_call = used.objects_per_call;
   options.memory_dtype = used.memory_dtype;
   options.non_overlap_masks = used.non_overlap_masks != 0;
   if (used.num_frames > 0) options.num_frames = used.num_frames;
@@ -120,7 +120,7 @@ void sam2rt_default_options(sam2rt_options* options) {
   if (options == nullptr) return;
   const sam2rt::TrackerOptions defaults;
   *options = {0, defaults.max_cond_frames_in_attn, defaults.fill_hole_area,
-              defaults.objects_per_call, 0, 0, defaults.memory_dtype};
+              0, 0, 0, defaults.memory_dtype};
 }
 
 sam2rt_status sam2rt_image_new(const sam2rt_session* session, sam2rt_image** image,

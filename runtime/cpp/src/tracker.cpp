@@ -1,6 +1,7 @@
 #include "tracker.hpp"
 
 #include <algorithm>
+#include <limits>
 
 #include "sam2rt/error.hpp"
 #include "text.hpp"
@@ -9,6 +10,9 @@ namespace sam2rt {
 
 namespace {
 
+/// More in one call of the CPU take memory and save no time.
+constexpr int usual_objects = 4;
+
 std::size_t count_of(int number) noexcept { return static_cast<std::size_t>(number); }
 
 void check(const TrackerOptions& options) {
@@ -16,7 +20,7 @@ void check(const TrackerOptions& options) {
     throw InputError(text("max_cond_frames_in_attn is ", options.max_cond_frames_in_attn,
                           ": expected -1 (all) or at least 2"));
   }
-  if (options.fill_hole_area < 0 || options.objects_per_call < 1) {
+  if (options.fill_hole_area < 0 || options.objects_per_call.value_or(1) < 1) {
     throw InputError("fill_hole_area must be >= 0 and objects_per_call >= 1");
   }
 }
@@ -108,11 +112,19 @@ void Tracker::remember(const Features& features, FrameOutput& output) {
   output.memory.store(memory_.data(), memory_count(), memory_dtype_, ++memories_made_);
 }
 
+std::size_t Tracker::objects_per_call() const noexcept {
+  // engines are built for a largest number of objects
+  const int limit = session_->max_objects();
+  const bool limited = limit != std::numeric_limits<int>::max();
+  const int wanted = options_.objects_per_call.value_or(limited ? limit : usual_objects);
+  return count_of(std::min(wanted, limit));
+}
+
 std::vector<FrameOutput>& Tracker::track(const Features& features,
                                          const std::vector<TrackedObject>& objects, int frame_idx,
                                          bool reverse, std::optional<int> num_frames) {
   const std::size_t count = objects.size();
-  const auto most = count_of(std::min(options_.objects_per_call, session_->max_objects()));
+  const std::size_t most = objects_per_call();
   if (selections_.size() < count) selections_.resize(count);
   if (results_.size() < count) results_.resize(count);
   const SelectOptions rules{reverse, num_frames, options_.max_cond_frames_in_attn};

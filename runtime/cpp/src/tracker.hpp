@@ -97,6 +97,7 @@ class Tracker {
   void set_no_points(std::size_t objects);
   void take(std::size_t index, FrameOutput& output);
 
+  std::size_t objects_per_call() const noexcept;
   std::size_t mask_count() const noexcept;
   std::size_t memory_count() const noexcept;
 

@@ -35,6 +35,7 @@ class WatchedSession final : public sam2rt::Session {
     inner_->run(graph, inputs, outputs);
     seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
     if (graph == sam2rt::Graph::memory_attention) {
+      groups.push_back(inputs[1].shape.dims[0]);
       memories_ = inputs[1].shape.dims[1];
       pointers_ = inputs[3].shape.dims[1];
     }
@@ -51,6 +52,7 @@ class WatchedSession final : public sam2rt::Session {
   }
 
   std::vector<SeenCall> calls;
+  std::vector<std::int64_t> groups;  ///< objects of each call of memory attention
   double seconds = 0;  ///< spent in the session
 
  private:

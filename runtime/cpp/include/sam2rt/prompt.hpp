@@ -39,8 +39,9 @@ struct TrackerOptions {
   int fill_hole_area = 8;
   /// storage of memories: "float32", "float16" or "bfloat16" (the original's)
   const char* memory_dtype = "float32";
-  /// objects handed to one call of a graph at most; bounds working memory
-  int objects_per_call = 16;
+  /// objects handed to one call of a graph at most; bounds working memory. Unset: as many as an
+  /// engine takes, else 4
+  std::optional<int> objects_per_call;
 };
 
 /// The masks of N objects on one frame, in the order in which the objects were added.
