@@ -64,7 +64,6 @@ def test_a_corrective_click_on_the_worst_frame_raises_the_mean(opener: BundleOpe
     assert second > first
 
 
-@pytest.mark.xfail(strict=True, reason="0.945 so far: docs/training.md")
 def test_the_object_score_tells_absent_from_present(standard: dict[str, Any]) -> None:
     assert standard["object_score_auc"] >= 0.95
 

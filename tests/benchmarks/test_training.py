@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from sam2rt import FrameError
 from sam2rt.benchmarks.synthetic import make_clip, save_davis
+from sam2rt.benchmarks.training.average import average
 from sam2rt.benchmarks.training.batches import (
     FolderSource,
     Plan,
@@ -37,6 +39,7 @@ from sam2rt.benchmarks.training.run import (
     run,
     save_weights,
 )
+from sam2rt.configs.errors import CheckpointError
 from sam2rt.configs.models import model_config
 from sam2rt.export.checkpoints import load_checkpoint
 from sam2rt.export.decoder import DecoderOutput
@@ -271,3 +274,17 @@ def test_fine_tuning_on_two_clips_helps(tmp_path):
         trainer.train_step(next(batches))
     after = quality()
     assert after > before + 0.2, (before, after)
+
+
+def test_the_mean_of_weights(tmp_path):
+    paths = [tmp_path / f"{i}.safetensors" for i in range(3)]
+    for i, path in enumerate(paths):
+        save_file({"w": np.full((2, 3), 3.0 * i, np.float16), "b": np.float32([i])}, path)
+    average(paths[:2], tmp_path / "mean.safetensors")
+    found = load_file(tmp_path / "mean.safetensors")
+    assert found["w"].dtype == np.float16
+    np.testing.assert_array_equal(found["w"], np.full((2, 3), 1.5))
+    np.testing.assert_array_equal(found["b"], [0.5])
+    save_file({"w": np.zeros((2, 2), np.float16), "b": np.float32([0])}, paths[2])
+    with pytest.raises(CheckpointError, match=r"2\.safetensors has other tensors than .*0\.saf"):
+        average(paths, tmp_path / "mean.safetensors")
