@@ -157,18 +157,17 @@ class Report:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Report:
-        """The report of what :meth:`as_dict` gave, of this schema or the first one.
+        """The report of what :meth:`as_dict` gave.
 
         Raises ValueError, KeyError or TypeError for anything else.
         """
-        if data["schema"] not in (1, SCHEMA):
+        if data["schema"] != SCHEMA:
             raise ValueError(f"schema {data['schema']}")
-        machine = {"matrix_threads": data["machine"]["cores"], **data["machine"]}
         work = dict(data["work"])
         work["frame_size"] = tuple(work["frame_size"])
-        systems = tuple(_system(s, data["schema"]) for s in data["systems"])
+        systems = tuple(_system(s) for s in data["systems"])
         return cls(
-            Machine(**machine), data["model"], data["image_size"], Work(**work), systems
+            Machine(**data["machine"]), data["model"], data["image_size"], Work(**work), systems
         )  # fmt: skip
 
 
@@ -215,19 +214,10 @@ def read_report(path: str | os.PathLike[str]) -> Report:
         raise InputError(f"{path} is no benchmark report ({error}): make one with --json") from None
 
 
-def _system(data: Mapping[str, Any], schema: int) -> SystemReport:
-    stages = _timings(data["stages"])
-    if schema == 1:
-        # precision was the last word of our names; all others were float32 with other weights
-        words = data["name"].split()
-        ours = words[0] == "sam2rt"
-        facts = {k: v for k, v in data.items() if isinstance(v, float)}
-        return SystemReport(
-            data["name"], words[-1] if ours else "fp32", "same" if ours else "other", facts, stages
-        )
+def _system(data: Mapping[str, Any]) -> SystemReport:
     points = tuple(Point(**{**p, "stages": _timings(p["stages"])}) for p in data["points"])
     kept = {k: data[k] for k in ("name", "precision", "weights", "facts", "accuracy", "not_run")}
-    return SystemReport(**kept, stages=stages, points=points)
+    return SystemReport(**kept, stages=_timings(data["stages"]), points=points)
 
 
 def _timings(data: Mapping[str, Mapping[str, Any]]) -> dict[str, Timing]:

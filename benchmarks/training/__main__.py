@@ -33,6 +33,9 @@ from .run import Job, Schedule, Trainer, describe, run, save_weights
 @click.option("--settle", default=4000, show_default=True, help="Steps of class-balanced loss.")
 @click.option("--clips", default=0.5, show_default=True, help="Share of steps on clips.")
 @click.option("--longest", default=5, show_default=True, help="Frames of a clip, at most.")
+@click.option(
+    "--unjudged", default=12, show_default=True, help="Frames tracked without a loss, at most."
+)
 @click.option("--pictures", default=6, show_default=True, help="Pictures a step.")
 @click.option("--objects", default=4, show_default=True, help="Objects a picture, at most.")
 @click.option("--seed", default=0, show_default=True)
@@ -42,8 +45,8 @@ from .run import Job, Schedule, Trainer, describe, run, save_weights
 def main(
     folder: Path, model: str, checkpoint: str | None, data: Path | None, steps: int, rate: float,
     cool_down: int, clips_from: int, plain_only: int, settle: int, clips: float, longest: int,
-    pictures: int, objects: int,
-    seed: int, hours: float | None, device: str, threads: int,
+    unjudged: int, pictures: int, objects: int, seed: int, hours: float | None, device: str,
+    threads: int,
 ) -> None:  # fmt: skip
     """Train in FOLDER, resuming what is there; writes weights.safetensors for 'sam2rt export'.
 
@@ -57,7 +60,7 @@ def main(
     config = start.config if start else model_config(model)
     schedule = Schedule(
         steps, rate, cool_down=cool_down, pictures_only=clips_from, plain_only=plain_only,
-        settle=settle, clips=clips, longest=longest,
+        settle=settle, clips=clips, longest=longest, unjudged=unjudged,
     )  # fmt: skip
     if start:
         # fine-tuning starts where the curriculum ends

@@ -38,11 +38,13 @@ class Batch:
 
     frames [V, T, 3, S, S] float32, normalised; masks [N, T, R, R] float32 in 0..1 (area share);
     clip [N] int64, the clip of each object. Every object is visible on frame 0.
+    unjudged: so many frames after the first have no loss; they are there to be tracked through.
     """
 
     frames: NDArray[np.float32]
     masks: NDArray[np.float32]
     clip: NDArray[np.int64]
+    unjudged: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Plan:
     size: int = 256
     #: clips with fewer objects on their first frame are passed over
     fewest: int = 1
+    #: frames after the first that are tracked through without a loss
+    unjudged: int = 0
 
 
 Clip = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -163,7 +167,7 @@ def make_batch(rng: np.random.Generator, plan: Plan, source: Source) -> Batch:
             masks.append(np.stack([_reduced(frame == label) for frame in labels]))
             owner.append(len(frames))
         frames.append(np.stack([_normalised(f, plan.size) for f in pictures]))
-    return Batch(np.stack(frames), np.stack(masks), np.array(owner, np.int64))
+    return Batch(np.stack(frames), np.stack(masks), np.array(owner, np.int64), plan.unjudged)
 
 
 def _reduced(mask: NDArray[np.bool_]) -> NDArray[np.float32]:

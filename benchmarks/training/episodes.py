@@ -1,7 +1,8 @@
 """One training step's work: prompts on pictures, or tracking through short clips.
 
-The model is used as the runtime uses it (same tokens, same memories, same temporal rows), with
-ground truth deciding presence where the runtime asks the object score.
+The model is used as the runtime uses it: same tokens, same memories, same temporal rows. Whether
+an object is remembered as present is up to its score, as there; before the score is learned, up to
+the truth.
 """
 
 from __future__ import annotations
@@ -62,30 +63,39 @@ class Objects:
         self.model, self.rng, self.weights = model, rng, weights
         device = next(model.parameters()).device
         frames = torch.from_numpy(batch.frames).to(device)
-        clips, self.length = frames.shape[:2]
+        self.length, self.unjudged = frames.shape[1], batch.unjudged
         self.masks = torch.from_numpy(batch.masks).to(device)
         self.present = (self.masks > 0.5).flatten(2).any(2)
         self.clip = torch.from_numpy(batch.clip).to(device)
         same = (self.clip[:, None] == self.clip).to(self.masks)
         others = torch.einsum("nm,mtyx->ntyx", same, self.masks) - self.masks
         self.rivals = others.clamp(0, 1)
-        features = model.encode_image(frames.flatten(0, 1))
-        self._features = [f.reshape(clips, self.length, *f.shape[1:]) for f in features]
+        self._features = self._encode(frames)
         self.size = model.config.image_size
         self.episode = Episode(frames.new_zeros(()))
 
+    def _encode(self, frames: Tensor) -> list[ImageFeatures]:
+        """Features of each frame, one row a clip; without gradient where nothing is judged."""
+        first = 1 + self.unjudged
+        judged = torch.cat([frames[:, :1], frames[:, first:]], 1)
+        parts = _by_frame(self.model, judged)
+        if self.unjudged:
+            with torch.no_grad():
+                parts[1:1] = _by_frame(self.model, frames[:, 1:first])
+        return parts
+
     def features(self, t: int) -> ImageFeatures:
         """Features of frame t, one row an object."""
-        return ImageFeatures(*(f[self.clip, t] for f in self._features))
+        return ImageFeatures(*(f[self.clip] for f in self._features[t]))
 
     def truth(self, t: int) -> NDArray[np.bool_]:
         return np.asarray((self.masks[:, t] > 0.5).cpu().numpy())
 
     def decode(
-        self, name: str, t: int, embed: Tensor, points: Tensor, labels: Tensor,
+        self, name: str | None, t: int, embed: Tensor, points: Tensor, labels: Tensor,
         mask_input: Tensor | None, multimask: bool,
     ) -> Result:  # fmt: skip
-        """Call the decoder, add its loss, choose a mask."""
+        """Call the decoder, choose a mask; add its loss under `name` if it has one."""
         f, config = self.features(t), self.model.config
         has = torch.full((len(embed),), float(mask_input is not None), device=embed.device)
         if mask_input is None:
@@ -97,7 +107,8 @@ class Objects:
         scored = score_output(
             output, self.masks[:, t], self.rivals[:, t], self.present[:, t], multimask, self.weights
         )
-        self.episode.add(name, scored)
+        if name is not None:
+            self.episode.add(name, scored)
         rows = torch.arange(len(embed), device=embed.device)
         return Result(
             output, output.mask_logits[rows, scored.chosen][:, None],
@@ -161,35 +172,35 @@ def picture_episode(
 
 
 def clip_episode(
-    model: Sam2, batch: Batch, rng: np.random.Generator, kind: Kind, rounds: int, weights: Weights
-) -> Episode:
+    model: Sam2, batch: Batch, rng: np.random.Generator, kind: Kind, rounds: int,
+    weights: Weights, own_presence: bool = True,
+) -> Episode:  # fmt: skip
     """A prompt on the first frame, then tracking; sometimes a correction on a later frame.
 
     Frames get numbers with random gaps, so that all rows of the temporal table are learned from
-    short clips.
+    short clips; where some frames are not judged, the clip is long enough without. What was done
+    on those, right or wrong, fills the memory the judged ones are tracked from.
+
+    own_presence: the object score decides what is remembered as present, not the truth.
     """
     objects = Objects(model, batch, rng, weights)
-    numbers = np.concatenate([[0], np.cumsum(rng.integers(1, 4, batch.frames.shape[1] - 1))])
+    unjudged, length = objects.unjudged, objects.length
+    gaps = rng.integers(1, 2 if unjudged else 4, length - 1)
+    numbers = np.concatenate([[0], np.cumsum(gaps)])
+    tracker = _Tracker(objects, numbers, own_presence)
     first = objects.prompt(kind, 0, objects.features(0).prompt_embed, rounds)
-    memory = _Memory(objects)
-    memory.remember(0, int(numbers[0]), first, prompted=True)
-    corrected = int(rng.integers(1, objects.length)) if rng.random() < 0.5 else -1
-    count = len(objects.clip)
-    blank = np.zeros((count, 1, 2), np.float32)
-    coords, codes = objects._padded(blank, np.full((count, 1), -1, np.int32))
-    for t in range(1, objects.length):
-        embed = memory.attend(t, int(numbers[t]))
-        result = objects.decode("track", t, embed, coords, codes, None, True)
-        if t == corrected:
-            result = _correct(objects, t, embed, result)
-        memory.remember(t, int(numbers[t]), result, prompted=t == corrected)
-    if corrected > 0 and rng.random() < 0.5:
+    tracker.remember(0, first, prompted=True)
+    with torch.no_grad():
+        for t in range(1, 1 + unjudged):
+            tracker.track(None, t)
+    corrected = int(rng.integers(1 + unjudged, length)) if rng.random() < 0.5 else -1
+    for t in range(1 + unjudged, length):
+        tracker.track("track", t, corrected=t == corrected)
+    if corrected > 0 and not unjudged and rng.random() < 0.5:
         # the clip is propagated again: a prompted frame may lie ahead
-        memory.kept = [kept for kept in memory.kept if kept[1]]
-        for t in (t for t in range(1, objects.length) if t != corrected):
-            embed = memory.attend(t, int(numbers[t]))
-            result = objects.decode("again", t, embed, coords, codes, None, True)
-            memory.remember(t, int(numbers[t]), result, prompted=False)
+        tracker.kept = [kept for kept in tracker.kept if kept[1]]
+        for t in (t for t in range(1, length) if t != corrected):
+            tracker.track("again", t)
     return objects.episode
 
 
@@ -201,25 +212,42 @@ def _correct(objects: Objects, t: int, embed: Tensor, result: Result) -> Result:
     return objects.decode("track+1", t, embed, coords, codes, previous, True)
 
 
-class _Memory:
-    """Memories and pointers of N objects as they are tracked, as the runtime keeps them."""
+class _Tracker:
+    """N objects as they are tracked; memories and pointers as the runtime keeps them.
 
-    def __init__(self, objects: Objects) -> None:
+    numbers [T]: the frames' numbers in their video.
+    """
+
+    def __init__(self, objects: Objects, numbers: NDArray[Any], own_presence: bool) -> None:
         self.objects, self.model = objects, objects.model
+        self.numbers, self.own_presence = numbers.tolist(), own_presence
         self.kept: list[tuple[int, bool, Tensor, Tensor]] = []
+        count = len(objects.clip)
+        blank = np.zeros((count, 1, 2), np.float32)
+        self._no_points = objects._padded(blank, np.full((count, 1), -1, np.int32))
 
-    def remember(self, t: int, number: int, result: Result, prompted: bool) -> None:
+    def track(self, name: str | None, t: int, corrected: bool = False) -> None:
+        """Find the objects on frame t, scored under `name`; remember what was found."""
+        embed = self.attend(t)
+        result = self.objects.decode(name, t, embed, *self._no_points, None, True)
+        if corrected:
+            result = _correct(self.objects, t, embed, result)
+        self.remember(t, result, prompted=corrected)
+
+    def remember(self, t: int, result: Result, prompted: bool) -> None:
         present = self.objects.present[:, t, None]
+        if self.own_presence:
+            present = result.output.object_score > 0
         pointer = torch.where(present, self.model.obj_ptr_proj(result.token), self.model.no_obj_ptr)
         logits = torch.where(present[..., None, None], result.logits, ABSENT_LOGIT)
         score = present.float() * MASK_SCALE + MASK_BIAS
         embed = self.objects.features(t).image_embed
         binarize = torch.tensor([prompted], device=embed.device)
         memory = self.model.encode_memory(embed, logits, score, binarize)
-        self.kept.append((number, prompted, memory, pointer))
+        self.kept.append((self.numbers[t], prompted, memory, pointer))
 
-    def attend(self, t: int, number: int) -> Tensor:
-        config = self.model.config
+    def attend(self, t: int) -> Tensor:
+        config, number = self.model.config, self.numbers[t]
         last = config.num_maskmem - 1
         spatial = [
             (last if prompted else number - then - 1, memory)
@@ -236,3 +264,11 @@ class _Memory:
         distances = torch.tensor([distance for distance, _ in past], device=embed.device)
         positions = (distances / (config.max_obj_ptrs - 1)).float().expand(len(embed), -1)
         return self.model.attend_memory(embed, memories, tpos, pointers, positions)
+
+
+def _by_frame(model: Sam2, frames: Tensor) -> list[ImageFeatures]:
+    """Features of frames [V, T, 3, S, S]: T times those of V pictures."""
+    clips, count = frames.shape[:2]
+    encoded = model.encode_image(frames.transpose(0, 1).flatten(0, 1))
+    parts = [f.reshape(count, clips, *f.shape[1:]) for f in encoded]
+    return [ImageFeatures(*(part[t] for part in parts)) for t in range(count)]

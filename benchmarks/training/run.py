@@ -44,6 +44,8 @@ class Schedule:
     longer_from: int = 4000
     #: frames of a clip from then on
     longest: int = 5
+    #: half of those clips have 2 to so many frames more, tracked through without a loss
+    unjudged: int = 12
 
     def rate_at(self, step: int) -> float:
         rise = min(1.0, (step + 1) / self.warm_up)
@@ -88,7 +90,16 @@ class Job:
             fewest = min(2, self.objects) if step < schedule.pictures_only else 1
             return Plan(self.pictures, 1, self.objects, levels, size, fewest)
         frames = 3 if step < schedule.longer_from else schedule.longest
-        return Plan(max(self.pictures // frames, 1), frames, self.objects, levels, size)
+        clips = max(self.pictures // frames, 1)
+        unjudged = self.unjudged(step)
+        return Plan(clips, frames + unjudged, self.objects, levels, size, unjudged=unjudged)
+
+    def unjudged(self, step: int) -> int:
+        rng = np.random.default_rng([self.seed, step, 3])
+        most = self.schedule.unjudged
+        if step < max(self.schedule.longer_from, self.schedule.settle) or most < 2:
+            return 0
+        return int(rng.integers(2, most + 1)) if rng.random() < 0.5 else 0
 
 
 class Trainer:
@@ -114,7 +125,9 @@ class Trainer:
         if job.is_clip(step):
             kinds: list[Kind] = ["click", "box", "box", "mask"]
             kind = kinds[int(rng.integers(len(kinds)))]
-            episode = clip_episode(self.model, batch, rng, kind, rounds // 2, weights)
+            # what the score says of presence is worth nothing before it is learned
+            own = step >= job.schedule.settle
+            episode = clip_episode(self.model, batch, rng, kind, rounds // 2, weights, own)
         else:
             # boxes take longest to be heeded among many objects
             kinds = ["click", "box", "box", "clicks"]

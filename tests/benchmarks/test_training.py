@@ -20,7 +20,7 @@ from sam2rt.benchmarks.training.batches import (
     synthetic_source,
     take_over,
 )
-from sam2rt.benchmarks.training.episodes import Objects, clip_episode, picture_episode
+from sam2rt.benchmarks.training.episodes import Objects, _Tracker, clip_episode, picture_episode
 from sam2rt.benchmarks.training.initial import initialised
 from sam2rt.benchmarks.training.losses import (
     Weights,
@@ -125,7 +125,9 @@ def test_rivals_are_the_other_objects_of_the_same_clip():
 
 
 def test_the_curriculum_goes_from_plain_pictures_to_hard_clips():
-    plan = Schedule(steps=9, pictures_only=1, plain_only=2, settle=4, longer_from=5, clips=1.0)
+    plan = Schedule(
+        steps=9, pictures_only=1, plain_only=2, settle=4, longer_from=5, clips=1.0, unjudged=0
+    )
     early = Job(MICRO, plan, synthetic_source)
     assert [early.plan(step).frames for step in (0, 1, 4, 5)] == [1, 3, 3, 5]
     assert [early.plan(step).levels for step in (1, 2)] == [("plain",), ("plain", "standard")]
@@ -226,7 +228,7 @@ def test_episodes_use_every_part_of_the_model():
     # one object is absent on one frame, so that the parts for absent objects are used
     batch.masks[0, 1] = 0
     for kind in ("mask", "click"):
-        clip_episode(trainer.model, batch, rng, kind, 1, Weights()).mean_loss.backward()
+        clip_episode(trainer.model, batch, rng, kind, 1, Weights(), False).mean_loss.backward()
     for kind in ("box", "clicks"):
         picture_episode(trainer.model, batch, rng, kind, 2, Weights()).mean_loss.backward()
     unused = {
@@ -235,6 +237,54 @@ def test_episodes_use_every_part_of_the_model():
     }  # fmt: skip
     # present in every checkpoint, used by none of the original's configurations
     assert unused <= {"no_mem_pos_enc"}, unused
+
+
+def test_unjudged_frames_fill_the_memory_and_cost_no_loss():
+    torch.set_num_threads(1)
+    model = Trainer(job()).model
+    batch = make_batch(
+        np.random.default_rng(0), Plan(2, 5, 2, ("plain",), unjudged=2), synthetic_source
+    )
+    judged = replace(batch, unjudged=0)
+    objects, every = (
+        Objects(model, b, np.random.default_rng(0), Weights()) for b in (batch, judged)
+    )
+    with_gradient = [objects.features(t).image_embed.requires_grad for t in range(5)]
+    assert with_gradient == [True, False, False, True, True]
+    for t in range(5):
+        for part, whole in zip(objects.features(t), every.features(t), strict=True):
+            torch.testing.assert_close(part, whole)
+    episode = clip_episode(model, batch, np.random.default_rng(1), "mask", 0, Weights())
+    assert len(episode.ious["track"]) == 2
+    # what is tracked on an unjudged frame is remembered: another picture there, another result
+    other = replace(batch, frames=batch.frames.copy())
+    other.frames[:, 2] = -other.frames[:, 2]
+    changed = clip_episode(model, other, np.random.default_rng(1), "mask", 0, Weights())
+    assert changed.loss.item() != episode.loss.item()
+
+
+def test_unjudged_frames_join_half_of_the_settled_clips():
+    plan = Schedule(steps=9, pictures_only=0, settle=50, longer_from=50, clips=1.0, unjudged=4)
+    counts = [Job(MICRO, plan, synthetic_source).plan(step) for step in range(250)]
+    assert {p.unjudged for p in counts[:50]} == {0}
+    assert {p.unjudged for p in counts[50:]} == {0, 2, 3, 4}
+    assert 80 <= sum(p.unjudged == 0 for p in counts[50:]) <= 120
+    assert all(p.frames == 5 + p.unjudged for p in counts[50:])
+
+
+@pytest.mark.parametrize("own_presence", [True, False])
+def test_the_score_or_the_truth_says_what_is_remembered_as_present(own_presence):
+    """A score that always says absent, on objects that are always there."""
+    model = Trainer(job()).model
+    batch = make_batch(np.random.default_rng(0), Plan(1, 2, 2, ("plain",)), synthetic_source)
+    objects = Objects(model, batch, np.random.default_rng(0), Weights())
+    assert objects.present[:, 0].all()
+    tracker = _Tracker(objects, np.arange(2), own_presence)
+    result = objects.prompt("click", 0, objects.features(0).prompt_embed, 0)
+    score = torch.full_like(result.output.object_score, -1)
+    tracker.remember(0, replace(result, output=result.output._replace(object_score=score)), True)
+    absent = (tracker.kept[0][-1] == model.no_obj_ptr).all(1)
+    assert absent.tolist() == [own_presence] * len(absent)
 
 
 def test_a_folder_without_annotations_is_refused(tmp_path):
