@@ -7,6 +7,7 @@
 #include "bank.hpp"
 #include "components.hpp"
 #include "frame_tensor.hpp"
+#include "normalise.hpp"
 #include "prompts.hpp"
 #include "sam2rt/sam2rt.hpp"
 #include "storage.hpp"
@@ -263,6 +264,25 @@ void every_instruction_set_gives_the_same_tensor() {
   }
 }
 
+void every_byte_is_normalised_alike() {
+  constexpr int side = 32;
+  constexpr auto size = std::size_t{3} * side * side;
+  const int best = static_cast<int>(sam2rt::best_quad_level());
+  for (int value = 0; value < 256; ++value) {
+    const std::vector<std::uint8_t> pixels(size, static_cast<std::uint8_t>(value));
+    std::vector<float> found(size);
+    for (int level = 0; level <= best; ++level) {
+      sam2rt::FrameTensor(side, static_cast<sam2rt::QuadLevel>(level))
+          .run({pixels.data(), side, side}, found.data());
+      for (std::size_t i = 0; i < size; ++i) {
+        const std::size_t channel = i / (std::size_t{side} * side);
+        const auto share = static_cast<float>(value / 255.0);
+        CHECK_EQ(found[i], sam2rt::normalised(share, channel));
+      }
+    }
+  }
+}
+
 void frames_that_cannot_be_used() {
   const std::vector<std::uint8_t> pixels(300, 0);
   const auto refused = [&](const sam2rt::FrameView& frame) {
@@ -324,6 +344,7 @@ int main(int argc, char** argv) {
              {"every pixel format gives the same tensor", every_pixel_format_gives_the_same_tensor},
              {"every instruction set gives the same tensor",
               every_instruction_set_gives_the_same_tensor},
+             {"every byte is normalised alike", every_byte_is_normalised_alike},
              {"frames that cannot be used", frames_that_cannot_be_used},
              {"prompts are checked", prompts_are_checked},
          }) == 0

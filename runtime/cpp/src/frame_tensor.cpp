@@ -1,9 +1,9 @@
 #include "frame_tensor.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
-#include "normalise.hpp"
 #include "simd.hpp"
 
 namespace sam2rt {
@@ -70,13 +70,7 @@ void across(const Pass& pass) {
 
 }  // namespace
 
-FrameTensor::FrameTensor(int image_size, QuadLevel level) : size_(image_size), level_(level) {
-  for (std::size_t c = 0; c < 3; ++c) {
-    for (std::size_t v = 0; v < 256; ++v) {
-      table_[c][v] = normalised(static_cast<float>(static_cast<double>(v) / 255.0), c);
-    }
-  }
-}
+FrameTensor::FrameTensor(int image_size, QuadLevel level) : size_(image_size), level_(level) {}
 
 void FrameTensor::run(const FrameView& frame, float* out) {
   rows_.open(frame);
@@ -162,7 +156,7 @@ void FrameTensor::finish(int frame_height, float* out) {
   for (std::size_t c = 0; c < 3; ++c) {
     const std::uint8_t* plane = narrow_.data() + c * groups * size * 4;
     for (std::size_t y = 0; y < size; ++y) {
-      finishing_.across(plane, size, y, table_[c].data(), out + (c * size + y) * size);
+      finishing_.across(plane, size, y, c, out + (c * size + y) * size);
     }
   }
 }

@@ -1,7 +1,6 @@
 #ifndef SAM2RT_SRC_FRAME_TENSOR_HPP
 #define SAM2RT_SRC_FRAME_TENSOR_HPP
 
-#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -29,7 +28,6 @@ class FrameTensor {
   Rows shortened(const FrameView& frame);
 
   int size_;
-  std::array<std::array<float, 256>, 3> table_;  ///< byte -> normalised value, per channel
   QuadLevel level_;
   Taps x_, y_, same_;
   QuadTaps narrowing_, finishing_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "normalise.hpp"
 #include "simd.hpp"
 
 namespace sam2rt {
@@ -134,25 +135,23 @@ SAM2RT_VNNI SAM2RT_INLINE void add_rows(Sums& sums, const std::uint8_t* in,
   sums.low = _mm512_dpbusd_epi32(sums.low, rows, weights.low);
 }
 
-SAM2RT_VNNI SAM2RT_INLINE __m128i bytes_of(const Sums& sums) noexcept {
+/// Not yet clamped to 0..255.
+SAM2RT_VNNI SAM2RT_INLINE __m512i whole_of(const Sums& sums) noexcept {
   const __m512i upper =
       _mm512_slli_epi32(_mm512_add_epi32(_mm512_slli_epi32(sums.high, 8), sums.middle), 8);
-  const __m512i sum = _mm512_srai_epi32(_mm512_add_epi32(upper, sums.low), precision_bits);
-  return _mm512_cvtusepi32_epi8(_mm512_max_epi32(sum, _mm512_setzero_si512()));
+  return _mm512_srai_epi32(_mm512_add_epi32(upper, sums.low), precision_bits);
 }
 
 /// Four positions of sixteen rows -> four rows of quads, `step` apart.
-SAM2RT_VNNI SAM2RT_INLINE void store_four(const __m128i* position, std::uint8_t* out,
+SAM2RT_VNNI SAM2RT_INLINE void store_four(const __m512i* position, std::uint8_t* out,
                                           std::size_t step) noexcept {
-  const __m128i a = _mm_unpacklo_epi32(position[0], position[1]);
-  const __m128i b = _mm_unpacklo_epi32(position[2], position[3]);
-  const __m128i c = _mm_unpackhi_epi32(position[0], position[1]);
-  const __m128i d = _mm_unpackhi_epi32(position[2], position[3]);
-  const __m128i rows[4] = {_mm_unpacklo_epi64(a, b), _mm_unpackhi_epi64(a, b),
-                           _mm_unpacklo_epi64(c, d), _mm_unpackhi_epi64(c, d)};
-  for (std::size_t i = 0; i < 4; ++i) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i * step), rows[i]);
-  }
+  // packing saturates to 0..255, and keeps in each quarter what four rows have there
+  const __m512i quads = _mm512_packus_epi16(_mm512_packs_epi32(position[0], position[1]),
+                                            _mm512_packs_epi32(position[2], position[3]));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_castsi512_si128(quads));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out + step), _mm512_extracti32x4_epi32(quads, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 2 * step), _mm512_extracti32x4_epi32(quads, 2));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 3 * step), _mm512_extracti32x4_epi32(quads, 3));
 }
 
 /// Of three channels, which share the weights.
@@ -161,61 +160,65 @@ SAM2RT_VNNI void along_vnni(const QuadTaps& taps,
                             std::size_t out_step, std::size_t channel_step) noexcept {
   // the number of positions is a multiple of four
   for (std::size_t first = 0; first < taps.positions(); first += 4, out += 16) {
-    __m128i made[3][4];
+    __m512i made[3][4];
     for (std::size_t i = 0; i < 4; ++i) {
       const auto at = taps.at(first + i);
-      Sums sums[3] = {no_sums(), no_sums(), no_sums()};
-      for (std::size_t g = 0; g < at.groups; ++g) {
-        const Weights weights = weights_of(at.bytes + 3 * g);
-        const std::size_t offset = (at.group + g) * quad_bytes;
-        for (std::size_t c = 0; c < 3; ++c) add_rows(sums[c], quads[c] + offset, weights);
-      }
-      for (std::size_t c = 0; c < 3; ++c) made[c][i] = bytes_of(sums[c]);
+      Sums red = no_sums(), green = no_sums(), blue = no_sums();
+      const std::int32_t* bytes = at.bytes;
+      std::size_t offset = at.group * quad_bytes;
+      const std::size_t end = offset + at.groups * quad_bytes;
+      do {
+        const Weights weights = weights_of(bytes);
+        add_rows(red, quads[0] + offset, weights);
+        add_rows(green, quads[1] + offset, weights);
+        add_rows(blue, quads[2] + offset, weights);
+        offset += quad_bytes;
+        bytes += 3;
+      } while (offset != end);
+      made[0][i] = whole_of(red);
+      made[1][i] = whole_of(green);
+      made[2][i] = whole_of(blue);
     }
     for (std::size_t c = 0; c < 3; ++c) store_four(made[c], out + c * channel_step, out_step);
   }
 }
 
-/// What sixteen bytes stand for in a table of 256 floats that lies in registers.
-SAM2RT_VNNI SAM2RT_INLINE __m512 looked_up(const __m512* table, __m128i bytes) noexcept {
-  const __m512i at = _mm512_cvtepu8_epi32(bytes);
-  __m512 part[8];
-  // each permutation looks at the five lowest bits
-  for (int i = 0; i < 8; ++i) part[i] = _mm512_permutex2var_ps(table[2 * i], at, table[2 * i + 1]);
-  for (int bit = 5, count = 4; bit < 8; ++bit, count /= 2) {
-    const __mmask16 set = _mm512_test_epi32_mask(at, _mm512_set1_epi32(1 << bit));
-    for (int i = 0; i < count; ++i) {
-      part[i] = _mm512_mask_blend_ps(set, part[2 * i], part[2 * i + 1]);
-    }
-  }
-  return part[0];
+/// Divided by the same number everywhere; of the quotient `value / by` and of what is left of it
+/// after a first guess the nearest float is made (Markstein), where a division takes ten times as long.
+struct Divisor {
+  __m512 by, reciprocal;
+};
+
+SAM2RT_VNNI SAM2RT_INLINE Divisor divisor(float by) noexcept {
+  return {_mm512_set1_ps(by), _mm512_set1_ps(1.0F / by)};
+}
+
+SAM2RT_VNNI SAM2RT_INLINE __m512 divided(__m512 value, const Divisor& divisor) noexcept {
+  const __m512 guess = _mm512_mul_ps(value, divisor.reciprocal);
+  const __m512 left = _mm512_fnmadd_ps(divisor.by, guess, value);
+  return _mm512_fmadd_ps(left, divisor.reciprocal, guess);
 }
 
 SAM2RT_VNNI void across_vnni(const QuadTaps::Position& at, const std::uint8_t* quads,
-                             std::size_t width, const float* table, float* out) noexcept {
-  // bytes first: the table takes half of all registers
-  constexpr std::size_t stretch = 256;
-  alignas(64) std::uint8_t line[stretch];
-  for (std::size_t left = 0; left < width; left += stretch) {
-    const std::size_t count = std::min(stretch, width - left);
-    // two at a time share the weights; a width is a multiple of both
-    for (std::size_t x = 0; x < count; x += 2 * quad_lanes) {
-      const std::uint8_t* in = quads + (at.group * width + left + x) * 4;
-      Sums sums[2] = {no_sums(), no_sums()};
-      for (std::size_t g = 0; g < at.groups; ++g, in += width * 4) {
-        const Weights weights = weights_of(at.bytes + 3 * g);
-        add_rows(sums[0], in, weights);
-        add_rows(sums[1], in + quad_bytes, weights);
-      }
-      auto* bytes = reinterpret_cast<__m128i*>(line + x);
-      _mm_store_si128(bytes, bytes_of(sums[0]));
-      _mm_store_si128(bytes + 1, bytes_of(sums[1]));
+                             std::size_t width, std::size_t channel, float* out) noexcept {
+  // the tests hold all 256 results of each channel against the table's
+  const Divisor most = divisor(255), deviation = divisor(pixel_deviation[channel]);
+  const __m512 mean = _mm512_set1_ps(pixel_mean[channel]);
+  // two at a time share the weights; a width is a multiple of both
+  for (std::size_t x = 0; x < width; x += 2 * quad_lanes) {
+    const std::uint8_t* in = quads + (at.group * width + x) * 4;
+    Sums left = no_sums(), right = no_sums();
+    for (std::size_t g = 0; g < at.groups; ++g, in += width * 4) {
+      const Weights weights = weights_of(at.bytes + 3 * g);
+      add_rows(left, in, weights);
+      add_rows(right, in + quad_bytes, weights);
     }
-    __m512 held[16];
-    for (int i = 0; i < 16; ++i) held[i] = _mm512_loadu_ps(table + 16 * i);
-    for (std::size_t x = 0; x < count; x += quad_lanes) {
-      const __m128i bytes = _mm_load_si128(reinterpret_cast<const __m128i*>(line + x));
-      _mm512_storeu_ps(out + left + x, looked_up(held, bytes));
+    for (const Sums& sums : {left, right}) {
+      const __m512i above = _mm512_max_epi32(whole_of(sums), _mm512_setzero_si512());
+      const __m512i byte = _mm512_min_epi32(above, _mm512_set1_epi32(255));
+      const __m512 share = divided(_mm512_cvtepi32_ps(byte), most);
+      _mm512_storeu_ps(out, divided(_mm512_sub_ps(share, mean), deviation));
+      out += quad_lanes;
     }
   }
 }
@@ -249,9 +252,10 @@ void QuadTaps::along(const std::array<const std::uint8_t*, 3>& quads, std::uint8
 }
 
 void QuadTaps::across(const std::uint8_t* quads, std::size_t width, std::size_t position,
-                      const float* table, float* out) const {
+                      std::size_t channel, float* out) const {
+  const float* table = normalised_bytes(channel).data();
 #ifdef SAM2RT_HAS_AVX2
-  if (level_ == QuadLevel::vnni) return across_vnni(at(position), quads, width, table, out);
+  if (level_ == QuadLevel::vnni) return across_vnni(at(position), quads, width, channel, out);
   if (level_ == QuadLevel::avx2) return across_avx2(at(position), quads, width, table, out);
 #endif
   across_any(at(position), quads, width, table, out);

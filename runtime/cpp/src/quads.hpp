@@ -46,9 +46,9 @@ class QuadTaps {
              std::size_t out_step, std::size_t channel_step) const;
 
   /// One output row of `width` columns (a multiple of 32, as every image side is) at `position`,
-  /// each byte looked up in `table`. quads: [groups, width, 4 rows].
+  /// normalised as a colour channel's. quads: [groups, width, 4 rows].
   void across(const std::uint8_t* quads, std::size_t width, std::size_t position,
-              const float* table, float* out) const;
+              std::size_t channel, float* out) const;
 
   /// What one position needs.
   struct Position {
