@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import queue
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,12 @@ def synthetic_source(rng: np.random.Generator, plan: Plan) -> Clip:
     # seeds from 2^32 up: below lie those of evaluation clips
     seed = int(rng.integers(1 << 32, 1 << 62))
     # long strides: in a few frames objects are covered, leave and return
-    clip = make_clip(seed, level, plan.frames, plan.size, stride=float(rng.choice([1, 2, 3, 5])))
+    strides = [1, 1.5, 2] if plan.unjudged else [1, 2, 3, 5]
+    stride = float(rng.choice(strides))
+    # part of a longer clip: it may end while an object is away
+    whole = plan.frames + int(rng.integers(plan.frames)) if plan.unjudged else plan.frames
+    clip = make_clip(seed, level, whole, plan.size, stride)
+    clip = replace(clip, frames=clip.frames[: plan.frames], labels=clip.labels[: plan.frames])
     if plan.frames > 1 and rng.random() < 0.25:
         # a cut to another scene: every object is absent there
         cut = int(rng.integers(1, plan.frames))
