@@ -54,7 +54,8 @@ class Sample:
 
     def like(self, array: Array) -> Array:
         """The same places of another array of this shape."""
-        return array.ravel()[:: self.stride].astype(np.float32)
+        # a session may keep its outputs on the GPU
+        return np.asarray(array).ravel()[:: self.stride].astype(np.float32)
 
     def rows(self) -> Array:
         """Index along the first axis of each value."""

@@ -253,6 +253,9 @@ class _Job:
                 return Candidate(attention, milliseconds=_time(session, self.bundle))
         except Sam2rtError as error:
             return Candidate(attention, error=str(error))
+        except Exception as error:
+            # bindings raise kinds of their own; one form's must not cost the others
+            return Candidate(attention, error=f"{type(error).__name__}: {error}")
 
     def _source(self, graph: str, attention: str) -> str:
         """The form of the graph that is built."""

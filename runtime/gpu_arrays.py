@@ -67,7 +67,8 @@ def device_view(array: Any, stream: int | None = None) -> DeviceView:
     """
     interface = getattr(array, "__cuda_array_interface__", None)
     dlpack = hasattr(array, "__dlpack__") and array.__dlpack_device__()[0] in (CUDA, CUDA_HOST)
-    names_stream = interface is not None and interface.get("stream") is not None
+    # the default streams are named by 1 and 2, which are no handles to wait for
+    names_stream = interface is not None and interface.get("stream") not in (None, 1, 2)
     if dlpack and (interface is None or (stream is not None and not names_stream)):
         capsule = array.__dlpack__() if stream is None else array.__dlpack__(stream=stream)
         return view_of_capsule(capsule, array)

@@ -162,6 +162,10 @@ class DeviceTensor:
         same = np.dtype(dtype) == self.dtype
         return self if same and not copy else np.asarray(self).astype(dtype)
 
+    def synchronize(self) -> None:
+        """Wait until the content is there."""
+        self._stream.synchronize()
+
     def address(self) -> cuda.Address:
         return cuda.Address(self.pointer)
 
@@ -176,6 +180,7 @@ class DeviceTensor:
         return self._view().__dlpack_device__()
 
     def __dlpack__(self, **options: Any) -> Any:
+        self.synchronize()
         return self._view().__dlpack__(**options)
 
 

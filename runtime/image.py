@@ -159,9 +159,10 @@ class ImagePredictor(Predictor):
         if not self._features:
             raise StateError("no image is set: call set_image first")
         features = self._features[image_index]
+        most = self._most("max_objects", _PROMPTS_PER_CALL)
         parts = [
-            self._decode(features, prompts.part(i, _PROMPTS_PER_CALL), multimask_output)
-            for i in range(0, len(prompts), _PROMPTS_PER_CALL)
+            self._decode(features, prompts.part(i, most), multimask_output)
+            for i in range(0, len(prompts), most)
         ]
         logits, ious = zip(*parts, strict=True)
         return np.concatenate(logits), np.concatenate(ious)
@@ -178,8 +179,9 @@ class ImagePredictor(Predictor):
 
     def _encode(self, frames: Sequence[tuple[Any, tuple[int, int]]], *, is_batch: bool) -> None:
         features: list[Features] = []
-        for first in range(0, len(frames), _IMAGES_PER_CALL):
-            part = frames[first : first + _IMAGES_PER_CALL]
+        most = self._most("max_images", _IMAGES_PER_CALL)
+        for first in range(0, len(frames), most):
+            part = frames[first : first + most]
             pixels = self._input.image_tensors([frame for frame, _ in part])
             out = self.session.run("image_encoder", {"image": pixels})
             features += [
@@ -188,6 +190,10 @@ class ImagePredictor(Predictor):
             ]
         self._features, self._is_batch = features, is_batch
         self._sizes = [size for _, size in frames]
+
+    def _most(self, limit: str, wanted: int) -> int:
+        """How many one call takes; engines are built for a largest number."""
+        return min(wanted, getattr(self.session, limit, wanted))
 
     def _predict(
         self, index: int, point_coords: Any, point_labels: Any, box: Any, mask_input: Any,

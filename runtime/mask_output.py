@@ -103,7 +103,10 @@ class FrameLogits(np.lib.mixins.NDArrayOperatorsMixin):
     def above(self, threshold: float = 0.0) -> DeviceTensor:
         """Masks, bool of this shape, as a tensor on the GPU; on the thread of the session's run."""
         planes = self._low.reshape(math.prod(self.shape[:-2]), *self._low.shape[-2:])
-        return self._kernels.masks(planes, self._size, threshold).reshape(*self.shape)
+        made = self._kernels.masks(planes, self._size, threshold).reshape(*self.shape)
+        # whoever takes it works on another stream, which does not wait for ours
+        made.synchronize()
+        return made
 
     def masks(self, threshold: float = 0.0) -> Array:
         """Masks, bool of this shape, on the host."""

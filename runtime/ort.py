@@ -199,10 +199,13 @@ class OnnxRuntimeSession(Closing):
         options: dict[str, dict[str, str]] = {
             "CUDAExecutionProvider": {"use_tf32": "0"},
             "TensorrtExecutionProvider": {
-                "trt_engine_cache_enable": "1",
+                # this provider reads "True" and "False", and makes one level of folders itself
+                "trt_engine_cache_enable": "True",
                 "trt_engine_cache_path": str(_engine_cache(self.bundle)),
             },
         }
+        if self.device == "tensorrt":
+            _engine_cache(self.bundle).mkdir(parents=True, exist_ok=True)
         return [(name, options.get(name, {})) for name in PROVIDERS[self.device]]
 
 

@@ -78,8 +78,8 @@ class TensorRTSession(Closing):
 
         `into` names outputs that are written into slots of this thread's ring, one per object.
         """
-        if graph not in self.bundle.graphs:
-            known = ", ".join(self.bundle.graphs)
+        if graph not in self.graphs:
+            known = ", ".join(self.graphs)
             raise InputError(f"unknown graph '{graph}': expected one of {known}")
         worker = self._worker()
         given = {
@@ -89,10 +89,23 @@ class TensorRTSession(Closing):
         return worker.run(graph, check_inputs(self.bundle.graphs[graph].spec, given), into or {})
 
     @property
+    def graphs(self) -> tuple[str, ...]:
+        """The graphs that engines are built from; a bundle has others besides."""
+        return tuple(engine_specs(self.bundle.model))
+
+    @property
     def max_objects(self) -> int:
-        """Objects one call takes at most; trackers split larger groups."""
-        _, record = self.engine("mask_decoder")
-        return record.profiles[-1]["mask_input"][2][0]
+        """Objects one call takes at most; trackers and predictors split larger groups."""
+        return self._largest("mask_decoder", "mask_input")
+
+    @property
+    def max_images(self) -> int:
+        """Images one call of the encoder takes at most."""
+        return self._largest("image_encoder", "image")
+
+    def _largest(self, graph: str, tensor: str) -> int:
+        _, record = self.engine(graph)
+        return record.profiles[-1][tensor][2][0]
 
     def pixels(self) -> GpuPixels | None:
         """Frames to inputs and logits to masks on the device, on this thread's stream.
@@ -125,12 +138,16 @@ class TensorRTSession(Closing):
     def __enter__(self) -> TensorRTSession:
         try:
             # a bundle may carry other forms of a graph; the contract's five are what runs
-            for graph in engine_specs(self.bundle.model):
+            for graph in self.graphs:
                 self.engine(graph)
         except BaseException:
             self.close()
             raise
         return self
+
+    def select(self) -> None:
+        """Make this session's GPU the calling thread's; SessionError without a driver or GPU."""
+        current_machine(self._trt, self._index)
 
     def engine(self, graph: str) -> tuple[Any, EngineRecord]:
         """TensorRT's engine of a graph and what it says about itself."""
@@ -204,7 +221,7 @@ class _Worker:
     def stream(self) -> cuda.Stream:
         if self._stream is None:
             # the device first: a stream needs one
-            self._session.engine(next(iter(self._session.bundle.graphs)))
+            self._session.select()
             self._stream = cuda.Stream(self._session.stream)
         return self._stream
 

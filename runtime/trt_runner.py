@@ -60,6 +60,7 @@ class Runner:
         #: fixed shapes that ran, by profile and places, least recently used first: None after
         #: the first run, then its graph
         self._graphs: dict[Any, cuda.Graph | None] = {}
+        self._records = True
         symbols = self._largest_symbols()
         sizes = {
             t.name: tuple(symbols[d] if isinstance(d, str) else d for d in t.shape)
@@ -155,9 +156,22 @@ class Runner:
                 self._remember(key, None)
             return
         # the second run of a fixed shape is recorded; everything was set up by the first
-        graph = cuda.Graph(self._stream, lambda: self._execute(context))
+        graph = self._recorded(context)
+        if graph is None:
+            self._execute(context)
+            return
         self._remember(key, graph)
         graph.replay(self._stream)
+
+    def _recorded(self, context: Any) -> cuda.Graph | None:
+        """The engine's work as a CUDA graph; None for an engine that cannot be recorded."""
+        if not self._records:
+            return None
+        try:
+            return cuda.Graph(self._stream, lambda: self._execute(context))
+        except SessionError:
+            self._records = False
+            return None
 
     def _remember(self, key: Any, graph: cuda.Graph | None) -> None:
         self._graphs[key] = graph

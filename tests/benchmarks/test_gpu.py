@@ -101,6 +101,7 @@ def test_a_part_that_crashes_or_hangs_costs_only_itself(
     scripts = {
         "good": "print('noise'); print('RESULT {\"a\": 1}')",
         "crash": "import os; os.abort()",
+        "failed": "print('RESULT [3]'); print('RESULT {\"failed\": \"KeyError\"}')",
         "partial": "import time; print('RESULT [1]', flush=True); time.sleep(60)",
         # a compiler that outlives its part and holds what it was given to write to
         "orphan": "import subprocess; subprocess.Popen(['sleep', '60']); print('RESULT 2')",
@@ -113,6 +114,7 @@ def test_a_part_that_crashes_or_hangs_costs_only_itself(
     assert time.monotonic() - started < 40
     assert found["good"] == {"a": 1}
     assert found["crash"]["not_run"].startswith("exit code -6")
+    assert found["failed"] == {"failed": "KeyError", "until_then": [3]}
     assert (found["partial"], found["orphan"]) == ([1], 2)
     assert json.loads(target.read_text()) == found
     late = {"good": {"not_run": "no time was left"}}
@@ -148,6 +150,24 @@ def test_replays_that_differ_are_measured(tmp_path: Path, monkeypatch: pytest.Mo
     assert gpu_systems.replay_differences(bundle, runs=2) == {
         "memory_attention": 0.0, "memory_encoder": 0.5, "mask_decoder": 0.0,
     }  # fmt: skip
+
+
+def test_a_variant_that_fails_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(name: str, precision: str) -> dict[str, Any]:
+        if name == gpu_systems.VARIANTS[1]:
+            raise ValueError("no kernel\nfor it")
+        return {"model": name, "precision": precision}
+
+    monkeypatch.setattr(gpu, "end_to_end", measured)
+    monkeypatch.setattr(gpu, "require_gpu_backend", lambda: None)
+    monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: None)
+    found = gpu.run_part("end_to_end")
+    assert [f["precision"] for f in found] == ["fp16"] * 4 + ["fp32"] * 4
+    assert found[1] == {
+        "model": gpu_systems.VARIANTS[1], "precision": "fp16",
+        "failed": "ValueError: no kernel for it",
+    }  # fmt: skip
+    assert sum("failed" in f for f in found) == 2
 
 
 def test_errors_of_ours_are_reasons(monkeypatch: pytest.MonkeyPatch) -> None:

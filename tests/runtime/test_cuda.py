@@ -192,6 +192,10 @@ def test_a_producer_is_asked_to_wait_when_its_interface_names_no_stream() -> Non
     named = _Both(tensor, stream=55)
     assert device_view(named, 99).stream == 55
     assert (array.streams, named.streams) == ([99], [])
+    # CuPy names its default stream, which is no handle to wait for
+    default = _Both(tensor, stream=1)
+    assert device_view(default, 99).pointer == tensor.data_ptr()
+    assert default.streams == [99]
 
 
 def test_host_arrays_are_not_taken_for_device_arrays() -> None:

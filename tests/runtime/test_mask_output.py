@@ -108,6 +108,47 @@ def test_live_masks_by_the_kernels_themselves(
             np.testing.assert_array_equal(np.asarray(a.logits), b.logits)
 
 
+def test_masks_on_the_gpu_are_ready_when_handed_out(
+    bundle: Bundle, gpu: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes them works on another stream, which does not wait for ours."""
+    masks = GpuPixels.masks
+
+    def enqueued(*given: Any) -> DeviceTensor:
+        made = masks(*given)
+        gpu.calls.clear()
+        return made
+
+    monkeypatch.setattr(GpuPixels, "masks", enqueued)
+    with trt.TensorRTSession(bundle) as session:
+        logits = _stream(bundle, session)[-1].logits
+        assert isinstance(logits, FrameLogits)
+        made = logits.above()
+        assert gpu.calls == ["cudaStreamSynchronize"]
+        made.__dlpack__()
+        assert gpu.calls == ["cudaStreamSynchronize"] * 2
+
+
+def test_prompts_and_images_beyond_an_engines_limits_are_split(
+    bundle: Bundle, gpu: FakeCuda
+) -> None:
+    boxes = np.array([[1, 1, 9, 9], [2, 3, 8, 9], [0, 0, 5, 5], [4, 4, 19, 11], [3, 2, 6, 7]])
+    # the stand-in's numbers depend on all inputs of a call
+    host_session: Any = HostSession(bundle)
+    host_session.max_objects = host_session.max_images = 2
+    with trt.TensorRTSession(bundle) as session:
+        assert (session.max_objects, session.max_images) == (2, 2)
+        found, host = (ImagePredictor(bundle, session=s) for s in (session, host_session))
+        for predictor in (found, host):
+            predictor.set_image_batch(list(FRAMES))
+        np.testing.assert_array_equal(found.get_image_embedding(), host.get_image_embedding())
+        for predictor in (found, host):
+            predictor.set_image(FRAMES[0])
+        for value, wanted in zip(found.predict(box=boxes), host.predict(box=boxes), strict=True):
+            assert len(value) == 5
+            np.testing.assert_array_equal(value, wanted)
+
+
 def test_masks_without_overlap_are_the_host_paths(bundle: Bundle, gpu: FakeCuda) -> None:
     expected = _stream(bundle, HostSession(bundle), non_overlap_masks=True)
     with trt.TensorRTSession(bundle) as session:

@@ -177,8 +177,10 @@ def test_providers_get_full_float32_and_a_cache_of_engines(
     assert OnnxRuntimeSession(bundle, "cuda")._providers() == [cuda_options, cpu_options]
     first, *others = OnnxRuntimeSession(bundle, "tensorrt")._providers()
     cache = {
-        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_enable": "True",
         "trt_engine_cache_path": str(ort._engine_cache(bundle)),
     }
     assert first == ("TensorrtExecutionProvider", cache)
     assert others == [cuda_options, cpu_options]
+    # the provider makes no folder in a folder that is not there
+    assert ort._engine_cache(bundle).is_dir()

@@ -10,6 +10,7 @@ import pytest
 
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import BundleError, InputError, SessionError
+from sam2rt.configs.graphs import engine_specs
 from sam2rt.runtime import trt
 from sam2rt.runtime.gpu_tensor import DeviceTensor
 
@@ -33,12 +34,12 @@ def gpu(monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> FakeCuda:
 
 def test_every_graph_gives_what_its_engine_computes(bundle: Bundle, gpu: FakeCuda) -> None:
     with trt.TensorRTSession(bundle) as session:
-        for name, entry in bundle.graphs.items():
+        for name, spec in engine_specs(bundle.model).items():
             for seed, sizes in enumerate(
                 [{}, {"N": 2}, {"N": 2, "I": 2, "G": 2, "M": 1, "K": 0, "P": 0, "B": 2}]
             ):
-                inputs = graph_inputs(entry.spec, seed, **sizes)
-                assert_same(session.run(name, inputs), compute(entry.spec, inputs))
+                inputs = graph_inputs(spec, seed, **sizes)
+                assert_same(session.run(name, inputs), compute(spec, inputs))
     assert gpu.allocated == {}
 
 

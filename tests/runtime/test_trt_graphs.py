@@ -43,6 +43,19 @@ def test_fixed_shapes_are_replayed_as_a_graph_with_new_inputs(
         assert gpu.calls.count("cudaGraphInstantiate") == 1
 
 
+def test_an_engine_that_cannot_be_recorded_runs_as_usual(bundle: Bundle, gpu: FakeCuda) -> None:
+    spec = bundle.graphs["memory_attention"].spec
+    session = trt.TensorRTSession(bundle)
+    engine, _ = session.engine("memory_attention")
+    engine.uncapturable = True
+    for seed in range(4):
+        inputs = graph_inputs(spec, seed)
+        assert_same(session.run("memory_attention", inputs), compute(spec, inputs))
+    assert (gpu.replays, gpu.capturing) == (0, {})
+    # tried once
+    assert gpu.calls.count("cudaStreamBeginCapture") == 1
+
+
 def test_a_refused_enqueue_is_an_error_also_during_capture(bundle: Bundle, gpu: FakeCuda) -> None:
     spec = bundle.graphs["memory_encoder"].spec
     session = trt.TensorRTSession(bundle)

@@ -17,7 +17,7 @@ import numpy as np
 from fake_cuda import FakeCuda
 
 from sam2rt.configs.bundle import Bundle, file_sha256
-from sam2rt.configs.graphs import GraphSpec
+from sam2rt.configs.graphs import GraphSpec, engine_specs
 from sam2rt.runtime.build_profiles import Limits, graph_profiles
 from sam2rt.runtime.engine_sidecar import ENGINES, EngineRecord, Machine, onnx_digest, write_record
 
@@ -66,6 +66,8 @@ class Context:
         return True
 
     def execute_async_v3(self, stream_handle: int) -> bool:
+        if self._engine.uncapturable and stream_handle in self._engine.cuda.capturing:
+            return False
         # addresses and shapes are those of the call, also when a graph replays it later
         addresses, shapes = dict(self._addresses), dict(self._shapes)
         self._engine.cuda.enqueue(stream_handle, lambda: self._work(addresses, shapes))
@@ -84,6 +86,8 @@ class Engine:
 
     def __init__(self, cuda: FakeCuda, spec: GraphSpec) -> None:
         self.cuda, self.spec, self.refuse = cuda, spec, False
+        #: TensorRT has engines that run but cannot be recorded
+        self.uncapturable = False
         #: the addresses of each run, in the order in which the runs happened
         self.runs: list[dict[str, int]] = []
 
@@ -131,10 +135,11 @@ def _at(address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def write_engines(bundle: Bundle, **changed: Any) -> Path:
-    """Engines of every graph with their sidecars, `changed` fields in the records."""
+    """Engines with their sidecars, as a build leaves them; `changed` fields in the records."""
     folder = bundle.path / ENGINES / MACHINE.folder
     folder.mkdir(parents=True, exist_ok=True)
-    for name, entry in bundle.graphs.items():
+    for name in engine_specs(bundle.model):
+        entry = bundle.graphs[name]
         path = folder / f"{name}.engine"
         path.write_bytes(f"engine:{name}".encode())
         record = EngineRecord(
