@@ -148,8 +148,8 @@ def compare(
     """Run the record's work on `session` and compare; the caller judges with :func:`problems`."""
     config, report = expected.config, Report()
     # engines are built from some of a bundle's graphs
-    runs = getattr(session, "graphs", session.bundle.graphs)
-    cases = [case for case in CASES if case.graph in runs]
+    runs = getattr(session, "graphs", None)
+    cases = [case for case in CASES if runs is None or case.graph in runs]
     tell = steps(progress, "proof", expected.frames + len(cases))
     for case in cases:
         inputs = case_inputs(case, config, expected.statistics, expected.seed)

@@ -189,15 +189,17 @@ class Listener:
     def __init__(self, session: Runner) -> None:
         self.session = session
         self.bundle: Any = session.bundle
-        #: as the session's: whether frames without prompts take one graph
-        self.fused = getattr(session, "fused", False)
         #: the last outputs by name
         self.heard: dict[str, Array] = {}
         #: IoUs and chosen masks of each object the decoder was called for
         self.decided: list[tuple[Array, int]] = []
 
-    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        outputs = self.session.run(graph, inputs)
+    def __getattr__(self, name: str) -> Any:
+        # what a session offers besides, such as a ring on its device, is what users run
+        return getattr(self.session, name)
+
+    def run(self, graph: str, inputs: Mapping[str, Array], **named: Any) -> dict[str, Array]:
+        outputs = self.session.run(graph, inputs, **named)
         self.heard.update(outputs)
         if "all_ious" in outputs:
             self.decided += zip(outputs["all_ious"], chosen_masks(outputs).tolist(), strict=True)
@@ -242,7 +244,7 @@ def closed_loop(listener: Listener, clip: Clip) -> Iterator[LoopFrame]:
         order = sorted(range(len(result.obj_ids)), key=lambda i, t=t: i != t)  # type: ignore[misc]
         decided = [listener.decided[order.index(i)] for i in range(len(order))]
         ious, choices = np.stack([d[0] for d in decided]), np.array([d[1] for d in decided])
-        yield LoopFrame(result.logits, result.object_scores, ious, choices)
+        yield LoopFrame(np.asarray(result.logits), result.object_scores, ious, choices)
 
 
 def statistics_of(heard: Mapping[str, Array]) -> Statistics:
