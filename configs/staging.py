@@ -7,6 +7,7 @@ killed one left behind and clear it away.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -61,8 +62,10 @@ def _swap(work: Path, final: Path) -> None:
 
 def _clear_leftovers(final: Path) -> None:
     """Remove the temporary folders of dead processes, giving back a bundle killed in mid-swap."""
-    for left in final.parent.glob(f".{final.name}.*"):
-        if left.suffix not in (_NEW, _OLD) or not left.is_dir():
+    # eight characters of mkdtemp: ".sam2.1.XXXXXXXX.old" is no leftover of "sam2"
+    ours = re.compile(rf"\.{re.escape(final.name)}\.\w{{8}}({re.escape(_NEW)}|{re.escape(_OLD)})")
+    for left in final.parent.iterdir():
+        if not ours.fullmatch(left.name) or not left.is_dir():
             continue
         lock = _lock(left, wait=False)
         if lock is None:

@@ -41,7 +41,8 @@ class FrameSource(Closing, ABC):
     A frame that cannot be read is an error ("raise"), is left out when iterating ("skip";
     reading it by index is still an error), or is replaced by the last good one before it
     ("hold"). A frame of another size than the first counts as one that cannot be read. Frames
-    may be read-only: copy one before drawing on it. A context manager; belongs to one thread.
+    may be read-only: copy one before drawing on it. A context manager; threads that share one
+    take turns.
     """
 
     #: frames per second, None where the source has none
@@ -52,6 +53,8 @@ class FrameSource(Closing, ABC):
             raise InputError(f"on_error is {on_error!r}: expected one of {', '.join(_POLICIES)}")
         self.on_error = on_error
         self._size: tuple[int, int] | None = None
+        # decoders abort the process when two threads are in them
+        self._reading = threading.RLock()
 
     @property
     @abstractmethod
@@ -102,17 +105,18 @@ class FrameSource(Closing, ABC):
     def _read(self, index: int) -> Array:
         if index < 0:
             raise NoMoreFrames
-        try:
-            return self._checked(index)
-        except FrameError:
-            if self.on_error != "hold":
+        with self._reading:
+            try:
+                return self._checked(index)
+            except FrameError:
+                if self.on_error != "hold":
+                    raise
+                for earlier in range(index - 1, -1, -1):
+                    try:
+                        return self._checked(earlier)
+                    except FrameError:
+                        continue
                 raise
-            for earlier in range(index - 1, -1, -1):
-                try:
-                    return self._checked(earlier)
-                except FrameError:
-                    continue
-            raise
 
     def _checked(self, index: int) -> Array:
         frame = self._load(index)
@@ -272,9 +276,10 @@ class SpooledFrames(FrameSource):
 
     @property
     def num_frames(self) -> int:
-        while not self._ended:
-            self._store_next()
-        return len(self._known)
+        with self._reading:
+            while not self._ended:
+                self._store_next()
+            return len(self._known)
 
     def close(self) -> None:
         self._file.close()
@@ -309,10 +314,14 @@ class SpooledFrames(FrameSource):
             self._file.write(frame.data)
             self._file.flush()
         except OSError as error:
-            raise FrameError(
-                f"cannot keep frame {len(self._known)} in {tempfile.gettempdir()} "
-                f"({error.strerror}): free space or set TMPDIR"
-            ) from None
+            # the source does not give it twice: later frames keep their indices
+            self._known.append(
+                FrameError(
+                    f"cannot keep frame {len(self._known)} in {tempfile.gettempdir()} "
+                    f"({error.strerror}): free space or set TMPDIR"
+                )
+            )
+            return
         self._known.append((offset, frame.shape))
 
 
@@ -352,5 +361,6 @@ def _fill(items: Iterable[Any], ready: queue.Queue[tuple[str, Any]], stop: threa
             if stop.is_set():
                 return
         ready.put(("end", None))
-    except Exception as error:
+    except BaseException as error:
+        # an exit or an interruption too: the reader would wait for ever
         ready.put(("error", error))

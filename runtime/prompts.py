@@ -39,6 +39,8 @@ def points_from(
     height, width = frame_size or (1, 1)
     coords = _coords("point", [] if points is None else points, (height, width))
     codes = np.asarray([] if labels is None else labels)
+    if box is None and not len(coords):
+        raise InputError("no prompt: give points with labels, a box, or both")
     if codes.size != len(coords):
         raise InputError(f"{len(coords)} points but {codes.size} labels: give one label a point")
     if not np.isin(codes, _LABELS).all():

@@ -111,10 +111,13 @@ class StreamTracker(Predictor):
             raise InputError("a box must come before any click: use clear_old_points=True")
         prompt = {"points": points, "labels": labels, "box": box, "normalize": normalize_coords}
         self._points(prompt, self._frame_size or _ANY_SIZE)
+        # the caller's arrays may hold something else when the frame comes
+        kept = {name: np.array(value) if name != "normalize" and value is not None else value
+                for name, value in prompt.items()}  # fmt: skip
         item = self._object(obj_id)
         if clear_old_points:
             item.points.clear()
-        item.points.append(prompt)
+        item.points.append(kept)
         item.mask = None
 
     def add_box(self, obj_id: int, box: Any) -> None:
@@ -127,7 +130,7 @@ class StreamTracker(Predictor):
         mask_from(mask, self._frame_size or (shape if len(shape) == 2 else _ANY_SIZE), 64)
         item = self._object(obj_id)
         item.points.clear()
-        item.mask = mask
+        item.mask = np.array(mask)
 
     def remove_object(self, obj_id: int, strict: bool = False) -> list[int]:
         """Forget an object; gives the remaining ids. An unknown id is an InputError if strict."""
@@ -158,7 +161,9 @@ class StreamTracker(Predictor):
 
         Without objects nothing is computed. Raises FrameError for a frame that cannot be used
         or has another size than the first, InputError for a prompt that does not fit the frame
-        (the prompt is dropped); the tracker goes on with the next frame in each case.
+        (the prompt is dropped); the tracker goes on with the next frame in each case. After any
+        other error, or an interruption, nothing has changed: prompts wait for the next frame,
+        which may be the same one again.
         """
         ahead = frame if isinstance(frame, EncodedFrame) else None
         rgb, size = (None, ahead.size) if ahead else self._input.checked(frame)
@@ -167,21 +172,23 @@ class StreamTracker(Predictor):
                 f"the frame is {size[1]} x {size[0]}, earlier ones were {self._frame_size[1]} x "
                 f"{self._frame_size[0]}: resize it, or call reset() first"
             )
-        prompts = self._take_prompts(size)
-        self._frame_size = size
-        outputs: dict[int, FrameOutput] = {}
+        prompts = self._pending_prompts(size)
+        prompted: dict[int, FrameOutput] = {}
+        tracked: dict[int, FrameOutput] = {}
         if self._objects:
             features = ahead.features if ahead else self._encode(rgb)
-            outputs = self._prompt(features, prompts) | self._track(features, prompts)
-        result = self._result(outputs, size)
-        self._forget()
+            prompted = self._prompt(features, prompts)
+            tracked = self._track(features, prompts)
+        result = self._result(prompted | tracked, size)
+        self._take_up(prompted, tracked)
+        self._frame_size = size
         self._frame_idx += 1
         return result
 
     def _encode(self, rgb: Any) -> Features:
         return self._tracker.encode(self._input.tensor(rgb))
 
-    def _take_prompts(self, size: tuple[int, int]) -> dict[int, Points | Array]:
+    def _pending_prompts(self, size: tuple[int, int]) -> dict[int, Points | Array]:
         """The pending prompts in model pixels; one that does not fit is dropped and raised."""
         taken: dict[int, Points | Array] = {}
         for obj_id, item in list(self._objects.items()):
@@ -194,8 +201,6 @@ class StreamTracker(Predictor):
                 if not item.history.cond:
                     del self._objects[obj_id]
                 raise
-        for obj_id in taken:
-            self._objects[obj_id].drop_prompts()
         return taken
 
     def _resolve(self, item: _StreamObject, size: tuple[int, int]) -> Points | Array:
@@ -228,7 +233,6 @@ class StreamTracker(Predictor):
             else:
                 output = self._tracker.prompt_mask(features, prompt)
             self._tracker.remember(features, output)
-            self._objects[obj_id].history.cond[self._frame_idx] = output
             outputs[obj_id] = output
         return outputs
 
@@ -242,9 +246,18 @@ class StreamTracker(Predictor):
         outputs = self._tracker.track(
             features, tracked, self._frame_idx, num_frames=self.num_frames
         )
-        for item, output in zip(waiting.values(), outputs, strict=True):
-            item.history.non_cond[self._frame_idx] = output
         return dict(zip(waiting, outputs, strict=True))
+
+    def _take_up(
+        self, prompted: Mapping[int, FrameOutput], tracked: Mapping[int, FrameOutput]
+    ) -> None:
+        """Remember a frame all of whose work is done, and forget what no later one attends to."""
+        for obj_id, output in prompted.items():
+            self._objects[obj_id].history.cond[self._frame_idx] = output
+            self._objects[obj_id].drop_prompts()
+        for obj_id, output in tracked.items():
+            self._objects[obj_id].history.non_cond[self._frame_idx] = output
+        self._forget()
 
     def _result(self, outputs: Mapping[int, FrameOutput], size: tuple[int, int]) -> StreamResult:
         ordered = [outputs[i] for i in self._objects]

@@ -7,7 +7,7 @@ video use :class:`~sam2rt.runtime.stream.StreamTracker`.
 
 from __future__ import annotations
 
-import threading
+import itertools
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -41,6 +41,10 @@ from .tracker import (
 FrameResult = tuple[int, list[int], Array]
 
 
+#: one tracker serves all states of a predictor: no two of their objects share a key
+_KEYS = itertools.count()
+
+
 @dataclass
 class _VideoObject:
     key: int
@@ -67,10 +71,7 @@ class VideoState:
         self.video_height: int = frames.height
         self.video_width: int = frames.width
         self._objects: dict[int, _VideoObject] = {}
-        self._next_key = 0
         self._features: tuple[int, Features] | None = None
-        #: a source is read by one thread at a time
-        self._reading = threading.Lock()
         #: counts prompts, so that a running propagation notices new ones
         self._edits = 0
 
@@ -341,9 +342,7 @@ class VideoPredictor(Predictor):
         return state._features[1]
 
     def _encode(self, state: VideoState, frame_idx: int) -> Features:
-        with state._reading:
-            frame = state.frames.read(frame_idx)
-        return self._tracker.encode(self._input.tensor(frame))
+        return self._tracker.encode(self._input.tensor(state.frames.read(frame_idx)))
 
     def _with_features(self, state: VideoState, order: range) -> Iterator[int]:
         """The frames of a propagation; in throughput mode their features come from a thread."""
@@ -386,8 +385,7 @@ class VideoPredictor(Predictor):
     @staticmethod
     def _object(state: VideoState, obj_id: int) -> _VideoObject:
         if obj_id not in state._objects:
-            state._objects[obj_id] = _VideoObject(state._next_key)
-            state._next_key += 1
+            state._objects[obj_id] = _VideoObject(next(_KEYS))
         return state._objects[obj_id]
 
     @staticmethod

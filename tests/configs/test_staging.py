@@ -161,6 +161,18 @@ def test_a_writer_killed_in_mid_swap_loses_no_bundle(tmp_path: Path) -> None:
     assert neighbours(target) == []
 
 
+def test_a_name_that_begins_another_leaves_its_folders_alone(tmp_path: Path) -> None:
+    target = tmp_path / "sam2.1"
+    write_bundle(target, generator="old")
+    _killed_writer(target, _KILLED_IN_MID_SWAP)
+    left = neighbours(target)
+    write_bundle(tmp_path / "sam2", generator="other")
+    assert [name for name in neighbours(target) if name != "sam2"] == left
+    with pytest.raises(RuntimeError), staged_folder(target):
+        raise RuntimeError
+    assert Bundle.load(target).generator == "old"
+
+
 def test_a_living_writer_is_left_alone(tmp_path: Path) -> None:
     target = tmp_path / "bundle"
     process = subprocess.Popen(

@@ -178,6 +178,90 @@ void a_stream_goes_on_after_bad_input(const sam2rt::Bundle& bundle) {
   CHECK_EQ(tracker.step(scene.frame(0)).obj_ids.size(), 0U);
 }
 
+/// Passes calls on; the run of `graph` that comes as number `at` fails.
+class FailingSession final : public sam2rt::Session {
+ public:
+  FailingSession(std::shared_ptr<sam2rt::Session> inner, sam2rt::Graph graph, int at)
+      : inner_(std::move(inner)), graph_(graph), at_(at) {}
+
+  const sam2rt::Bundle& bundle() const noexcept override { return inner_->bundle(); }
+  bool fused() const noexcept override { return inner_->fused(); }
+
+  void run(sam2rt::Graph graph, sam2rt::Span<const sam2rt::InputTensor> inputs,
+           sam2rt::Span<const sam2rt::OutputTensor> outputs) override {
+    if (graph == graph_ && --at_ == 0) throw sam2rt::SessionError("out of memory");
+    inner_->run(graph, inputs, outputs);
+  }
+
+ private:
+  std::shared_ptr<sam2rt::Session> inner_;
+  sam2rt::Graph graph_;
+  int at_;
+};
+
+void a_frame_that_failed_may_be_pushed_again(const sam2rt::Bundle& bundle) {
+  using sam2rt::Graph;
+  const auto session = std::make_shared<MixingSession>(bundle);
+  Scene scene;
+  // the prompt of object 2 comes with the frame that fails, object 1 is tracked on it
+  const std::pair<Graph, int> failures[]{
+      {Graph::image_encoder, 2}, {Graph::mask_decoder, 2}, {Graph::memory_attention, 1}};
+  for (const auto& [graph, at] : failures) {
+    sam2rt::StreamTracker clean(session);
+    sam2rt::StreamTracker tracker(std::make_shared<FailingSession>(session, graph, at));
+    Scene::prompt(clean, 1);
+    Scene::prompt(tracker, 1);
+    CHECK_EQ(digest(tracker.step(scene.frame(0))), digest(clean.step(scene.frame(0))));
+    clean.add_box(2, {15.0F, 75.0F, 85.0F, 145.0F});
+    tracker.add_box(2, {15.0F, 75.0F, 85.0F, 145.0F});
+    CHECK_EQ(MESSAGE_OF(sam2rt::SessionError, tracker.step(scene.frame(1))), "out of memory");
+    for (int t = 1; t < 4; ++t) {
+      CHECK_EQ(digest(tracker.step(scene.frame(t))), digest(clean.step(scene.frame(t))));
+    }
+  }
+}
+
+/// A video whose third frame is of another size.
+class ShrinkingSource final : public sam2rt::FrameSource {
+ public:
+  int num_frames() const override { return 4; }
+  int width() const override { return scene_.width; }
+  int height() const override { return scene_.height; }
+  sam2rt::FrameView read(int t) override { return t == 2 ? small_.frame(t) : scene_.frame(t); }
+
+ private:
+  Scene scene_, small_{100, 240, {}};
+};
+
+void a_video_has_one_size(const sam2rt::Bundle& bundle) {
+  sam2rt::VideoTracker tracker(std::make_shared<MixingSession>(bundle),
+                               std::make_shared<ShrinkingSource>());
+  tracker.add_points(0, 1, {{{50.0F, 110.0F}}, {1}, {}});
+  auto frames = tracker.propagate();
+  CHECK(frames.next() != nullptr);
+  CHECK(frames.next() != nullptr);
+  CHECK_EQ(MESSAGE_OF(sam2rt::FrameError, frames.next()),
+           "frame 2 is 100 x 240, the first is 320 x 240: all frames of a video have one size");
+}
+
+void areas_larger_than_an_int(const sam2rt::Bundle& bundle) {
+  const auto session = std::make_shared<MixingSession>(bundle);
+  Scene scene;
+  std::vector<std::vector<float>> results;
+  for (const double area : {1e6, 1e12}) {
+    sam2rt::ImageOptions options;
+    options.max_sprinkle_area = options.max_hole_area = area;
+    sam2rt::ImagePredictor predictor(session, options);
+    predictor.set_image(scene.frame(0));
+    sam2rt::ImagePrompt click;
+    click.points = {{50.0F, 110.0F}};
+    click.labels = {1};
+    const auto found = predictor.predict(click);
+    results.emplace_back(found.masks.begin(), found.masks.end());
+  }
+  CHECK(results[0] == results[1]);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -191,6 +275,9 @@ int main(int argc, char** argv) {
       {"masks alone", [&] { masks_alone_are_those_of_the_logits(bundle); }},
       {"batches of images", [&] { batches_of_images(bundle); }},
       {"a stream goes on after bad input", [&] { a_stream_goes_on_after_bad_input(bundle); }},
+      {"a failed frame again", [&] { a_frame_that_failed_may_be_pushed_again(bundle); }},
+      {"a video has one size", [&] { a_video_has_one_size(bundle); }},
+      {"areas larger than an int", [&] { areas_larger_than_an_int(bundle); }},
   };
   return check::run(tests) == 0 ? 0 : 1;
 }

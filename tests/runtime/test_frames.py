@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from golden import data_path
 from PIL import Image
 
 from sam2rt import FrameError, InputError
-from sam2rt.runtime.frames import FrameSource, look_ahead, open_frames, read_picture
+from sam2rt.runtime.frames import (
+    open_frames,
+    read_picture,
+)
 
 
 def _frames(count: int, size: tuple[int, int] = (24, 32)) -> Any:
@@ -208,192 +206,3 @@ def test_nothing_can_be_held_before_the_first_good_frame(tmp_path: Path) -> None
         open_frames(bad, on_error="hold")
     with open_frames(bad, on_error="skip") as frames:
         assert [i for i, _ in frames.items()] == [1, 2]
-
-
-class TestLookAhead:
-    def test_gives_the_same_items_and_runs_ahead_no_further_than_its_depth(self) -> None:
-        made: list[int] = []
-
-        def produce() -> Iterator[int]:
-            for i in range(20):
-                made.append(i)
-                yield i
-
-        ahead = look_ahead(produce(), depth=3)
-        assert next(ahead) == 0
-        deadline = time.monotonic() + 5
-        while len(made) < 5 and time.monotonic() < deadline:
-            time.sleep(0.005)
-        time.sleep(0.05)
-        # one was taken, three wait, one more is in the producer's hand
-        assert made == [0, 1, 2, 3, 4]
-        assert list(ahead) == list(range(1, 20))
-
-    def test_an_error_comes_where_its_item_would_have_come(self) -> None:
-        def produce() -> Iterator[int]:
-            yield 1
-            raise FrameError("frame 1 is damaged")
-
-        ahead = look_ahead(produce())
-        assert next(ahead) == 1
-        with pytest.raises(FrameError, match="frame 1 is damaged"):
-            next(ahead)
-
-    def test_leaving_early_stops_the_thread(self) -> None:
-        before = threading.active_count()
-        ahead = look_ahead(iter(int, 1), depth=2)
-        assert next(ahead) == 0
-        ahead.close()  # type: ignore[attr-defined]
-        assert threading.active_count() == before
-
-    def test_depth_must_be_positive(self) -> None:
-        with pytest.raises(InputError, match="expected at least 1"):
-            next(look_ahead([], depth=0))
-
-
-def _marked(index: int, size: tuple[int, int] = (96, 128)) -> Any:
-    """A picture that shows its index as eight black or white bars, legible after compression."""
-    bits = [(index >> k) & 1 for k in range(8)]
-    row = np.repeat(np.array(bits, np.uint8) * 255, size[1] // 8)
-    return np.ascontiguousarray(np.broadcast_to(row[None, :, None], (*size, 3)))
-
-
-def _index_of(frame: Any) -> int:
-    bars = frame.reshape(frame.shape[0], 8, -1).mean((0, 2)) > 127
-    return int(sum(1 << k for k, on in enumerate(bars) if on))
-
-
-def _video(path: Path, code: str, count: int = 150, fps: float = 25) -> Path:
-    import cv2
-
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), fps, (128, 96))
-    assert writer.isOpened()
-    for i in range(count):
-        writer.write(_marked(i))
-    writer.release()
-    return path
-
-
-@pytest.fixture(
-    params=[("c.mp4", "mp4v"), ("c.avi", "MJPG"), ("c.mkv", "mp4v"), ("c.webm", "VP90")]
-)
-def clip(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    name, code = request.param
-    return _video(tmp_path / name, code)
-
-
-class TestVideoFiles:
-    def test_forward_backward_and_scattered_reading_give_the_frame_asked_for(
-        self, clip: Path
-    ) -> None:
-        with open_frames(clip) as frames:
-            assert (frames.height, frames.width, frames.fps) == (96, 128, 25.0)
-            order = np.random.default_rng(0).permutation(150)[:25]
-            for i in order:
-                assert _index_of(frames.read(int(i))) == i
-        with open_frames(clip) as frames:
-            assert frames.num_frames == 150
-            assert [_index_of(f) for f in frames] == list(range(150))
-            assert [_index_of(frames.read(i)) for i in range(149, -1, -1)] == list(range(150))[::-1]
-
-    def test_backward_reading_keeps_few_frames(self, clip: Path, monkeypatch: Any) -> None:
-        from sam2rt.runtime import videofile
-
-        monkeypatch.setattr(videofile, "_CACHE_BYTES", 5 * 96 * 128 * 3)
-        with videofile.VideoFile(str(clip)) as frames:
-            for i in range(149, 100, -1):
-                assert _index_of(frames.read(i)) == i
-                assert len(frames._cache) <= 5  # type: ignore[attr-defined]
-
-    def test_without_usable_time_stamps_frames_are_still_exact(
-        self, clip: Path, monkeypatch: Any
-    ) -> None:
-        from sam2rt.runtime.videofile import VideoFile
-
-        monkeypatch.setattr(VideoFile, "_seekable", lambda self: False)
-        with VideoFile(str(clip)) as frames:
-            assert frames.num_frames == 150
-            for i in (149, 70, 71, 3):
-                assert _index_of(frames.read(i)) == i
-
-    def test_frames_are_the_decoder_s_own(self) -> None:
-        """Every frame of a real clip (one key frame in 250), forward, then in reverse."""
-        import cv2
-
-        path = data_path("bedroom.mp4")
-        capture = cv2.VideoCapture(str(path))
-        expected = []
-        while (pair := capture.read())[0]:
-            expected.append(hash(np.ascontiguousarray(pair[1][..., ::-1]).tobytes()))
-        with open_frames(path) as frames:
-            assert frames.num_frames == len(expected) == 200
-            assert [hash(f.tobytes()) for f in frames] == expected
-            found = [hash(frames.read(i).tobytes()) for i in range(199, -1, -1)]
-            assert found == expected[::-1]
-
-    def test_a_header_that_counts_too_many_or_too_few(self, tmp_path: Path) -> None:
-        from sam2rt.runtime.videofile import VideoFile
-
-        path = _video(tmp_path / "c.mp4", "mp4v", 40)
-        for lie in (35, 44, 0, -5):
-            with VideoFile(str(path)) as frames:
-                frames._reported = lie
-                assert frames.num_frames == 40, lie
-                assert len(list(frames)) == 40
-
-    def test_a_truncated_file_is_an_error_or_a_shorter_video(self, tmp_path: Path) -> None:
-        path = _video(tmp_path / "c.avi", "MJPG", 100)
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        with (
-            open_frames(path) as frames,
-            pytest.raises(FrameError, match=r"ends after \d+ of 100 frames \(truncated or damaged"),
-        ):
-            _ = frames.num_frames
-        with open_frames(path) as frames, pytest.raises(FrameError, match="ends after"):
-            list(frames)
-        with open_frames(path, on_error="skip") as frames:
-            count = frames.num_frames
-            assert 40 < count < 60
-            assert [_index_of(f) for f in frames] == list(range(count))
-
-    def test_holding_the_last_frame_of_a_damaged_file(self, tmp_path: Path) -> None:
-        path = _video(tmp_path / "c.mp4", "mp4v", 60)
-        content = bytearray(path.read_bytes())
-        first, last = len(content) * 4 // 10, len(content) * 5 // 10
-        content[first:last] = bytes(last - first)
-        path.write_bytes(content)
-        with open_frames(path, on_error="hold") as frames:
-            found = [_index_of(f) for f in frames]
-            assert len(found) == frames.num_frames
-            held = found.index(max(found))
-            assert found == [min(i, held) for i in range(len(found))]
-
-    @pytest.mark.parametrize(
-        ("content", "message"),
-        [(b"", "is an empty file"), (b"no video at all" * 99, "cannot be opened as a video")],
-    )
-    def test_files_that_are_no_video(self, tmp_path: Path, content: bytes, message: str) -> None:
-        (tmp_path / "clip.mp4").write_bytes(content)
-        with pytest.raises(FrameError, match=message):
-            open_frames(tmp_path / "clip.mp4")
-
-    def test_nothing_is_printed_beside_the_error(self, tmp_path: Path) -> None:
-        """FFmpeg writes to stderr by itself, unless told not to before its first video."""
-        path = _video(tmp_path / "clip.mp4", "mp4v", 20)
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        code = (
-            "import os; from sam2rt.runtime.frames import open_frames\n"
-            f"try: open_frames({str(path)!r})\n"
-            "except ValueError as error: print(error)\n"
-            "assert 'OPENCV_FFMPEG_LOGLEVEL' not in os.environ\n"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert done.stderr == ""
-        assert "cannot be opened as a video" in done.stdout
-
-    def test_memory_does_not_grow_with_length(self, tmp_path: Path) -> None:
-        path = _video(tmp_path / "c.avi", "MJPG", 200)
-        frames: FrameSource
-        with open_frames(path) as frames:
-            for _ in frames:
-                assert len(frames._cache) == 1  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from colour_model import ColourSession
 from recorded import CallLog
 from square_clip import BOX, CLICK, moving_square
 
-from sam2rt import InputError, StreamTracker, VideoPredictor
+from sam2rt import InputError, SessionError, StreamTracker, VideoPredictor
 from sam2rt.benchmarks.endurance import endurance
 
 
@@ -211,6 +211,7 @@ BAD_PROMPTS = {
     "words": ({"points": [["a", "b"]], "labels": [1]}, "must be numbers"),
     "outside": ({"points": [[5000, 5]], "labels": [1]}, "outside the image"),
     "negative": ({"points": [[-1, 5]], "labels": [1]}, "outside the image"),
+    "no points": ({"points": [], "labels": []}, "no prompt"),
     "box after clicks": ({"box": [1, 1, 5, 5], "clear_old_points": False}, "must come before"),
 }
 
@@ -237,6 +238,57 @@ def test_a_prompt_outside_the_first_frame_is_dropped_when_the_frame_comes(sessio
     assert tracker.obj_ids == [2]
     expected = streamed(session, video[:1], [(0, 2, CLICK)])
     np.testing.assert_array_equal(tracker.step(video[0]).logits, expected[0].logits)
+
+
+class _Failing:
+    """A session whose run of `graph` number `at` fails; afterwards it works."""
+
+    def __init__(self, session, graph, error, at=1):
+        self.session, self.bundle, self.graph, self.error, self.at = (
+            session, session.bundle, graph, error, at,
+        )  # fmt: skip
+
+    def run(self, graph, inputs):
+        if graph == self.graph:
+            self.at -= 1
+            if self.at == 0:
+                raise self.error
+        return self.session.run(graph, inputs)
+
+
+@pytest.mark.parametrize(
+    ("graph", "at"), [("image_encoder", 2), ("mask_decoder", 2), ("memory_attention", 1)]
+)
+@pytest.mark.parametrize("error", [SessionError("out of memory"), KeyboardInterrupt()])
+def test_a_frame_that_failed_may_be_pushed_again(session, video, graph, at, error):
+    """Prompts wait meanwhile; object 2 is prompted on the frame that fails, 1 is tracked."""
+    prompts = [(0, 1, CLICK), (1, 2, BOX)]
+    clean = streamed(session, video[:4], prompts)
+    tracker = StreamTracker(session.bundle, session=_Failing(session, graph, error, at))
+    tracker.add_points(1, **CLICK)
+    tracker.step(video[0])
+    tracker.add_points(2, **BOX)
+    with pytest.raises(type(error)):
+        tracker.step(video[1])
+    for index in (1, 2, 3):
+        found, expected = tracker.step(video[index]), clean[index]
+        assert (found.frame_idx, found.obj_ids) == (expected.frame_idx, expected.obj_ids)
+        np.testing.assert_array_equal(found.logits, expected.logits)
+
+
+def test_the_callers_arrays_may_change_before_the_frame_comes(session, video):
+    mask = np.zeros(video[0].shape[:2], bool)
+    mask[10:30, 10:30] = True
+    points, labels = np.array([[20.0, 20.0]]), np.array([1])
+    results = []
+    for changed in (False, True):
+        tracker = StreamTracker(session.bundle, session=session)
+        tracker.add_mask(1, mask)
+        tracker.add_points(2, points, labels)
+        if changed:
+            mask[:], points[:], labels[:] = False, 1.0, 0
+        results.append(tracker.step(video[0]).logits)
+    np.testing.assert_array_equal(*results)
 
 
 def test_frames_of_another_size_are_refused(session, video):

@@ -1,5 +1,7 @@
 #include "components.hpp"
 
+#include <algorithm>
+
 namespace sam2rt {
 
 std::int32_t Components::root(std::int32_t label) noexcept {
@@ -71,13 +73,16 @@ void Components::fill_holes(float* logits, int height, int width, int area, floa
 void Components::clean_mask(float* logits, int height, int width, float threshold, double hole_area,
                             double sprinkle_area) {
   std::vector<std::uint8_t> specks;
+  // no area is larger than the mask; a larger number would not fit an int
+  const double most = static_cast<double>(height) * width;
   if (sprinkle_area > 0) {
     find_small(logits, height, width, threshold, /*above=*/true,
-               static_cast<int>(sprinkle_area));
+               static_cast<int>(std::min(sprinkle_area, most)));
     specks = small_;
   }
   if (hole_area > 0) {
-    fill_holes(logits, height, width, static_cast<int>(hole_area), threshold, threshold + 10.0F);
+    fill_holes(logits, height, width, static_cast<int>(std::min(hole_area, most)), threshold,
+               threshold + 10.0F);
   }
   for (std::size_t i = 0; i < specks.size(); ++i) {
     if (specks[i] != 0) logits[i] = threshold - 10.0F;

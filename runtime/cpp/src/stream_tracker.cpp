@@ -58,6 +58,7 @@ struct StreamTracker::Impl {
   void take_prompts(FrameSize size);
   void drop_prompts(std::size_t position);
   void prompt();
+  void take_up_prompts();
   void track();
   void write_result(FrameSize size);
   const FrameResult& step(const FrameView& frame);
@@ -73,6 +74,7 @@ struct StreamTracker::Impl {
   std::vector<float> pixels;
   Features features;
   std::vector<ResolvedPrompt> prompts;
+  std::vector<FrameOutput> prompted;  ///< what they gave, in their order
   std::vector<TrackedObject> waiting;
   FrameResult result;
   std::vector<float> low_res;  ///< [N, 4h, 4w] of the result: the objects forget theirs
@@ -116,7 +118,6 @@ void StreamTracker::Impl::take_prompts(FrameSize size) {
       throw;
     }
   }
-  for (const ResolvedPrompt& prompt : prompts) objects[prompt.object].drop_prompts();
 }
 
 void StreamTracker::Impl::drop_prompts(std::size_t position) {
@@ -127,35 +128,43 @@ void StreamTracker::Impl::drop_prompts(std::size_t position) {
 }
 
 void StreamTracker::Impl::prompt() {
-  for (const ResolvedPrompt& prompt : prompts) {
-    FrameOutput output;
+  prompted.assign(prompts.size(), FrameOutput{});
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    const ResolvedPrompt& prompt = prompts[i];
+    FrameOutput& output = prompted[i];
     if (prompt.mask.empty()) {
       tracker.prompt_points(features, prompt.points, nullptr, nullptr, options.num_frames, output);
     } else {
       tracker.prompt_mask(features, prompt.mask, output);
     }
     tracker.remember(features, output);
-    objects[prompt.object].history.cond.put(frame_idx, output);
+  }
+}
+
+void StreamTracker::Impl::take_up_prompts() {
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    objects[prompts[i].object].history.cond.put(frame_idx, prompted[i]);
+    objects[prompts[i].object].drop_prompts();
   }
 }
 
 void StreamTracker::Impl::track() {
   waiting.clear();
-  auto prompted = prompts.begin();
+  auto asked = prompts.begin();
   for (std::size_t i = 0; i < objects.size(); ++i) {
-    if (prompted != prompts.end() && prompted->object == i) {
-      ++prompted;
+    if (asked != prompts.end() && asked->object == i) {
+      ++asked;
     } else {
       waiting.push_back({objects[i].key, &objects[i].history});
     }
   }
   if (waiting.empty()) return;
   auto& outputs = tracker.track(features, waiting, frame_idx, false, options.num_frames);
-  prompted = prompts.begin();
+  asked = prompts.begin();
   std::size_t next = 0;
   for (std::size_t i = 0; i < objects.size(); ++i) {
-    if (prompted != prompts.end() && prompted->object == i) {
-      ++prompted;
+    if (asked != prompts.end() && asked->object == i) {
+      ++asked;
     } else {
       objects[i].history.non_cond.put(frame_idx, outputs[next++]);
     }
@@ -196,13 +205,15 @@ const FrameResult& StreamTracker::Impl::step(const FrameView& frame) {
                           ": resize it, or call reset() first"));
   }
   take_prompts(size);
-  frame_size = size;
   if (!objects.empty()) {
     to_tensor.run(frame, pixels.data());
     tracker.encode(pixels.data(), features);
     prompt();
     track();
+    // an error until here leaves prompts waiting for the next frame
+    take_up_prompts();
   }
+  frame_size = size;
   write_result(size);
   for (StreamObject& item : objects) {
     item.history.forget_unreachable(tracker.model(), frame_idx + 1,

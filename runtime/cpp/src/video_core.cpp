@@ -239,6 +239,11 @@ void VideoCore::write_masks(int frame_idx, bool cond_first) {
 const Features& VideoCore::features(int frame_idx) {
   if (features_idx_ != frame_idx) {
     const FrameView frame = frames_->read(frame_idx);
+    if (frame.height != size_.height || frame.width != size_.width) {
+      throw FrameError(text("frame ", frame_idx, " is ", frame.width, " x ", frame.height,
+                            ", the first is ", size_.width, " x ", size_.height,
+                            ": all frames of a video have one size"));
+    }
     to_tensor_.run(frame, pixels_.data());
     features_idx_ = -1;  // encoding may fail
     tracker_.encode(pixels_.data(), features_);
