@@ -16,8 +16,8 @@ import numpy as np
 from ..configs.bundle import Bundle, BundleFile, GraphEntry
 from ..configs.closing import Closing
 from ..configs.graphs import TRACK_STEP, GraphSpec
+from ..runtime.ahead import look_ahead
 from ..runtime.bank import FrameOutput
-from ..runtime.frames import look_ahead
 from ..runtime.session import Array, Session, check_inputs, open_session
 from ..runtime.stream import StreamTracker
 from .bench_clip import judged_clip, timed_frames, timed_points

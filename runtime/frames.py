@@ -5,17 +5,15 @@ Memory is bounded by a few frames whatever the length; every source can be read 
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import queue
 import re
 import tempfile
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,7 +26,8 @@ from .session import Array
 OnError = Literal["raise", "skip", "hold"]
 _POLICIES = ("raise", "skip", "hold")
 _PICTURES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-T = TypeVar("T")
+#: seconds to wait for a reader that is to stop
+PATIENCE = 2.0
 
 
 class NoMoreFrames(Exception):
@@ -53,20 +52,40 @@ class FrameSource(Closing, ABC):
             raise InputError(f"on_error is {on_error!r}: expected one of {', '.join(_POLICIES)}")
         self.on_error = on_error
         self._size: tuple[int, int] | None = None
+        #: the last good frame and its index, and up to which index it was shown ("hold")
+        self._held: tuple[int, Array, int] | None = None
         # decoders abort the process when two threads are in them
         self._reading = threading.RLock()
+        self._closed = False
 
     @property
-    @abstractmethod
     def num_frames(self) -> int:
         """Number of frames, unreadable ones included; a stream is pulled to its end."""
+        with self._reading:
+            self._open_still()
+            return self._count()
+
+    @abstractmethod
+    def _count(self) -> int:
+        """What `num_frames` gives."""
 
     @abstractmethod
     def _load(self, index: int) -> Array:
         """Frame `index` >= 0; FrameError if unreadable, NoMoreFrames past the end."""
 
     def close(self) -> None:
-        """Free files and memory."""
+        """Free files and memory; reading again raises InputError."""
+        self._closed = True
+        self._held = None
+        # one that is stalled in another thread is freed when that ends
+        if self._reading.acquire(timeout=PATIENCE):
+            try:
+                self._free()
+            finally:
+                self._reading.release()
+
+    def _free(self) -> None:
+        """What `close` does for this kind of source."""
         return
 
     @property
@@ -106,17 +125,36 @@ class FrameSource(Closing, ABC):
         if index < 0:
             raise NoMoreFrames
         with self._reading:
+            self._open_still()
             try:
-                return self._checked(index)
+                frame = self._checked(index)
             except FrameError:
                 if self.on_error != "hold":
                     raise
-                for earlier in range(index - 1, -1, -1):
-                    try:
-                        return self._checked(earlier)
-                    except FrameError:
-                        continue
-                raise
+                held = self._before(index)
+                if held is None:
+                    raise
+                good, frame = held
+                self._held = good, frame, index
+            else:
+                self._held = (index, frame, index) if self.on_error == "hold" else None
+            return frame
+
+    def _before(self, index: int) -> tuple[int, Array] | None:
+        """The last good frame before `index`, with its own index; None where there is none."""
+        for earlier in range(index - 1, -1, -1):
+            if self._held is not None and self._held[0] <= earlier <= self._held[2]:
+                # a live source cannot go back for it
+                return self._held[0], self._held[1]
+            try:
+                return earlier, self._checked(earlier)
+            except FrameError:
+                continue
+        return None
+
+    def _open_still(self) -> None:
+        if self._closed:
+            raise InputError("the frames are closed: open them again with open_frames")
 
     def _checked(self, index: int) -> Array:
         frame = self._load(index)
@@ -244,8 +282,7 @@ class SequenceFrames(FrameSource):
         super().__init__(on_error)
         self._frames = frames
 
-    @property
-    def num_frames(self) -> int:
+    def _count(self) -> int:
         return len(self._frames)
 
     def _load(self, index: int) -> Array:
@@ -274,14 +311,12 @@ class SpooledFrames(FrameSource):
         self._known: list[tuple[int, tuple[int, ...]] | FrameError] = []
         self._ended = False
 
-    @property
-    def num_frames(self) -> int:
-        with self._reading:
-            while not self._ended:
-                self._store_next()
-            return len(self._known)
+    def _count(self) -> int:
+        while not self._ended:
+            self._store_next()
+        return len(self._known)
 
-    def close(self) -> None:
+    def _free(self) -> None:
         self._file.close()
         if isinstance(self._pull, Generator):
             self._pull.close()
@@ -323,44 +358,3 @@ class SpooledFrames(FrameSource):
             )
             return
         self._known.append((offset, frame.shape))
-
-
-def look_ahead(items: Iterable[T], depth: int = 2) -> Generator[T, None, None]:
-    """The same items, made by a background thread up to `depth` ahead.
-
-    An error of the source is raised where its item would have come. Closing the iterator (or
-    leaving the loop) stops the thread; `items` must not be used elsewhere meanwhile.
-    """
-    if depth < 1:
-        raise InputError(f"look-ahead depth is {depth}: expected at least 1")
-    ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
-    stop = threading.Event()
-    worker = threading.Thread(target=_fill, args=(items, ready, stop), daemon=True)
-    worker.start()
-    try:
-        while True:
-            kind, value = ready.get()
-            if kind == "error":
-                raise value
-            if kind == "end":
-                return
-            yield value
-    finally:
-        stop.set()
-        while worker.is_alive():
-            # a worker that waits for room sees the stop once its item fits
-            with contextlib.suppress(queue.Empty):
-                ready.get_nowait()
-            worker.join(0.01)
-
-
-def _fill(items: Iterable[Any], ready: queue.Queue[tuple[str, Any]], stop: threading.Event) -> None:
-    try:
-        for item in items:
-            ready.put(("item", item))
-            if stop.is_set():
-                return
-        ready.put(("end", None))
-    except BaseException as error:
-        # an exit or an interruption too: the reader would wait for ever
-        ready.put(("error", error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -12,6 +13,18 @@ from typing import Any
 from ..configs.errors import MissingExtraError
 
 _FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
+
+
+class _Quiet:
+    """Both levels are the process's: the first thread in saves them, the last out restores."""
+
+    lock = threading.Lock()
+    inside = 0
+    level: Any = None
+    set_here = False
+
+
+_QUIET = _Quiet()
 
 
 def opencv(feature: str) -> Any:
@@ -27,16 +40,22 @@ def quiet_opencv() -> Iterator[None]:
     that the user set stays.
     """
     logging = opencv("video").utils.logging
-    level = logging.getLogLevel()
-    theirs = os.environ.get(_FFMPEG_LEVEL)
-    os.environ[_FFMPEG_LEVEL] = theirs if theirs is not None else "-8"
-    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    with _QUIET.lock:
+        if _QUIET.inside == 0:
+            _QUIET.level = logging.getLogLevel()
+            _QUIET.set_here = _FFMPEG_LEVEL not in os.environ
+            os.environ.setdefault(_FFMPEG_LEVEL, "-8")
+            logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+        _QUIET.inside += 1
     try:
         yield
     finally:
-        logging.setLogLevel(level)
-        if theirs is None:
-            del os.environ[_FFMPEG_LEVEL]
+        with _QUIET.lock:
+            _QUIET.inside -= 1
+            if _QUIET.inside == 0:
+                logging.setLogLevel(_QUIET.level)
+                if _QUIET.set_here:
+                    os.environ.pop(_FFMPEG_LEVEL, None)
 
 
 def coco_mask() -> Any:

@@ -228,7 +228,7 @@ class StreamTracker(Predictor):
         for obj_id, prompt in prompts.items():
             if isinstance(prompt, Points):
                 output = self._tracker.prompt_points(
-                    features, prompt, previous=None, memory=None, num_frames=self.num_frames
+                    features, prompt, previous=None, memory=None, num_frames=self._length()
                 )
             else:
                 output = self._tracker.prompt_mask(features, prompt)
@@ -243,10 +243,13 @@ class StreamTracker(Predictor):
         if not waiting:
             return {}
         tracked = [TrackedObject(o.key, o.history) for o in waiting.values()]
-        outputs = self._tracker.track(
-            features, tracked, self._frame_idx, num_frames=self.num_frames
-        )
+        outputs = self._tracker.track(features, tracked, self._frame_idx, num_frames=self._length())
         return dict(zip(waiting, outputs, strict=True))
+
+    def _length(self) -> int | None:
+        """Of the video; a stream that outlives the length it was given has none."""
+        known = self.num_frames is not None and self._frame_idx < self.num_frames
+        return self.num_frames if known else None
 
     def _take_up(
         self, prompted: Mapping[int, FrameOutput], tracked: Mapping[int, FrameOutput]

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 from ..configs.bundle import Bundle
 from ..configs.errors import InputError
-from .ahead import check_throughput
-from .frames import FrameSource, OnError, look_ahead, open_frames
+from .ahead import check_throughput, look_ahead
+from .frames import FrameSource, OnError, open_frames
 from .overlay import (
     contact_sheet,
     draw_object,

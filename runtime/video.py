@@ -163,13 +163,9 @@ class VideoPredictor(Predictor):
             )
         size = inference_state.frame_size if normalize_coords else None
         new = points_from(points, labels, box, frame_size=size, image_size=self.config.image_size)
-        self._features(inference_state, frame_idx)  # may fail: before anything is changed
-        item = self._object(inference_state, obj_id)
-        if not clear_old_points:
+        if not clear_old_points and (item := inference_state._objects.get(obj_id)):
             new = joined(item.points.get(frame_idx), new)
-        item.points[frame_idx] = new
-        item.masks.pop(frame_idx, None)
-        return self._prompted(inference_state, frame_idx, item)
+        return self._prompted(inference_state, frame_idx, obj_id, new)
 
     def add_new_points(self, *args: Any, **kwargs: Any) -> FrameResult:
         """The original's older name of :meth:`add_new_points_or_box`."""
@@ -181,11 +177,7 @@ class VideoPredictor(Predictor):
         """Prompt an object on a frame with a mask [H, W] of the video's size (bool or 0/1)."""
         self._check_frame(inference_state, frame_idx)
         pixels = mask_from(mask, inference_state.frame_size, self.config.image_size)
-        self._features(inference_state, frame_idx)  # may fail: before anything is changed
-        item = self._object(inference_state, obj_id)
-        item.masks[frame_idx] = pixels
-        item.points.pop(frame_idx, None)
-        return self._prompted(inference_state, frame_idx, item)
+        return self._prompted(inference_state, frame_idx, obj_id, pixels)
 
     def propagate_in_video_preflight(self, inference_state: VideoState) -> None:
         """Take up all new prompts: encode their memories. Called by propagate_in_video.
@@ -276,21 +268,32 @@ class VideoPredictor(Predictor):
         inference_state._objects.clear()
         inference_state._edits += 1
 
-    def _prompted(self, state: VideoState, frame_idx: int, item: _VideoObject) -> FrameResult:
-        """Segment `item` from its prompts on a frame, and give the frame's result."""
+    def _prompted(
+        self, state: VideoState, frame_idx: int, obj_id: int, prompt: Points | Array
+    ) -> FrameResult:
+        """Segment an object from its prompt on a frame, and give the frame's result."""
+        item = state._objects.get(obj_id) or _VideoObject(next(_KEYS))
         first_time = frame_idx not in item.tracked
         as_cond = first_time or self.add_all_frames_to_correct_as_cond
         features = self._features(state, frame_idx)
-        if frame_idx in item.masks:
-            output = self._tracker.prompt_mask(features, item.masks[frame_idx])
+        if isinstance(prompt, np.ndarray):
+            output = self._tracker.prompt_mask(features, prompt)
         else:
             output = self._tracker.prompt_points(
                 features,
-                item.points[frame_idx],
+                prompt,
                 previous=item.result(frame_idx, as_cond),
                 memory=None if first_time else self._selection(state, frame_idx, item),
                 num_frames=state.num_frames,
             )
+        # nothing can fail any more: the state changes as a whole
+        state._objects[obj_id] = item
+        item.points.pop(frame_idx, None)
+        item.masks.pop(frame_idx, None)
+        if isinstance(prompt, np.ndarray):
+            item.masks[frame_idx] = prompt
+        else:
+            item.points[frame_idx] = prompt
         fresh = item.fresh.cond if as_cond else item.fresh.non_cond
         fresh[frame_idx] = output
         state._edits += 1
@@ -381,12 +384,6 @@ class VideoPredictor(Predictor):
     def _check_frame(state: VideoState, frame_idx: int) -> None:
         if not 0 <= frame_idx < state.num_frames:
             raise InputError(f"frame {frame_idx}: the video has frames 0 to {state.num_frames - 1}")
-
-    @staticmethod
-    def _object(state: VideoState, obj_id: int) -> _VideoObject:
-        if obj_id not in state._objects:
-            state._objects[obj_id] = _VideoObject(next(_KEYS))
-        return state._objects[obj_id]
 
     @staticmethod
     def _known(state: VideoState, obj_id: int) -> _VideoObject:

@@ -7,6 +7,7 @@ read from its start.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from pathlib import Path
 from typing import Any
@@ -40,24 +41,25 @@ class VideoFile(FrameSource):
         self._capture: Any = None
         #: index of the frame the next grab gives
         self._position = 0
-        #: milliseconds of the frames passed so far, by index
-        self._stamps: list[float] = []
+        #: milliseconds of the frames passed so far, by index; none of a live source
+        self._stamps = array("d")
+        self._passed = 0
         self._sorted = True
         self._end: int | None = None
-        self._count: int | None = None
+        self._counted: int | None = None
         self._cache: dict[int, Array] = {}
         self._open()
         self._reported = int(self._property("FRAME_COUNT"))
+        self._live = "://" in path and self._reported <= 0
         rate = self._property("FPS")
         self.fps = rate if 0 < rate < 1000 else None
 
-    @property
-    def num_frames(self) -> int:
-        if self._count is None:
-            self._count = self._end if self._end is not None else self._counted()
-        return self._count
+    def _count(self) -> int:
+        if self._counted is None:
+            self._counted = self._end if self._end is not None else self._count_again()
+        return self._counted
 
-    def close(self) -> None:
+    def _free(self) -> None:
         if self._capture is not None:
             self._capture.release()
         self._cache.clear()
@@ -68,7 +70,7 @@ class VideoFile(FrameSource):
         if self._end is not None and index >= self._end:
             return self._past_end(index)
         backwards = index < self._position
-        passed = index < len(self._stamps)
+        passed = index < self._passed
         first = max(0, index - self._chunk() + 1) if backwards else index
         if backwards or (passed and index - self._position > self._chunk()):
             self._seek(first)
@@ -108,7 +110,7 @@ class VideoFile(FrameSource):
                 f"{self._path} ends after {self._end} of {self._reported} frames (truncated or "
                 "damaged): get it again, or use on_error='skip' for what there is"
             )
-        if index < max(self._end, self._count or 0):
+        if index < max(self._end, self._counted or 0):
             raise FrameError(
                 f"frame {index} of {self._path} cannot be decoded: encode the video again"
             )
@@ -123,7 +125,7 @@ class VideoFile(FrameSource):
         missing = expected - last / 1000 - 1 / self.fps
         return missing > max(_MISSING_SECONDS, _MISSING_SHARE * expected)
 
-    def _counted(self) -> int:
+    def _count_again(self) -> int:
         """The number of frames: the header's if a seek to its last frame bears it out."""
         if self._reported > 0 and self.on_error != "skip" and self._seekable():
             self._capture.set(self._cv2.CAP_PROP_POS_FRAMES, self._reported - 1)
@@ -145,7 +147,7 @@ class VideoFile(FrameSource):
 
     def _seekable(self) -> bool:
         # other decoders' time stamps were not found to be reliable
-        return self._sorted and self._capture.getBackendName() == "FFMPEG"
+        return self._sorted and not self._live and self._capture.getBackendName() == "FFMPEG"
 
     def _seek(self, index: int) -> None:
         """Come to stand at or before `index`, as near as can be proved."""
@@ -170,12 +172,14 @@ class VideoFile(FrameSource):
 
     def _grab(self) -> bool:
         if not self._capture.grab():
-            self._end = max(self._position, len(self._stamps))
+            self._end = max(self._position, self._passed)
             return False
-        if self._position == len(self._stamps):
-            stamp = self._property("POS_MSEC")
-            self._sorted &= not self._stamps or stamp > self._stamps[-1]
-            self._stamps.append(stamp)
+        if self._position == self._passed:
+            self._passed += 1
+            if not self._live:
+                stamp = self._property("POS_MSEC")
+                self._sorted &= not self._stamps or stamp > self._stamps[-1]
+                self._stamps.append(stamp)
         self._position += 1
         return True
 

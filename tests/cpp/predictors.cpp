@@ -221,6 +221,64 @@ void a_frame_that_failed_may_be_pushed_again(const sam2rt::Bundle& bundle) {
   }
 }
 
+class SceneSource final : public sam2rt::FrameSource {
+ public:
+  int num_frames() const override { return 6; }
+  int width() const override { return scene_.width; }
+  int height() const override { return scene_.height; }
+  sam2rt::FrameView read(int t) override { return scene_.frame(t); }
+
+ private:
+  Scene scene_;
+};
+
+std::vector<std::string> propagated(sam2rt::VideoTracker& tracker) {
+  std::vector<std::string> digests;
+  auto frames = tracker.propagate();
+  while (const sam2rt::FrameResult* result = frames.next()) digests.push_back(digest(*result));
+  return digests;
+}
+
+void a_prompt_that_failed_leaves_no_trace(const sam2rt::Bundle& bundle) {
+  using sam2rt::Graph;
+  const auto session = std::make_shared<MixingSession>(bundle);
+  const sam2rt::PointPrompt click{{{50.0F, 110.0F}}, {1}, {}}, other{{{90.0F, 100.0F}}, {1}, {}};
+  for (const Graph graph : {Graph::image_encoder, Graph::mask_decoder}) {
+    for (const std::int64_t obj_id : {std::int64_t{1}, std::int64_t{2}}) {
+      sam2rt::VideoTracker clean(session, std::make_shared<SceneSource>());
+      sam2rt::VideoTracker tracker(std::make_shared<FailingSession>(session, graph, 2),
+                                   std::make_shared<SceneSource>());
+      clean.add_points(0, 1, click);
+      tracker.add_points(0, 1, click);
+      CHECK_EQ(MESSAGE_OF(sam2rt::SessionError, tracker.add_points(3, obj_id, other)),
+               "out of memory");
+      CHECK_EQ(tracker.obj_ids().size(), 1U);
+      CHECK(propagated(tracker) == propagated(clean));
+      CHECK_EQ(digest(tracker.add_points(3, obj_id, other)),
+               digest(clean.add_points(3, obj_id, other)));
+      CHECK(propagated(tracker) == propagated(clean));
+    }
+  }
+}
+
+void a_stream_may_outlive_its_length(const sam2rt::Bundle& bundle) {
+  const auto watched = std::make_shared<WatchedSession>(std::make_shared<MixingSession>(bundle));
+  Scene scene;
+  sam2rt::StreamOptions options;
+  options.num_frames = 0;
+  CHECK_EQ(MESSAGE_OF(sam2rt::InputError, sam2rt::StreamTracker(watched, options)),
+           "num_frames is 0: expected at least 1");
+  options.num_frames = 2;
+  sam2rt::StreamTracker tracker(watched, options);
+  Scene::prompt(tracker, 1);
+  for (int t = 0; t < 5; ++t) tracker.step(scene.frame(t));
+  std::vector<std::int64_t> pointers;
+  for (const SeenCall& call : watched->calls) {
+    if (call.pointers >= 0) pointers.push_back(call.pointers);
+  }
+  CHECK((pointers == std::vector<std::int64_t>{1, 2, 3, 4}));
+}
+
 /// A video whose third frame is of another size.
 class ShrinkingSource final : public sam2rt::FrameSource {
  public:
@@ -277,6 +335,8 @@ int main(int argc, char** argv) {
       {"a stream goes on after bad input", [&] { a_stream_goes_on_after_bad_input(bundle); }},
       {"a failed frame again", [&] { a_frame_that_failed_may_be_pushed_again(bundle); }},
       {"a video has one size", [&] { a_video_has_one_size(bundle); }},
+      {"a failed prompt leaves no trace", [&] { a_prompt_that_failed_leaves_no_trace(bundle); }},
+      {"a stream may outlive its length", [&] { a_stream_may_outlive_its_length(bundle); }},
       {"areas larger than an int", [&] { areas_larger_than_an_int(bundle); }},
   };
   return check::run(tests) == 0 ? 0 : 1;

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from sam2rt import FrameError, InputError
-from sam2rt.runtime.frames import FrameSource, NoMoreFrames, SpooledFrames, look_ahead
+from sam2rt.runtime.ahead import look_ahead
+from sam2rt.runtime.frames import FrameSource, NoMoreFrames, SpooledFrames, open_frames
 
 
 class TestLookAhead:
@@ -62,6 +63,20 @@ class TestLookAhead:
         ahead.close()  # type: ignore[attr-defined]
         assert threading.active_count() == before
 
+    def test_a_stalled_source_does_not_hold_up_the_end(self) -> None:
+        stalled = threading.Event()
+
+        def produce() -> Iterator[int]:
+            yield 1
+            stalled.wait(30)
+
+        ahead = look_ahead(produce(), patience=0.1)
+        assert next(ahead) == 1
+        start = time.monotonic()
+        ahead.close()
+        assert time.monotonic() - start < 10
+        stalled.set()
+
     def test_depth_must_be_positive(self) -> None:
         with pytest.raises(InputError, match="expected at least 1"):
             next(look_ahead([], depth=0))
@@ -70,11 +85,13 @@ class TestLookAhead:
 class _Busy(FrameSource):
     """Notes when two threads are in it at a time."""
 
-    num_frames = 40
     inside = crowded = 0
 
+    def _count(self) -> int:
+        return 40
+
     def _load(self, index: int) -> Any:
-        if index >= self.num_frames:
+        if index >= 40:
             raise NoMoreFrames
         self.inside += 1
         self.crowded = max(self.crowded, self.inside)
@@ -91,6 +108,39 @@ def test_threads_that_share_a_source_take_turns() -> None:
     for thread in threads:
         thread.join()
     assert source.crowded == 1
+
+
+def test_closed_frames_say_so() -> None:
+    frames = open_frames(np.zeros((2, 4, 4, 3), np.uint8))
+    frames.close()
+    for use in (lambda: frames.read(0), lambda: frames.num_frames, lambda: list(frames)):
+        with pytest.raises(InputError, match="the frames are closed"):
+            use()
+
+
+class _Live(FrameSource):
+    """Gives each frame once, in order; some cannot be read."""
+
+    def __init__(self, damaged: set[int]) -> None:
+        super().__init__("hold")
+        self.damaged, self.next = damaged, 0
+
+    def _count(self) -> int:
+        return 12
+
+    def _load(self, index: int) -> Any:
+        assert index == self.next, "a live source cannot go back"
+        self.next += 1
+        if index == 12:
+            raise NoMoreFrames
+        if index in self.damaged:
+            raise FrameError("damaged")
+        return np.full((4, 4, 3), index, np.uint8)
+
+
+def test_a_live_source_holds_the_last_good_frame() -> None:
+    shown = [int(frame[0, 0, 0]) for frame in _Live({3, 4, 5, 8})]
+    assert shown == [0, 1, 2, 2, 2, 2, 6, 7, 7, 9, 10, 11]
 
 
 @pytest.mark.parametrize("first_asked", [3, 5])

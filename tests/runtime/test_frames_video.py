@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +163,51 @@ class TestVideoFiles:
         with open_frames(path) as frames:
             for _ in frames:
                 assert len(frames._cache) == 1  # type: ignore[attr-defined]
+
+
+def test_a_live_address_leaves_nothing_behind(tmp_path: Path, monkeypatch: Any) -> None:
+    """Hours of a camera: neither frames nor time stamps pile up."""
+    from sam2rt.runtime import videofile
+
+    clip = str(_video(tmp_path / "c.avi", "MJPG", 60))
+    real = videofile.opencv("test").VideoCapture
+    monkeypatch.setattr(
+        videofile.VideoFile, "_open", lambda self: setattr(self, "_capture", real(clip))
+    )
+    counted = videofile.VideoFile._property
+    monkeypatch.setattr(
+        videofile.VideoFile,
+        "_property",
+        lambda self, name: 0.0 if name == "FRAME_COUNT" else counted(self, name),
+    )
+    with videofile.VideoFile("rtsp://camera/1") as frames:
+        assert [_index_of(f) for f in frames] == list(range(60))
+        assert len(frames._stamps) == 0
+        assert frames.num_frames == 60
+
+
+def test_opening_in_several_threads_leaves_the_log_levels_as_they_were() -> None:
+    import cv2
+
+    from sam2rt.runtime.media import quiet_opencv
+
+    def work() -> None:
+        for _ in range(200):
+            with quiet_opencv():
+                levels.add(cv2.utils.logging.getLogLevel())
+
+    levels: set[int] = set()
+    before, switch = cv2.utils.logging.getLogLevel(), sys.getswitchinterval()
+    environment = dict(os.environ)
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(switch)
+    assert levels == {cv2.utils.logging.LOG_LEVEL_SILENT}
+    assert cv2.utils.logging.getLogLevel() == before
+    assert dict(os.environ) == environment

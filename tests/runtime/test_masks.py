@@ -49,11 +49,12 @@ def test_crop_boxes_of_one_layer() -> None:
     assert [layer for layer, _ in crop_boxes((90, 70), 2, 0.3)] == [0] + [1] * 4 + [2] * 16
 
 
-def test_crops_cover_the_image() -> None:
-    covered = np.zeros((123, 77), bool)
-    for layer, (x0, y0, x1, y1) in crop_boxes((123, 77), 3, 0.2):
-        assert 0 <= x0 < x1 <= 77
-        assert 0 <= y0 < y1 <= 123
+@pytest.mark.parametrize("size", [(123, 77), (5, 9), (1, 1)])
+def test_crops_cover_the_image(size: tuple[int, int]) -> None:
+    covered = np.zeros(size, bool)
+    for layer, (x0, y0, x1, y1) in crop_boxes(size, 3, 0.2):
+        assert 0 <= x0 < x1 <= size[1]
+        assert 0 <= y0 < y1 <= size[0]
         covered[y0:y1, x0:x1] |= layer == 3
     assert covered.all()
 

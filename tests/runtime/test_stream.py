@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from colour_model import ColourSession
+from failing_session import FailingSession
 from recorded import CallLog
 from square_clip import BOX, CLICK, moving_square
 
@@ -240,22 +241,6 @@ def test_a_prompt_outside_the_first_frame_is_dropped_when_the_frame_comes(sessio
     np.testing.assert_array_equal(tracker.step(video[0]).logits, expected[0].logits)
 
 
-class _Failing:
-    """A session whose run of `graph` number `at` fails; afterwards it works."""
-
-    def __init__(self, session, graph, error, at=1):
-        self.session, self.bundle, self.graph, self.error, self.at = (
-            session, session.bundle, graph, error, at,
-        )  # fmt: skip
-
-    def run(self, graph, inputs):
-        if graph == self.graph:
-            self.at -= 1
-            if self.at == 0:
-                raise self.error
-        return self.session.run(graph, inputs)
-
-
 @pytest.mark.parametrize(
     ("graph", "at"), [("image_encoder", 2), ("mask_decoder", 2), ("memory_attention", 1)]
 )
@@ -264,7 +249,7 @@ def test_a_frame_that_failed_may_be_pushed_again(session, video, graph, at, erro
     """Prompts wait meanwhile; object 2 is prompted on the frame that fails, 1 is tracked."""
     prompts = [(0, 1, CLICK), (1, 2, BOX)]
     clean = streamed(session, video[:4], prompts)
-    tracker = StreamTracker(session.bundle, session=_Failing(session, graph, error, at))
+    tracker = StreamTracker(session.bundle, session=FailingSession(session, graph, error, at))
     tracker.add_points(1, **CLICK)
     tracker.step(video[0])
     tracker.add_points(2, **BOX)
@@ -274,6 +259,18 @@ def test_a_frame_that_failed_may_be_pushed_again(session, video, graph, at, erro
         found, expected = tracker.step(video[index]), clean[index]
         assert (found.frame_idx, found.obj_ids) == (expected.frame_idx, expected.obj_ids)
         np.testing.assert_array_equal(found.logits, expected.logits)
+
+
+@pytest.mark.parametrize("length", [2, 3])
+def test_a_stream_may_outlive_the_length_it_was_given(session, video, length):
+    log = CallLog(session)
+    tracker = StreamTracker(session.bundle, session=log, num_frames=length)
+    tracker.add_points(1, **CLICK)
+    pointers = []
+    for frame in video[:6]:
+        tracker.step(frame)
+        pointers += [i["obj_ptrs"].shape[1] for g, i, _ in log.take() if g == "memory_attention"]
+    assert pointers == [1, 2, 3, 4, 5]
 
 
 def test_the_callers_arrays_may_change_before_the_frame_comes(session, video):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from failing_session import FailingSession
 
-from sam2rt import FrameError, InputError, StateError, VideoPredictor
+from sam2rt import FrameError, InputError, SessionError, StateError, VideoPredictor
 from sam2rt.runtime.video import without_overlap
 
 CLICK = {"points": [[20, 42]], "labels": [1]}
@@ -259,3 +260,39 @@ def test_splitting_a_group_changes_nothing_visible(session, video):
     for t in results[0]:
         for other in results[1:]:
             np.testing.assert_allclose(other[t], results[0][t], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("graph", "at", "prompt"),
+    [
+        ("mask_decoder", 2, {"points": [[90, 42]], "labels": [1]}),
+        ("image_encoder", 2, {"points": [[90, 42]], "labels": [1]}),
+        ("mask_decoder", 2, "mask"),
+    ],
+)
+@pytest.mark.parametrize("obj_id", [1, 2])
+def test_a_prompt_that_failed_leaves_no_trace(session, video, graph, at, prompt, obj_id):
+    """Object 1 has a prompt on frame 0; then a new prompt of it or of object 2 fails on frame 3."""
+
+    def add(state, predictor):
+        if prompt == "mask":
+            mask = np.zeros(video.shape[1:3], bool)
+            mask[30:54, 20:44] = True
+            return predictor.add_new_mask(state, 3, obj_id, mask)
+        return predictor.add_new_points_or_box(state, 3, obj_id, **prompt)
+
+    clean = VideoPredictor(session.bundle, session=session)
+    expected = clean.init_state(video)
+    clean.add_new_points_or_box(expected, 0, 1, **CLICK)
+
+    failing = FailingSession(session, graph, SessionError("out of memory"), at)
+    predictor = VideoPredictor(session.bundle, session=failing)
+    state = predictor.init_state(video)
+    predictor.add_new_points_or_box(state, 0, 1, **CLICK)
+    with pytest.raises(SessionError, match="out of memory"):
+        add(state, predictor)
+    assert state.obj_ids == [1]
+    assert_same(run(predictor, state), run(clean, expected))
+    # and works the next time
+    np.testing.assert_array_equal(add(state, predictor)[2], add(expected, clean)[2])
+    assert_same(run(predictor, state), run(clean, expected))

@@ -66,7 +66,9 @@ class ResizedFrames(FrameSource):
         super().__init__()
         self.frames, self._shown = frames, (height, width)
 
-    num_frames = property(lambda self: len(self.frames))
+    def _count(self) -> int:
+        return len(self.frames)
+
     height = property(lambda self: self._shown[0])
     width = property(lambda self: self._shown[1])
 

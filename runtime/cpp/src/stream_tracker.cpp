@@ -62,6 +62,7 @@ struct StreamTracker::Impl {
   void track();
   void write_result(FrameSize size);
   const FrameResult& step(const FrameView& frame);
+  std::optional<int> length() const noexcept;
 
   Tracker tracker;
   StreamOptions options;
@@ -79,6 +80,11 @@ struct StreamTracker::Impl {
   FrameResult result;
   std::vector<float> low_res;  ///< [N, 4h, 4w] of the result: the objects forget theirs
 };
+
+std::optional<int> StreamTracker::Impl::length() const noexcept {
+  // a stream that outlives the length it was given has none
+  return options.num_frames.value_or(0) > frame_idx ? options.num_frames : std::nullopt;
+}
 
 StreamObject& StreamTracker::Impl::object(std::int64_t obj_id) {
   for (StreamObject& item : objects) {
@@ -133,7 +139,7 @@ void StreamTracker::Impl::prompt() {
     const ResolvedPrompt& prompt = prompts[i];
     FrameOutput& output = prompted[i];
     if (prompt.mask.empty()) {
-      tracker.prompt_points(features, prompt.points, nullptr, nullptr, options.num_frames, output);
+      tracker.prompt_points(features, prompt.points, nullptr, nullptr, length(), output);
     } else {
       tracker.prompt_mask(features, prompt.mask, output);
     }
@@ -159,7 +165,7 @@ void StreamTracker::Impl::track() {
     }
   }
   if (waiting.empty()) return;
-  auto& outputs = tracker.track(features, waiting, frame_idx, false, options.num_frames);
+  auto& outputs = tracker.track(features, waiting, frame_idx, false, length());
   asked = prompts.begin();
   std::size_t next = 0;
   for (std::size_t i = 0; i < objects.size(); ++i) {
@@ -225,6 +231,9 @@ const FrameResult& StreamTracker::Impl::step(const FrameView& frame) {
 
 StreamTracker::StreamTracker(std::shared_ptr<Session> session, const StreamOptions& options) {
   if (!session) throw InputError("no session was given: it must not be null");
+  if (options.num_frames && *options.num_frames < 1) {
+    throw InputError(text("num_frames is ", *options.num_frames, ": expected at least 1"));
+  }
   if (options.non_overlap_masks && !options.frame_logits) {
     throw InputError("non_overlap_masks compares the logits of all objects: leave frame_logits on");
   }

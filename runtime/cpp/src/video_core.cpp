@@ -47,47 +47,56 @@ const FrameResult& VideoCore::add_points(int frame_idx, std::int64_t obj_id,
     throw InputError(
         "a box must come before any click on its frame: use clear_old_points=True");
   }
-  ModelPoints made = model_points(prompt, size_, tracker_.model().image_size);
-  features(frame_idx);  // may fail: before anything is changed
-  VideoObject& item = object(obj_id);
-  ModelPoints& points = item.points[frame_idx];
-  if (prompt.clear_old_points) {
-    points = std::move(made);
-  } else {
-    points.append(made);
+  const ModelPoints made = model_points(prompt, size_, tracker_.model().image_size);
+  ModelPoints points;
+  if (VideoObject* item = find(obj_id); item != nullptr && !prompt.clear_old_points) {
+    if (const auto old = item->points.find(frame_idx); old != item->points.end()) {
+      points = old->second;
+    }
   }
-  item.masks.erase(frame_idx);
-  return prompted(frame_idx, item);
+  points.append(made);
+  return prompted(frame_idx, obj_id, {std::move(points), {}});
 }
 
 const FrameResult& VideoCore::add_mask(int frame_idx, std::int64_t obj_id, const MaskView& mask) {
   check_frame(frame_idx);
-  std::vector<float> pixels = model_mask(mask, size_, tracker_.model().image_size);
-  features(frame_idx);  // may fail: before anything is changed
-  VideoObject& item = object(obj_id);
-  item.masks[frame_idx] = std::move(pixels);
-  item.points.erase(frame_idx);
-  return prompted(frame_idx, item);
+  return prompted(frame_idx, obj_id, {{}, model_mask(mask, size_, tracker_.model().image_size)});
 }
 
-const FrameResult& VideoCore::prompted(int frame_idx, VideoObject& item) {
+const FrameResult& VideoCore::prompted(int frame_idx, std::int64_t obj_id, VideoPrompt prompt) {
+  const Features& seen = features(frame_idx);
+  VideoObject made;
+  VideoObject* present = find(obj_id);
+  VideoObject& item = present != nullptr ? *present : made;
   const auto passed = item.tracked.find(frame_idx);
   const bool first_time = passed == item.tracked.end();
   const bool as_cond = first_time || options_.add_all_frames_to_correct_as_cond;
-  const Features& seen = features(frame_idx);
   FrameOutput output;
-  if (const auto mask = item.masks.find(frame_idx); mask != item.masks.end()) {
-    tracker_.prompt_mask(seen, mask->second, output);
+  if (!prompt.mask.empty()) {
+    tracker_.prompt_mask(seen, prompt.mask, output);
   } else {
     Selection memory;
     if (!first_time) {
       select(memory, item.history, frame_idx, tracker_.model(),
              {passed->second, num_frames_, options_.max_cond_frames_in_attn});
     }
-    tracker_.prompt_points(seen, item.points[frame_idx], item.result(frame_idx, as_cond),
+    tracker_.prompt_points(seen, prompt.points, item.result(frame_idx, as_cond),
                            first_time ? nullptr : &memory, num_frames_, output);
   }
+  // the graphs have run: the state changes as a whole
+  item.points.erase(frame_idx);
+  item.masks.erase(frame_idx);
+  if (prompt.mask.empty()) {
+    item.points[frame_idx] = std::move(prompt.points);
+  } else {
+    item.masks[frame_idx] = std::move(prompt.mask);
+  }
   (as_cond ? item.fresh.cond : item.fresh.non_cond).put(frame_idx, output);
+  if (present == nullptr) {
+    made.id = obj_id;
+    made.key = next_key_++;
+    objects_.push_back(std::move(made));
+  }
   edited_ = true;
   return result(frame_idx, as_cond);
 }
@@ -252,21 +261,15 @@ const Features& VideoCore::features(int frame_idx) {
   return features_;
 }
 
-VideoObject& VideoCore::object(std::int64_t obj_id) {
+VideoObject* VideoCore::find(std::int64_t obj_id) noexcept {
   for (VideoObject& item : objects_) {
-    if (item.id == obj_id) return item;
+    if (item.id == obj_id) return &item;
   }
-  VideoObject item;
-  item.id = obj_id;
-  item.key = next_key_++;
-  objects_.push_back(std::move(item));
-  return objects_.back();
+  return nullptr;
 }
 
 VideoObject& VideoCore::known(std::int64_t obj_id) {
-  for (VideoObject& item : objects_) {
-    if (item.id == obj_id) return item;
-  }
+  if (VideoObject* item = find(obj_id); item != nullptr) return *item;
   throw InputError(text("no object ", obj_id, ": the objects are ", listed_ids(obj_ids())));
 }
 

@@ -24,6 +24,11 @@ struct VideoObject {
   FrameOutput* result(int frame_idx, bool cond_first) noexcept;
 };
 
+struct VideoPrompt {
+  ModelPoints points;
+  std::vector<float> mask;  ///< empty: the points are the prompt
+};
+
 /// Frames still to track.
 struct FrameRange {
   int next = 0;
@@ -56,11 +61,12 @@ class VideoCore {
 
  private:
   const Features& features(int frame_idx);
-  const FrameResult& prompted(int frame_idx, VideoObject& object);
+  /// Segment an object from its prompt on a frame; the state is unchanged when that fails.
+  const FrameResult& prompted(int frame_idx, std::int64_t obj_id, VideoPrompt prompt);
   const FrameResult& result(int frame_idx, std::optional<bool> cond_first = std::nullopt);
   void write_masks(int frame_idx, bool cond_first);
   void take_up(FrameMap& fresh, FrameMap& taken);
-  VideoObject& object(std::int64_t obj_id);
+  VideoObject* find(std::int64_t obj_id) noexcept;
   VideoObject& known(std::int64_t obj_id);
   void check_frame(int frame_idx) const;
 
