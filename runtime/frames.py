@@ -256,7 +256,8 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
 def read_picture(path: str | os.PathLike[str]) -> Array:
     """A picture file as uint8 RGB [H, W, 3]; alpha is dropped, EXIF rotation is not applied.
 
-    As the original reads it. Raises FrameError: missing, not a picture, truncated, 16 bits deep.
+    As the original reads it: of colours with 16 bits the upper 8 count. Raises FrameError: missing,
+    not a picture, truncated, grey with 16 bits or floats (their range is not known).
     """
     image_module = pillow_image()
     try:

@@ -105,7 +105,8 @@ class StreamTracker(Predictor):
 
         Coordinates are pixels of the frame (fractions 0..1 with normalize_coords False). An
         unknown id starts a new object. What can be checked before the frame is known is checked
-        now (InputError), the rest when it is pushed.
+        now (InputError), the rest when it is pushed. Clicks given one by one are segmented
+        together: only :class:`VideoPredictor` feeds the mask of one click back to the next.
         """
         if box is not None and not clear_old_points:
             raise InputError("a box must come before any click: use clear_old_points=True")
