@@ -15,7 +15,7 @@ import numpy as np
 
 from ..configs.bundle import Bundle, BundleFile, GraphEntry
 from ..configs.closing import Closing
-from ..configs.graphs import TRACK_STEP, GraphSpec
+from ..configs.graphs import TRACK_FRAME, TRACK_OBJECT, TRACK_STEP, GraphSpec
 from ..runtime.ahead import look_ahead
 from ..runtime.bank import FrameOutput
 from ..runtime.session import Array, Session, check_inputs, open_session
@@ -216,6 +216,9 @@ class OurSystem:
         graphs = dict(bundle.graphs)
         if self._split:
             graphs.pop(TRACK_STEP, None)
+        if self._split or TRACK_STEP in self._replaced:
+            graphs.pop(TRACK_FRAME, None)
+            graphs.pop(TRACK_OBJECT, None)
         for name, path in self._replaced.items():
             # an absolute path stands for itself
             size = Path(path).stat().st_size

@@ -51,6 +51,22 @@ def _f(name: str, *shape: Dim) -> TensorSpec:
 
 #: the graph that tracks a frame without prompts in one call; the others do the same in three
 TRACK_STEP = "track_step"
+#: the same work in two graphs: what all objects of a frame share, and the rest for each object
+TRACK_FRAME, TRACK_OBJECT = "track_step.frame", "track_step.object"
+
+
+def row_specs(config: ModelConfig) -> dict[str, GraphSpec]:
+    """The graphs that track objects one after the other, keyed by name; a bundle may lack them.
+
+    frame_tokens [hw, C] of each frame are those after the first layer's self-attention.
+    """
+    h, c, step = config.embed_size, config.hidden_dim, graph_specs(config)[TRACK_STEP]
+    embed = _f("image_embed", "B", c, h, h)
+    made, taken = (_f("frame_tokens", count, h * h, c) for count in ("B", "I"))
+    return {
+        TRACK_FRAME: GraphSpec(TRACK_FRAME, (embed,), (made,)),
+        TRACK_OBJECT: GraphSpec(TRACK_OBJECT, (taken, *step.inputs), step.outputs),
+    }
 
 
 def graph_specs(config: ModelConfig) -> dict[str, GraphSpec]:

@@ -22,11 +22,11 @@ from ..configs.bundle import (
     write_manifest,
 )
 from ..configs.errors import BundleError, CheckpointError, InputError, ProofError
-from ..configs.graphs import GraphSpec, graph_specs
+from ..configs.graphs import GraphSpec, graph_specs, row_specs
 from .checkpoints import Checkpoint, load_checkpoint
 from .download import cache_folder, official_name
 from .engine_forms import engine_forms
-from .graphs import GraphForm, graph_modules
+from .graphs import GraphForm, graph_modules, row_modules
 from .int8 import QUANTISED_GRAPH, quantised
 from .model import Sam2, build_model
 from .onnx_from_module import onnx_from_module
@@ -40,6 +40,9 @@ __all__ = ["bundle_for", "export_bundle", "reference_record", "verify_bundle"]
 
 DEFAULT_OPSET = 20
 _PROOF_FILE = "proof.npz"
+#: side of the embedding from which objects are tracked one after the other: as many at a time
+#: need as many times the memory then, and are no faster
+ROWS_FROM = 32
 #: clips tried before a proof counts as undecided
 _CLIPS = 3
 
@@ -172,8 +175,11 @@ def _made_graphs(
     progress: Progress | None,
 ) -> Iterator[tuple[str, GraphSpec, onnx.ModelProto]]:
     """Name in the manifest, contract and model of each graph."""
-    specs = graph_specs(model.config)
-    for index, (name, module) in enumerate(graph_modules(model, form).items()):
+    specs, modules = graph_specs(model.config), graph_modules(model, form)
+    if model.config.embed_size >= ROWS_FROM:
+        specs |= row_specs(model.config)
+        modules |= row_modules(model, modules)
+    for index, (name, module) in enumerate(modules.items()):
         if progress is not None:
             progress(f"exporting {name}", index, len(specs))
         graph = onnx_from_module(module, specs[name], opset)

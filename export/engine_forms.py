@@ -3,7 +3,7 @@
 The graphs of a bundle cut attention into blocks of queries and mix narrow values: least
 memory and time on a CPU. An engine fuses a whole attention into one kernel, and which form is
 fastest is measured where it is built (``sam2rt build --attention auto``). These are equal
-rewritings, named ``<graph>.<form>`` in the manifest; a CPU session never opens them.
+rewritings, named ``<graph>.<form>`` in the manifest; a CPU session never opens these.
 """
 
 from __future__ import annotations

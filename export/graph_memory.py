@@ -127,8 +127,14 @@ class AttentionLayer(nn.Module):
         self.norm1, self.norm2, self.norm3 = layer.norm1, layer.norm2, layer.norm3
         self.up, self.down = affine(layer.linear1, 3), affine(layer.linear2, 3)
 
-    def forward(self, x: Tensor, memory: MemoryTokens, turn: Turn) -> Tensor:
-        x = x + self.self_attn(self.norm1(x), turn)
+    def forward(
+        self, x: Tensor, memory: MemoryTokens | None, turn: Turn, begun: bool = False
+    ) -> Tensor:
+        """A layer; without memory its first half alone, and after that (`begun`) the rest."""
+        if not begun:
+            x = x + self.self_attn(self.norm1(x), turn)
+        if memory is None:
+            return x
         x = x + self.cross_attn(self.norm2(x), memory, turn)
         result: Tensor = x + self.down(F.relu(self.up(self.norm3(x))))
         return result
@@ -168,8 +174,9 @@ class MemoryAttentionGraph(GraphModule):
 
     def forward(
         self, image_embed: Tensor, memory: Tensor, memory_tpos: Tensor, obj_ptrs: Tensor,
-        obj_ptr_pos: Tensor,
+        obj_ptr_pos: Tensor, frame_tokens: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
+        """`frame_tokens`: what :meth:`begin` gave for image_embed, where that was done before."""
         config, area = self.config, self.config.embed_size**2
         frames = reshape(memory, (0, -1, config.mem_dim, area)).transpose(2, 3)
         keys = frames + (self.memory_position + self.time_table[memory_tpos])
@@ -181,12 +188,21 @@ class MemoryAttentionGraph(GraphModule):
             pointer_keys = pointers + torch.cat([time] * config.pointer_tokens, dim=1)
         values = torch.cat((reshape(frames, (0, -1, config.mem_dim)), pointers), dim=1)
         tokens, turn = MemoryTokens(keys, pointer_keys, values), Turn(self.cos, self.sin)
-        x = (image_embed.reshape(-1, config.hidden_dim, area) + self.position).transpose(1, 2)
-        for layer in self.layers:
-            x = layer(x, tokens, turn)
+        x = self._tokens(image_embed) if frame_tokens is None else frame_tokens
+        for index, layer in enumerate(self.layers):
+            x = layer(x, tokens, turn, begun=index == 0 and frame_tokens is not None)
         grid = (-1, config.hidden_dim, config.embed_size, config.embed_size)
         result: Tensor = self.norm(x).transpose(1, 2).reshape(grid)
         return result
+
+    def begin(self, image_embed: Tensor) -> Tensor:
+        """What all objects share: tokens [I, hw, C] after the first layer's self-attention."""
+        tokens: Tensor = self.layers[0](self._tokens(image_embed), None, Turn(self.cos, self.sin))
+        return tokens
+
+    def _tokens(self, image_embed: Tensor) -> Tensor:
+        flat = image_embed.reshape(-1, self.config.hidden_dim, self.config.embed_size**2)
+        return (flat + self.position).transpose(1, 2)
 
 
 class MemoryEncoderGraph(GraphModule):

@@ -37,8 +37,11 @@ class TrackStepGraph(GraphModule):
     def forward(
         self, image_embed: Tensor, high_res_0: Tensor, high_res_1: Tensor, memory: Tensor,
         memory_tpos: Tensor, obj_ptrs: Tensor, obj_ptr_pos: Tensor,
+        frame_tokens: Tensor | None = None,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        embed = self.attention(image_embed, memory, memory_tpos, obj_ptrs, obj_ptr_pos)
+        embed = self.attention(
+            image_embed, memory, memory_tpos, obj_ptrs, obj_ptr_pos, frame_tokens
+        )
         sparse = per_row(self.no_points, embed)
         decoded = self.decoder.decoded(
             embed, self.decoder.no_mask, sparse, high_res_0, high_res_1, multimask=None
@@ -46,3 +49,26 @@ class TrackStepGraph(GraphModule):
         _, ious, gated, iou, pointer, score = decoded
         new_memory = self.encoder(image_embed, gated, score, self.no_binarize)
         return gated, iou, pointer, score, ious, new_memory
+
+
+class TrackFrameGraph(GraphModule):
+    """Graph ``track_step.frame``; shapes in ``configs.graphs``."""
+
+    def __init__(self, model: Sam2, attention: MemoryAttentionGraph) -> None:
+        super().__init__(model)
+        self.attention = attention
+
+    def forward(self, image_embed: Tensor) -> Tensor:
+        return self.attention.begin(image_embed)
+
+
+class TrackObjectGraph(GraphModule):
+    """Graph ``track_step.object``; shapes in ``configs.graphs``."""
+
+    def __init__(self, model: Sam2, step: TrackStepGraph) -> None:
+        super().__init__(model)
+        self.step = step
+
+    def forward(self, frame_tokens: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+        result: tuple[Tensor, ...] = self.step(*inputs, frame_tokens)
+        return result

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..configs.graphs import TRACK_STEP
+from ..configs.graphs import TRACK_FRAME, TRACK_OBJECT, TRACK_STEP
 from .graph_decoder import MaskDecoderGraph, MaskPromptGraph
 from .graph_encoder import ImageEncoderGraph
 from .graph_memory import MemoryAttentionGraph, MemoryEncoderGraph
-from .graph_track_step import TrackStepGraph
+from .graph_track_step import TrackFrameGraph, TrackObjectGraph, TrackStepGraph
 from .model import Sam2
 
 
@@ -52,3 +52,13 @@ def graph_modules(model: Sam2, form: GraphForm = GraphForm()) -> dict[str, nn.Mo
         TRACK_STEP: TrackStepGraph(model, attention, decoder, encoder),
     }
     return {name: module.eval() for name, module in modules.items()}
+
+
+def row_modules(model: Sam2, modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """The modules of ``configs.graphs.row_specs``, made of those of :func:`graph_modules`."""
+    step = modules[TRACK_STEP]
+    assert isinstance(step, TrackStepGraph)
+    return {
+        TRACK_FRAME: TrackFrameGraph(model, step.attention).eval(),
+        TRACK_OBJECT: TrackObjectGraph(model, step).eval(),
+    }

@@ -54,6 +54,8 @@ CASES = (
     Case("memory_encoder", {"I": 1, "N": 2}),
     Case("memory_encoder", {"I": 2, "N": 2}, True),
     Case("track_step", {"I": 1, "G": 1, "N": 2, "M": 3, "K": 2}),
+    # where objects are taken one by one, this is the graph itself
+    Case("track_step", {"I": 1, "G": 1, "N": 1, "M": 7, "K": 16}),
 )
 
 

@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..configs.bundle import Bundle
 from ..configs.closing import Closing
 from ..configs.errors import InputError, MissingExtraError, SessionError
-from ..configs.graphs import TRACK_STEP, graph_specs
+from ..configs.graphs import TRACK_FRAME, TRACK_OBJECT, TRACK_STEP, graph_specs, row_specs
 from .engine_sidecar import onnx_digest
 from .gpu_ring import DeviceSlotBuffer
 from .gpu_tensor import on_device
@@ -73,6 +75,8 @@ class OnnxRuntimeSession(Closing):
             # arrays of other libraries become tensors with numpy's shape and dtype
             inputs = {name: on_device(array, bound.stream) for name, array in inputs.items()}
         checked = check_inputs(spec, inputs)
+        if graph == TRACK_STEP and self.one_by_one and len(checked["memory"]) > 1:
+            return self._row_by_row(checked)
         names = [tensor.name for tensor in spec.outputs]
         try:
             if bound is not None:
@@ -95,6 +99,26 @@ class OnnxRuntimeSession(Closing):
         On a GPU the separate graphs write a memory straight into its slot.
         """
         return self.device == "cpu" and TRACK_STEP in self.bundle.graphs
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether ``track_step`` takes its objects one after the other, in the memory of one.
+
+        What they share is then done once, by a graph of its own.
+        """
+        # a bundle's forms have no contract that loading checks
+        forms = row_specs(self.bundle.model)
+        found = self.bundle.graphs
+        return self.fused and all(n in found and found[n].spec == s for n, s in forms.items())
+
+    def _row_by_row(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        started = self.run(TRACK_FRAME, {"image_embed": inputs["image_embed"]})
+        given = {**inputs, **started}
+        rows = []
+        for i in range(len(inputs["memory"])):
+            row = {name: a if len(a) == 1 else a[i : i + 1] for name, a in given.items()}
+            rows.append(self.run(TRACK_OBJECT, row))
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
     def _opened_first(self) -> list[str]:
         # forms for engines, which a bundle may carry too, are not run here; memory attention

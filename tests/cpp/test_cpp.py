@@ -17,6 +17,7 @@ from golden import data_path, golden_set
 
 from sam2rt.configs.bundle import Bundle, write_manifest
 from sam2rt.runtime.frames import open_frames, read_picture
+from sam2rt.runtime.ort import OnnxRuntimeSession
 from sam2rt.runtime.session import Session
 
 pytestmark = pytest.mark.slow
@@ -116,6 +117,19 @@ def test_the_separate_graphs_have_the_same_bits(
 
 
 @SANITIZED
+def test_objects_one_by_one_have_the_bits_of_python(
+    kind: str, tmp_path: Path, rows_bundle: Bundle
+) -> None:
+    frames = dog(12)[:, ::3, ::3]
+    with OnnxRuntimeSession(rows_bundle, threads=1) as session:
+        assert session.one_by_one
+        case = cpp_cases.python_video(
+            tmp_path / "video", session, frames, prompts_on(frames), fill_hole_area=8
+        )
+    replay(kind, rows_bundle, 1, [str(case)])
+
+
+@SANITIZED
 def test_prompts_at_any_time_have_the_bits_of_python(
     kind: str, tmp_path: Path, micro_session: Session
 ) -> None:
@@ -162,8 +176,10 @@ def test_batches_of_images_have_the_bits_of_python(
     replay(kind, micro_session.bundle, 1, [str(case)])
 
 
-def test_a_warm_tracker_allocates_nothing(micro_bundle: Bundle) -> None:
-    out = run([str(program("release", "allocations")), str(micro_bundle.path)])
+@pytest.mark.parametrize("which", ["micro_bundle", "rows_bundle"])
+def test_a_warm_tracker_allocates_nothing(which: str, request: pytest.FixtureRequest) -> None:
+    bundle: Bundle = request.getfixturevalue(which)
+    out = run([str(program("release", "allocations")), str(bundle.path)])
     assert out.count("ok ") == 3
 
 
@@ -173,6 +189,12 @@ def test_a_warm_tracker_allocates_nothing(micro_bundle: Bundle) -> None:
 )
 def test_four_trackers_on_four_threads(kind: str, session: str, micro_bundle: Bundle) -> None:
     out = run([str(program(kind, "threads")), str(micro_bundle.path), session])
+    assert out.count("ok ") == 1
+
+
+@pytest.mark.parametrize("kind", ["release", "tsan"])
+def test_four_trackers_that_take_objects_one_by_one(kind: str, rows_bundle: Bundle) -> None:
+    out = run([str(program(kind, "threads")), str(rows_bundle.path), "ort"])
     assert out.count("ok ") == 1
 
 

@@ -42,11 +42,25 @@ def bundles_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bundle(bundles_folder: Path) -> Bundle:
     """`micro` with untrained weights that find every object present; needs no recordings."""
+    return exported(_always_present(), "micro", bundles_folder / "untrained")
+
+
+def _always_present() -> dict[str, Tensor]:
     from sam2rt.export.untrained import untrained_state
 
     state = untrained_state(model_config("micro"))
     state["sam_mask_decoder.pred_obj_score_head.layers.2.bias"] += 100
-    return exported(state, "micro", bundles_folder / "untrained")
+    return state
+
+
+@pytest.fixture(scope="session")
+def rows_bundle(bundles_folder: Path) -> Bundle:
+    """`bundle`, its objects tracked one after the other as those of larger pictures are."""
+    from sam2rt.export import bundle as module
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "ROWS_FROM", 16)
+        return exported(_always_present(), "micro", bundles_folder / "rows")
 
 
 @pytest.fixture(scope="session")

@@ -72,7 +72,7 @@ typedef struct sam2rt_options {
   int32_t non_overlap_masks;
   int32_t max_cond_frames_in_attn;  /* -1: all */
   int32_t fill_hole_area;
-  int32_t objects_per_call;         /* 0: as many as an engine takes, else 4 */
+  int32_t objects_per_call;         /* 0: as many as an engine takes, else 4 or 64 */
   int32_t add_all_frames_to_correct_as_cond; /* video only */
   int32_t num_frames;               /* stream only: length if known, else 0 */
   const char* memory_dtype;         /* "float32", "float16", "bfloat16" */

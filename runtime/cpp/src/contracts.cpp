@@ -74,4 +74,16 @@ std::vector<GraphSpec> graph_specs(const ModelConfig& model) {
   };
 }
 
+std::array<GraphSpec, 2> row_specs(const ModelConfig& model) {
+  const GraphSpec step = graph_specs(model)[static_cast<std::size_t>(Graph::track_step)];
+  const auto side = static_cast<std::int64_t>(model.embed_size());
+  const Dim h = side, area = side * side, c = std::int64_t{model.hidden_dim};
+  GraphSpec frame{"track_step.frame",
+                  {floats("image_embed", {"B", c, h, h})},
+                  {floats("frame_tokens", {"B", area, c})}};
+  GraphSpec object{"track_step.object", {floats("frame_tokens", {"I", area, c})}, step.outputs};
+  object.inputs.insert(object.inputs.end(), step.inputs.begin(), step.inputs.end());
+  return {std::move(frame), std::move(object)};
+}
+
 }  // namespace sam2rt

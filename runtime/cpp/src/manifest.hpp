@@ -1,6 +1,7 @@
 #ifndef SAM2RT_SRC_MANIFEST_HPP
 #define SAM2RT_SRC_MANIFEST_HPP
 
+#include <array>
 #include <filesystem>
 #include <string>
 #include <utility>
@@ -24,7 +25,7 @@ struct BundleData {
   std::string checkpoint_sha256;
   std::string generator;
   std::vector<GraphEntry> graphs;        ///< the contracts, in their order; track_step may lack
-  std::vector<GraphEntry> other_graphs;  ///< other forms of them, that engines are built from
+  std::vector<GraphEntry> other_graphs;  ///< other forms of them
   std::vector<BundleFile> other_files;   ///< of the proof
 };
 
@@ -39,6 +40,10 @@ std::string with_digest(const std::string& json_text);
 
 /// The graph contracts of a model, in the order of `Graph`.
 std::vector<GraphSpec> graph_specs(const ModelConfig& model);
+
+/// The two graphs that do track_step's work for one object after the other: what all objects of a
+/// frame share, and the rest.
+std::array<GraphSpec, 2> row_specs(const ModelConfig& model);
 
 }  // namespace sam2rt
 

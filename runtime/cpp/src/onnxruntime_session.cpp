@@ -2,8 +2,11 @@
 
 #include <cstdlib>
 #include <mutex>
+#include <type_traits>
+#include <vector>
 
 #include "backends.hpp"
+#include "manifest.hpp"
 #include "sam2rt/error.hpp"
 #include "text.hpp"
 
@@ -102,8 +105,9 @@ class OnnxRuntimeSession final : public Session {
     configured_ = configure(options);
     for (std::size_t i = 0; i < graphs_.size(); ++i) {
       const auto graph = static_cast<Graph>(i);
-      if (bundle_.has(graph) && graph != rare()) graphs_[i] = open(graph);
+      if (bundle_.has(graph) && graph != rare()) graphs_[i] = open(bundle_.graph(graph));
     }
+    if (fused()) find_rows();
   }
 
   const Bundle& bundle() const noexcept override { return bundle_; }
@@ -112,10 +116,88 @@ class OnnxRuntimeSession final : public Session {
     return device_ == "cpu" && bundle_.has(Graph::track_step);
   }
 
+  bool one_by_one() const noexcept override { return rows_[0].entry != nullptr; }
+
   void run(Graph graph, Span<const InputTensor> inputs,
            Span<const OutputTensor> outputs) override {
     const GraphSpec& spec = bundle_.graph(graph).spec;
     check_tensors(spec, inputs, outputs);
+    if (graph == Graph::track_step && one_by_one() && outputs[0].shape.dims[0] > 1) {
+      run_rows(inputs, outputs);
+    } else {
+      call(opened(graph), spec, inputs, outputs);
+    }
+  }
+
+ private:
+  /// A graph of track_step's two, opened when several objects are first tracked.
+  struct Row {
+    const GraphEntry* entry = nullptr;
+    Handle<OrtSession> session;
+    std::once_flag once;
+  };
+
+  void find_rows() {
+    const auto specs = row_specs(bundle_.model());
+    std::array<const GraphEntry*, 2> found{};
+    for (std::size_t i = 0; i < specs.size(); ++i) {
+      found[i] = bundle_.find_graph(specs[i].name);
+      // a bundle's forms have no contract that loading checks
+      if (found[i] == nullptr || !(found[i]->spec == specs[i])) return;
+    }
+    for (std::size_t i = 0; i < found.size(); ++i) rows_[i].entry = found[i];
+  }
+
+  /// track_step for one object after the other, what they share once.
+  void run_rows(Span<const InputTensor> inputs, Span<const OutputTensor> outputs) {
+    const InputTensor& embed = inputs[0];
+    const std::int64_t area = embed.shape.dims[2] * embed.shape.dims[3];
+    const Shape shape = Shape::of(embed.shape.dims[0], area, embed.shape.dims[1]);
+    std::vector<float> tokens = take_scratch();
+    tokens.resize(static_cast<std::size_t>(shape.elements()));
+    run_row(rows_[0], {embed}, {{tokens.data(), DType::float32, shape}});
+    std::array<InputTensor, most_tensors> in;
+    std::array<OutputTensor, most_tensors> out;
+    for (std::int64_t i = 0; i < outputs[0].shape.dims[0]; ++i) {
+      in[0] = one_of(InputTensor{tokens.data(), DType::float32, shape}, i);
+      for (std::size_t k = 0; k < inputs.size(); ++k) in[k + 1] = one_of(inputs[k], i);
+      for (std::size_t k = 0; k < outputs.size(); ++k) out[k] = one_of(outputs[k], i);
+      run_row(rows_[1], {in.data(), inputs.size() + 1}, {out.data(), outputs.size()});
+    }
+    const std::lock_guard<std::mutex> lock(scratch_mutex_);
+    scratch_.push_back(std::move(tokens));
+  }
+
+  void run_row(Row& row, Span<const InputTensor> inputs, Span<const OutputTensor> outputs) {
+    std::call_once(row.once, [&] { row.session = open(*row.entry); });
+    call(row.session.get(), row.entry->spec, inputs, outputs);
+  }
+
+  /// Object i of a tensor, or what all of them share.
+  template <class Tensor>
+  static Tensor one_of(Tensor tensor, std::int64_t i) noexcept {
+    if (tensor.shape.dims[0] == 1) return tensor;
+    tensor.shape.dims[0] = 1;
+    using Byte = std::conditional_t<std::is_same_v<Tensor, InputTensor>, const char, char>;
+    const auto bytes = static_cast<std::int64_t>(element_size(tensor.dtype));
+    if (tensor.data != nullptr) {
+      tensor.data = static_cast<Byte*>(tensor.data) + i * tensor.shape.elements() * bytes;
+    }
+    return tensor;
+  }
+
+  /// Kept between calls, which would allocate it otherwise; as many as calls run at a time.
+  std::vector<float> take_scratch() {
+    const std::lock_guard<std::mutex> lock(scratch_mutex_);
+    if (scratch_.empty()) return {};
+    std::vector<float> taken = std::move(scratch_.back());
+    scratch_.pop_back();
+    return taken;
+  }
+
+  void call(OrtSession* session, const GraphSpec& spec, Span<const InputTensor> inputs,
+            Span<const OutputTensor> outputs) const {
+    const std::string& graph = spec.name;
     Values in(*this, graph);
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       // ONNX Runtime does not write through it
@@ -126,15 +208,14 @@ class OnnxRuntimeSession final : public Session {
       if (outputs[i].data == nullptr) continue;
       out.add(spec.outputs[i], outputs[i].data, outputs[i].dtype, outputs[i].shape);
     }
-    ran(graph, api_->Run(opened(graph), nullptr, in.names.data(),
-                         in.values.data(), in.count, out.names.data(), out.count,
-                         out.values.data()));
+    ran(graph, api_->Run(session, nullptr, in.names.data(), in.values.data(), in.count,
+                         out.names.data(), out.count, out.values.data()));
   }
 
- private:
   /// Tensors of one call around memory that the caller owns.
   struct Values {
-    Values(const OnnxRuntimeSession& session, Graph called) : owner(session), graph(called) {}
+    Values(const OnnxRuntimeSession& session, const std::string& called)
+        : owner(session), graph(called) {}
     Values(const Values&) = delete;
     Values& operator=(const Values&) = delete;
     ~Values() {
@@ -151,7 +232,7 @@ class OnnxRuntimeSession final : public Session {
       names[count++] = spec.name.c_str();
     }
     const OnnxRuntimeSession& owner;
-    Graph graph;
+    const std::string& graph;
     std::array<const char*, most_tensors> names{};
     std::array<OrtValue*, most_tensors> values{};
     std::size_t count = 0;
@@ -172,9 +253,9 @@ class OnnxRuntimeSession final : public Session {
                             failure(status), "): check that its libraries are complete"));
   }
 
-  void ran(Graph graph, OrtStatus* status) const {
+  void ran(const std::string& graph, OrtStatus* status) const {
     if (status == nullptr) return;
-    throw SessionError(text("graph ", graph_name(graph), " failed on ", device_, " (",
+    throw SessionError(text("graph ", graph, " failed on ", device_, " (",
                             failure(status), "): fewer objects per call or a smaller image size ",
                             "need less memory"));
   }
@@ -239,13 +320,13 @@ class OnnxRuntimeSession final : public Session {
 
   OrtSession* opened(Graph graph) {
     auto& session = graphs_[static_cast<std::size_t>(graph)];
-    if (graph == rare()) std::call_once(rare_once_, [&] { session = open(graph); });
+    if (graph == rare()) std::call_once(rare_once_, [&] { session = open(bundle_.graph(graph)); });
     return session.get();
   }
 
-  Handle<OrtSession> open(Graph graph) const {
+  Handle<OrtSession> open(const GraphEntry& graph) const {
     OrtSession* session = nullptr;
-    const auto path = bundle_.graph_path(graph);
+    const auto path = bundle_.path() / std::filesystem::u8path(graph.file.path);
     const auto failed =
         failure(api_->CreateSession(env_.get(), path.c_str(), configured_.get(), &session));
     if (!failed.empty()) {
@@ -265,6 +346,9 @@ class OnnxRuntimeSession final : public Session {
   Handle<OrtSessionOptions> configured_;
   std::array<Handle<OrtSession>, graph_count + 1> graphs_;
   std::once_flag rare_once_;
+  std::array<Row, 2> rows_;  ///< track_step.frame and track_step.object, or nothing
+  std::mutex scratch_mutex_;
+  std::vector<std::vector<float>> scratch_;
 };
 
 }  // namespace

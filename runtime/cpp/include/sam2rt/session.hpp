@@ -94,6 +94,9 @@ class SAM2RT_API Session {
   virtual int max_images() const noexcept;
   /// Whether a frame without prompts is to be tracked by Graph::track_step; false by default.
   virtual bool fused() const noexcept;
+  /// Whether Graph::track_step takes its objects one after the other, in the memory of one; false
+  /// by default.
+  virtual bool one_by_one() const noexcept;
 };
 
 struct SessionOptions {
