@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
+from .checks import shown
 from .errors import BundleError, InputError
 from .graphs import GraphSpec, TensorSpec, engine_specs, graph_specs
 from .models import ModelConfig
@@ -70,8 +71,10 @@ class Bundle:
 
         Raises BundleError (one line: expected, found, remedy) when the folder or manifest is
         missing, edited or of another schema, when a file is absent, truncated or changed, or
-        when a path leaves the folder.
+        when a path leaves the folder; InputError when `path` is no path.
         """
+        if not isinstance(path, (str, os.PathLike)):
+            raise InputError(f"path is {shown(path)}: expected the folder of a bundle")
         root = Path(path)
         bundle = _from_manifest(root, _read_manifest(root))
         for entry in bundle.files():

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..configs.checks import shown
 from ..configs.errors import InputError
 from .media import opencv
 from .pixels import upsampled_above
@@ -217,9 +218,14 @@ def measure(
 
 def checked_grids(grids: Sequence[Array], layers: int) -> list[Array]:
     """Point grids of the caller, one per crop layer: [K, 2] x, y in 0..1."""
+    if not hasattr(grids, "__len__"):
+        raise InputError(f"point_grids is {shown(grids)}: expected a list, a grid per crop layer")
     if len(grids) <= layers:
         raise InputError(f"{len(grids)} point grids for {layers} crop layers and the whole image")
-    checked = [np.asarray(grid, np.float64) for grid in grids]
+    try:
+        checked = [np.asarray(grid, np.float64) for grid in grids]
+    except (TypeError, ValueError):
+        raise InputError("a point grid must be an array [K, 2] of numbers in 0..1") from None
     for grid in checked:
         inside = grid.ndim == 2 and grid.shape[1] == 2 and ((grid >= 0) & (grid <= 1)).all()
         if not inside or not len(grid):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..configs.bundle import Bundle
+from ..configs.checks import real_number, shown
 from ..configs.errors import FrameError, InputError, StateError
 from ..configs.models import ModelConfig
 from .components import clean_mask
@@ -53,9 +54,9 @@ class ImagePredictor(Predictor):
     ) -> None:
         super().__init__(bundle, backend, device, threads, session)
         self.device = str(getattr(self.session, "device", device))
-        self.mask_threshold = mask_threshold
-        self.max_hole_area = max_hole_area
-        self.max_sprinkle_area = max_sprinkle_area
+        self.mask_threshold = real_number("mask_threshold", mask_threshold)
+        self.max_hole_area = real_number("max_hole_area", max_hole_area, 0)
+        self.max_sprinkle_area = real_number("max_sprinkle_area", max_sprinkle_area, 0)
         self._input = FrameInput(self.session, self.config.image_size)
         self._features: list[Features] = []
         self._sizes: list[tuple[int, int]] = []
@@ -77,8 +78,7 @@ class ImagePredictor(Predictor):
 
     def set_image_batch(self, image_list: Sequence[Any]) -> None:
         """Encode several images of any sizes, for :meth:`predict_batch`."""
-        if len(image_list) == 0:
-            raise InputError("no image was given: expected at least one")
+        _check_list(image_list)
         frames = []
         for i, image in enumerate(image_list):
             try:
@@ -111,8 +111,7 @@ class ImagePredictor(Predictor):
 
         Raises InputError (the predictor stays usable), StateError without an image.
         """
-        if not self._features:
-            raise StateError("no image is set: call set_image first")
+        self._need_image()
         if self._is_batch:
             raise StateError("a batch of images is set: call predict_batch, or set_image first")
         return self._predict(
@@ -135,6 +134,7 @@ class ImagePredictor(Predictor):
         Images may have different numbers of prompts. Returns lists of masks, IoUs and
         low-resolution logits.
         """
+        self._open_still()
         if not self._is_batch:
             raise StateError("no batch of images is set: call set_image_batch first")
         count = len(self._features)
@@ -156,8 +156,7 @@ class ImagePredictor(Predictor):
         self, prompts: ImagePrompts, multimask_output: bool = True, image_index: int = 0
     ) -> tuple[Array, Array]:
         """What the decoder says: logits [N, C, 4h, 4w], not clamped, and IoU [N, C], float32."""
-        if not self._features:
-            raise StateError("no image is set: call set_image first")
+        self._need_image()
         features = self._features[image_index]
         most = self._most("max_objects", _PROMPTS_PER_CALL)
         parts = [
@@ -169,15 +168,20 @@ class ImagePredictor(Predictor):
 
     def get_image_embedding(self) -> Array:
         """The image's embedding [1, C, h, w] float32, no-memory embedding included."""
-        if not self._features:
-            raise StateError("no image is set: call set_image first")
+        self._need_image()
         return np.concatenate([f.prompt_embed for f in self._features])
 
     def reset_predictor(self) -> None:
         """Forget the image or images."""
         self._features, self._sizes, self._is_batch = [], [], False
 
+    def _need_image(self) -> None:
+        self._open_still()
+        if not self._features:
+            raise StateError("no image is set: call set_image first")
+
     def _encode(self, frames: Sequence[tuple[Any, tuple[int, int]]], *, is_batch: bool) -> None:
+        self._open_still()
         features: list[Features] = []
         most = self._most("max_images", _IMAGES_PER_CALL)
         for first in range(0, len(frames), most):
@@ -241,9 +245,27 @@ class ImagePredictor(Predictor):
         return logits[rows, chosen], ious[rows, chosen]
 
 
+def _is_list(values: Any) -> bool:
+    has_items = hasattr(values, "__len__") and hasattr(values, "__getitem__")
+    return has_items and getattr(values, "ndim", 1) > 0
+
+
+def _check_list(images: Any) -> None:
+    shape = np.shape(images) if isinstance(images, np.ndarray) else ()
+    # the rows of a single picture would pass for grey pictures
+    if len(shape) == 3 and shape[2] in (3, 4):
+        raise InputError(f"image_list is one image of shape {shape}: use [image], or set_image")
+    if isinstance(images, (str, bytes, dict)) or not _is_list(images):
+        raise InputError(f"image_list is {shown(images)}: expected a list of images")
+    if len(images) == 0:
+        raise InputError("no image was given: expected at least one")
+
+
 def _per_image(name: str, batch: Sequence[Any] | None, count: int) -> Sequence[Any]:
     if batch is None:
         return [None] * count
+    if not _is_list(batch):
+        raise InputError(f"{name} is {shown(batch)}: expected a list of {count}, one an image")
     if len(batch) != count:
         raise InputError(f"{name} has {len(batch)} items for {count} images: give one an image")
     return batch

@@ -9,12 +9,11 @@ import numpy as np
 
 from ..configs.errors import InputError
 from ..configs.models import ModelConfig
+from .prompts import check_boxes, check_inside, numbers
 from .session import Array
 
 #: -1 padding, 0 negative, 1 positive, 2 and 3 a box's top-left and bottom-right corner
 _LABELS = (-1, 0, 1, 2, 3)
-#: how far beyond the image a coordinate may lie, as a share of its side: detectors' boxes overhang
-_OVERHANG = 0.1
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,8 @@ def image_prompts(
     frame_size: (height, width) the coordinates are pixels of; None: they are fractions 0..1.
 
     Raises InputError: points without labels or the reverse, other shapes or labels, NaN or
-    infinite coordinates, coordinates more than a tenth beyond the image, an empty or reversed
-    box, unequal numbers of prompts.
+    infinite coordinates, coordinates more than a tenth beyond the image, a box that is empty,
+    reversed or outside, unequal numbers of prompts.
     """
     size = frame_size or (1, 1)
     coords, labels = _points(point_coords, point_labels, size)
@@ -93,10 +92,10 @@ def _points(
     if coords is None or labels is None:
         given, lacking = ("points", "labels") if labels is None else ("labels", "points")
         raise InputError(f"{given} were given without {lacking}: give both or neither")
-    xy = _numbers("point_coords", coords)
+    xy = numbers("point_coords", coords)
     if xy.ndim not in (2, 3) or xy.shape[-1] != 2 or 0 in xy.shape:
         raise InputError(f"point_coords must be [P, 2] or [N, P, 2], got shape {xy.shape}")
-    codes = _numbers("point_labels", labels)
+    codes = numbers("point_labels", labels)
     if codes.shape != xy.shape[:-1]:
         raise InputError(
             f"point_labels has shape {codes.shape}, expected {xy.shape[:-1]}: one label a point"
@@ -106,7 +105,7 @@ def _points(
             f"labels {codes.ravel().tolist()!s:.80}: expected 1 (positive), 0 (negative) or "
             "-1 (padding)"
         )
-    _check_inside("point", xy[codes != -1], size)
+    check_inside("point", xy[codes != -1], size)
     if xy.ndim == 2:
         xy, codes = xy[None], codes[None]
     return np.where(codes[..., None] == -1, np.float32(0), xy), codes.astype(np.int32)
@@ -114,44 +113,24 @@ def _points(
 
 def _boxes(box: Any, size: tuple[int, int]) -> Array:
     """[N, 2, 2] corners."""
-    xyxy = _numbers("box", box)
+    xyxy = numbers("box", box)
     if xyxy.ndim == 0 or xyxy.size == 0 or xyxy.size % 4 or xyxy.shape[-1] not in (2, 4):
         raise InputError(f"box must be [4] or [N, 4] (x0, y0, x1, y1), got shape {xyxy.shape}")
     corners = xyxy.reshape(-1, 2, 2)
-    _check_inside("box corner", corners, size)
-    wrong = ~(corners[:, 1] > corners[:, 0]).all(axis=1)
-    if wrong.any():
-        raise InputError(
-            f"box {corners[wrong][0].ravel().tolist()} is empty or reversed: expected x0 < x1, "
-            "y0 < y1"
-        )
+    check_boxes(corners, size)
     return corners
 
 
-def _check_inside(what: str, xy: Array, size: tuple[int, int]) -> None:
-    if not np.isfinite(xy).all():
-        raise InputError(f"a {what} is NaN or infinite: {xy.tolist()!s:.80}")
-    height, width = size
-    sides = np.array([width, height], np.float32)
-    beyond = ((xy < -_OVERHANG * sides) | (xy > (1 + _OVERHANG) * sides)).any(axis=-1)
-    if beyond.any():
-        raise InputError(
-            f"the {what} {xy[beyond][0].tolist()} lies outside the image of width {width} and "
-            f"height {height}: check the order x, y and the image's size"
-        )
-
-
 def _mask(mask_input: Any, side: int) -> Array:
-    mask = np.asarray(mask_input)
-    if mask.dtype == np.bool_:
+    mask = numbers("mask_input", mask_input)
+    if np.asarray(mask_input).dtype == np.bool_:
         raise InputError(
             "mask_input takes the low-resolution logits of an earlier prediction, got a bool mask"
         )
-    mask = _numbers("mask_input", mask)
     shape = mask.shape
-    if mask.ndim in (2, 3):
+    if mask.ndim in (2, 3) and mask.size:
         mask = mask.reshape(-1, 1, *shape[-2:]) if mask.ndim == 2 else mask[None]
-    if mask.ndim != 4 or mask.shape[1:] != (1, side, side):
+    if mask.ndim != 4 or mask.shape[1:] != (1, side, side) or not mask.size:
         raise InputError(
             f"mask_input must be [1, {side}, {side}] or [N, 1, {side}, {side}], got shape {shape}: "
             "give one mask of an earlier prediction, low_res[best][None]"
@@ -159,10 +138,3 @@ def _mask(mask_input: Any, side: int) -> Array:
     if not np.isfinite(mask).all():
         raise InputError("mask_input holds NaN or infinite values")
     return mask
-
-
-def _numbers(what: str, values: Any) -> Array:
-    try:
-        return np.asarray(values, np.float32)
-    except (TypeError, ValueError):
-        raise InputError(f"{what} must be an array of numbers, got {values!r:.80}") from None

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 
 from ..configs.bundle import Bundle
+from ..configs.checks import real_number, shown, whole_number
 from ..configs.closing import Closing
 from ..configs.errors import InputError
 from .automask import (
@@ -111,14 +112,16 @@ class MaskGenerator(Closing):
         )
         self.predictor = ImagePredictor(bundle, backend, device, threads, session=session)
         self.points_per_batch = points_per_batch
-        self.pred_iou_thresh = pred_iou_thresh
-        self.stability_score_thresh = stability_score_thresh
-        self.stability_score_offset = stability_score_offset
-        self.mask_threshold = mask_threshold
-        self.box_nms_thresh = box_nms_thresh
+        self.pred_iou_thresh = _share("pred_iou_thresh", pred_iou_thresh)
+        self.stability_score_thresh = _share("stability_score_thresh", stability_score_thresh)
+        self.stability_score_offset = real_number(
+            "stability_score_offset", stability_score_offset, 0
+        )
+        self.mask_threshold = real_number("mask_threshold", mask_threshold)
+        self.box_nms_thresh = _share("box_nms_thresh", box_nms_thresh)
         self.crop_n_layers = crop_n_layers
-        self.crop_nms_thresh = crop_nms_thresh
-        self.crop_overlap_ratio = crop_overlap_ratio
+        self.crop_nms_thresh = _share("crop_nms_thresh", crop_nms_thresh)
+        self.crop_overlap_ratio = _share("crop_overlap_ratio", crop_overlap_ratio)
         self.min_mask_region_area = min_mask_region_area
         self.output_mode: OutputMode = output_mode
         self.use_m2m = use_m2m
@@ -165,6 +168,9 @@ class MaskGenerator(Closing):
         records: what :meth:`generate` gave, in any output mode. Where masks became duplicates,
         unchanged ones are preferred; they come first. Needs OpenCV.
         """
+        real_number("min_area", min_area, 0)
+        _share("nms_thresh", nms_thresh)
+        _check_records(records)
         cleaned: list[dict[str, Any]] = []
         unchanged: list[float] = []
         boxes: list[Box] = []
@@ -274,12 +280,24 @@ class MaskGenerator(Closing):
         }
 
 
+def _check_records(records: Any) -> None:
+    known = isinstance(records, Sequence) and all(
+        isinstance(record, dict) and "segmentation" in record for record in records
+    )
+    if not known:
+        raise InputError(f"records is {shown(records)}: expected what generate gives")
+
+
+def _share(name: str, value: Any) -> float:
+    return real_number(name, value, 0, 1)
+
+
 def _check_options(mode: str, points_per_batch: int, min_mask_region_area: int) -> None:
-    if mode not in get_args(OutputMode):
+    if not isinstance(mode, str) or mode not in get_args(OutputMode):
         known = ", ".join(get_args(OutputMode))
-        raise InputError(f"unknown output_mode {mode!r}: expected one of {known}")
-    if points_per_batch < 1:
-        raise InputError(f"points_per_batch is {points_per_batch}: expected at least 1")
+        raise InputError(f"unknown output_mode {shown(mode)}: expected one of {known}")
+    whole_number("points_per_batch", points_per_batch, 1)
+    real_number("min_mask_region_area", min_mask_region_area, 0)
     # a missing package is told now, not after minutes of work
     if mode == "coco_rle":
         coco_mask()
@@ -290,13 +308,10 @@ def _check_options(mode: str, points_per_batch: int, min_mask_region_area: int) 
 def _grids(
     per_side: int | None, grids: Sequence[Array] | None, layers: int, downscale: int
 ) -> list[Array]:
-    if layers < 0 or downscale < 1:
-        raise InputError(
-            f"crop_n_layers is {layers}, crop_n_points_downscale_factor {downscale}: expected at "
-            "least 0 and 1"
-        )
+    layers = whole_number("crop_n_layers", layers, 0)
+    downscale = whole_number("crop_n_points_downscale_factor", downscale, 1)
     if per_side is not None and grids is None:
-        return layer_grids(per_side, layers, downscale)
+        return layer_grids(whole_number("points_per_side", per_side), layers, downscale)
     if grids is not None and per_side is None:
         return checked_grids(grids, layers)
     raise InputError("give either points_per_side or point_grids, the other as None")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..configs.bundle import Bundle
+from ..configs.checks import whole_number
 from ..configs.closing import Closing
 from ..configs.errors import InputError, MissingExtraError, SessionError
 from ..configs.graphs import TRACK_FRAME, TRACK_OBJECT, TRACK_STEP, graph_specs, row_specs
@@ -44,8 +45,8 @@ class OnnxRuntimeSession(Closing):
         if device not in PROVIDERS:
             known = ", ".join(PROVIDERS)
             raise InputError(f"unknown device '{device}' of onnxruntime: expected one of {known}")
-        if threads is not None and threads < 1:
-            raise InputError(f"threads is {threads}: expected at least 1, or None for all cores")
+        if threads is not None:
+            threads = whole_number("threads", threads, 1, ", or None for all cores")
         if importlib.util.find_spec("onnxruntime") is None:
             extra, package = ("cpu", "onnxruntime") if device == "cpu" else (
                 "gpu", "onnxruntime-gpu"
@@ -54,6 +55,7 @@ class OnnxRuntimeSession(Closing):
         self.bundle = bundle
         self.device = device
         self.threads = threads
+        self._closed = False
         self._graphs: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._threads = threading.local()
@@ -65,6 +67,7 @@ class OnnxRuntimeSession(Closing):
 
         `into` names outputs that are written into slots of this thread's ring on the GPU.
         """
+        self._open_still()
         if graph not in self.bundle.graphs:
             known = ", ".join(self.bundle.graphs)
             raise InputError(f"unknown graph '{graph}': expected one of {known}")
@@ -135,6 +138,7 @@ class OnnxRuntimeSession(Closing):
     def _bound(self) -> BoundRunner | None:
         if self.device == "cpu" or not bindings_present():
             return None
+        self._open_still()
         runner: BoundRunner | None = getattr(self._threads, "runner", None)
         if runner is None:
             # after a graph was opened: whether its provider works is known by then
@@ -142,7 +146,11 @@ class OnnxRuntimeSession(Closing):
         return runner
 
     def close(self) -> None:
-        """Free graphs and device; a later run opens them again."""
+        """Free graphs and device; running a graph again raises InputError."""
+        self._closed = True
+        self._free()
+
+    def _free(self) -> None:
         with self._lock:
             self._graphs.clear()
             runner: BoundRunner | None = getattr(self._threads, "runner", None)
@@ -150,18 +158,24 @@ class OnnxRuntimeSession(Closing):
                 runner.close()
             self._threads = threading.local()
 
+    def _open_still(self) -> None:
+        if self._closed:
+            raise InputError("the session is closed: make another one")
+
     def __enter__(self) -> OnnxRuntimeSession:
+        self._open_still()
         try:
             # forms for engines, which a bundle may carry too, are not run here
             for graph in self._opened_first():
                 self._open(graph)
         except BaseException:
-            self.close()
+            self._free()
             raise
         return self
 
     def _open(self, graph: str) -> Any:
         with self._lock:
+            self._open_still()
             if graph not in self._graphs:
                 self._graphs[graph] = self._opened(self.bundle.graph_path(graph))
             return self._graphs[graph]

@@ -18,6 +18,8 @@ from .session import Array
 
 #: share of the colour in a mask's interior
 _OPACITY = 0.45
+#: heights of a thumbnail per width, at most
+_TALLEST = 4
 
 
 def object_colour(obj_id: int) -> tuple[int, int, int]:
@@ -150,7 +152,7 @@ def contact_sheet(pictures: Sequence[Array], *, columns: int = 4, width: int = 3
     """
     if not pictures:
         raise InputError("a contact sheet needs at least one picture")
-    height = max(1, round(pictures[0].shape[0] * width / pictures[0].shape[1]))
+    height = _thumbnail_height(pictures[0], width)
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     sheet = np.zeros((rows, height, columns, width, 3), np.uint8)
@@ -160,11 +162,19 @@ def contact_sheet(pictures: Sequence[Array], *, columns: int = 4, width: int = 3
 
 
 def thumbnail(rgb: Array, width: int, height: int | None = None) -> Array:
-    """The picture `width` pixels wide, its aspect ratio kept unless `height` is given."""
+    """The picture `width` pixels wide, its aspect ratio kept unless `height` is given.
+
+    One that is more than four times as high as wide is shown four times as high.
+    """
     image = pillow_image()
     if height is None:
-        height = max(1, round(rgb.shape[0] * width / rgb.shape[1]))
+        height = _thumbnail_height(rgb, width)
     if rgb.shape[:2] == (height, width):
         return rgb
     small = image.fromarray(rgb).resize((width, height), image.Resampling.BILINEAR)
     return np.asarray(small)
+
+
+def _thumbnail_height(rgb: Array, width: int) -> int:
+    height = round(int(rgb.shape[0]) * width / int(rgb.shape[1]))
+    return min(max(1, height), _TALLEST * width)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..configs.checks import shown
 from ..configs.errors import FrameError
 from .media import pillow_image
 from .session import Array
@@ -30,12 +31,21 @@ def check_frame(frame: Any) -> Array:
     """One frame as contiguous RGB, uint8 [H, W, 3].
 
     Takes uint8 RGB [H, W, 3], grey [H, W] or [H, W, 1] (repeated to three channels), RGBA
-    [H, W, 4] (alpha dropped), any memory layout, or a Pillow image. Other dtypes are refused:
-    whether a float frame counts to 1 or to 255 cannot be known. Raises FrameError.
+    [H, W, 4] (alpha dropped), any memory layout, or a Pillow image of 8 bits. Other dtypes are
+    refused: whether a float frame counts to 1 or to 255 cannot be known. Raises FrameError.
     """
     if hasattr(frame, "convert") and hasattr(frame, "getbands"):
+        # converting cuts these off at 255
+        if frame.mode.startswith(("I", "F")):
+            raise FrameError(f"a frame has pixels of mode {frame.mode}: convert it to 8 bits")
         frame = frame.convert("RGB")
-    array = np.asarray(frame)
+    try:
+        array = np.asarray(frame)
+    except (TypeError, ValueError):
+        array = np.empty(0, np.object_)
+    if array.dtype.kind not in "biufc" or not array.ndim:
+        found = f"an array of {array.dtype}" if isinstance(frame, np.ndarray) else shown(frame)
+        raise FrameError(f"a frame must be uint8 [H, W, 3], got {found}: open_frames reads files")
     if array.dtype != np.uint8:
         raise FrameError(f"a frame must be uint8, got {array.dtype}: {_remedy(array)}")
     if array.ndim == 2:

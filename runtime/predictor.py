@@ -6,7 +6,9 @@ import os
 from typing import Any, TypeVar
 
 from ..configs.bundle import Bundle
+from ..configs.checks import shown
 from ..configs.closing import Closing
+from ..configs.errors import InputError
 from ..configs.models import ModelConfig
 from .pretrained import pretrained_bundle
 from .session import Session, open_session
@@ -25,6 +27,12 @@ class Predictor(Closing):
         threads: int | None = None,
         session: Session | None = None,
     ) -> None:
+        _check_bundle(bundle)
+        if session is not None and not hasattr(session, "run"):
+            raise InputError(
+                f"session is {shown(session)}: expected an open session, or backend and device"
+            )
+        self._closed = False
         self._owns_session = session is None
         self.session: Session = session or open_session(bundle, backend, device, threads)
         self.bundle = bundle
@@ -40,11 +48,26 @@ class Predictor(Closing):
         return cls(bundle=pretrained_bundle(model_id), **kwargs)
 
     def close(self) -> None:
-        """Free the session if this predictor opened it."""
+        """Free the session if this predictor opened it; using it again raises InputError."""
+        self._closed = True
         if self._owns_session:
             self.session.close()
 
     def __enter__(self: P) -> P:
+        self._open_still()
         if self._owns_session:
             self.session.__enter__()
         return self
+
+    def _open_still(self) -> None:
+        if self._closed:
+            raise InputError(f"the {type(self).__name__} is closed: make another one")
+
+
+def _check_bundle(bundle: Any) -> None:
+    # by what is used of it: tests and tools have bundles of their own
+    if not isinstance(getattr(bundle, "model", None), ModelConfig):
+        raise InputError(
+            f"bundle is {shown(bundle)}: expected what Bundle.load(path) gives, or "
+            "use from_pretrained(path)"
+        )

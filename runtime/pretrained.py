@@ -11,7 +11,8 @@ import os
 from pathlib import Path
 
 from ..configs.bundle import MANIFEST, Bundle
-from ..configs.errors import MissingExtraError
+from ..configs.checks import shown
+from ..configs.errors import InputError, MissingExtraError
 
 
 def pretrained_bundle(model_id: str | os.PathLike[str]) -> Bundle:
@@ -21,6 +22,10 @@ def pretrained_bundle(model_id: str | os.PathLike[str]) -> Bundle:
     checkpoint is downloaded and exported once, into the user's cache. That needs the extra
     ``export`` (MissingExtraError); a folder does not.
     """
+    if not isinstance(model_id, (str, os.PathLike)):
+        raise InputError(
+            f"model_id is {shown(model_id)}: expected the folder of a bundle, or a model's name"
+        )
     if (Path(model_id) / MANIFEST).is_file():
         return Bundle.load(model_id)
     front_door = importlib.import_module(__name__.split(".runtime.")[0])

@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from ..configs.checks import shown
 from ..configs.errors import InputError
 from .pixels import resize_antialias
 from .session import Array
 from .tracker import Points
 
 _LABELS = (0, 1, 2, 3)
+#: how far beyond the frame a coordinate may lie, as a share of its side: detectors' boxes overhang
+_OVERHANG = 0.1
 
 
 def points_from(
@@ -29,7 +32,8 @@ def points_from(
     coordinates are pixels of, or None when they are fractions 0..1.
 
     Raises InputError: points without labels or the reverse, neither points nor box, unequal
-    counts, unknown labels, NaN or infinite or outside coordinates, an empty or reversed box.
+    counts, unknown labels, coordinates that are NaN, infinite or more than a tenth beyond the
+    frame, a box that is empty, reversed or outside.
     """
     if (points is None) != (labels is None):
         given, lacking = ("points", "labels") if labels is None else ("labels", "points")
@@ -37,47 +41,78 @@ def points_from(
     if points is None and box is None:
         raise InputError("no prompt: give points with labels, a box, or both")
     height, width = frame_size or (1, 1)
-    coords = _coords("point", [] if points is None else points, (height, width))
-    codes = np.asarray([] if labels is None else labels)
+    coords = _points([] if points is None else points, (height, width))
+    codes = numbers("labels", [] if labels is None else labels)
     if box is None and not len(coords):
         raise InputError("no prompt: give points with labels, a box, or both")
     if codes.size != len(coords):
         raise InputError(f"{len(coords)} points but {codes.size} labels: give one label a point")
     if not np.isin(codes, _LABELS).all():
-        raise InputError(f"labels {codes.ravel().tolist()}: expected 1 (positive) or 0 (negative)")
+        given = np.asarray(labels).ravel().tolist()
+        raise InputError(f"labels {given}: expected 1 (positive) or 0 (negative)")
     codes = codes.reshape(-1).astype(np.int32)
     if box is not None:
-        corners = _coords("box corner", box, (height, width))
-        if corners.shape != (2, 2):
-            raise InputError(f"a box has 4 numbers x0, y0, x1, y1, got {np.asarray(box).size}")
-        if not (corners[1] > corners[0]).all():
-            raise InputError(
-                f"box {corners.ravel().tolist()} is empty or reversed: expected x0 < x1, y0 < y1"
-            )
-        coords = np.concatenate([corners, coords])
+        xyxy = numbers("box", box)
+        if xyxy.size != 4:
+            raise InputError(f"a box has 4 numbers x0, y0, x1, y1, got {xyxy.size}")
+        corners = xyxy.reshape(1, 2, 2)
+        check_boxes(corners, (height, width))
+        coords = np.concatenate([corners[0], coords])
         codes = np.concatenate([np.array([2, 3], np.int32), codes])
     # the original divides, then multiplies, in float32
     scaled = coords / np.array([width, height], np.float32) * np.float32(image_size)
     return Points(scaled.astype(np.float32), codes)
 
 
-def _coords(what: str, values: Any, size: tuple[int, int]) -> Array:
+def _points(values: Any, size: tuple[int, int]) -> Array:
+    """[P, 2]."""
+    xy = numbers("points", values)
+    if xy.size and (xy.shape[-1:] != (2,) or xy.shape[:-2] not in ((), (1,))):
+        raise InputError(f"points must be x, y pairs [P, 2], got an array of shape {xy.shape}")
+    xy = xy.reshape(-1, 2)
+    check_inside("point", xy, size)
+    return xy
+
+
+def numbers(what: str, values: Any) -> Array:
+    """What a caller gave as float32; InputError for ragged lists, text and the like."""
     try:
-        coords = np.asarray(values, np.float32)
-    except (TypeError, ValueError):
-        raise InputError(f"{what}s must be numbers, got {values!r:.80}") from None
-    if coords.size % 2 or (coords.ndim and coords.size and coords.shape[-1] not in (2, 4)):
-        raise InputError(f"{what}s must be x, y pairs, got an array of shape {coords.shape}")
-    coords = coords.reshape(-1, 2)
+        array = np.asarray(values)
+        if array.dtype.kind in "biufO":
+            # what is too large becomes infinite, which is refused
+            with np.errstate(over="ignore"):
+                return array.astype(np.float32, copy=False)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InputError(f"{what} must be an array of numbers, got {shown(values)}")
+
+
+def check_inside(what: str, xy: Array, size: tuple[int, int]) -> None:
+    """InputError for coordinates [..., 2] that are not finite or too far beyond (height, width)."""
+    if not np.isfinite(xy).all():
+        raise InputError(f"a {what} is NaN or infinite: {xy.reshape(-1, 2).tolist()!s:.80}")
     height, width = size
-    if not np.isfinite(coords).all():
-        raise InputError(f"a {what} is NaN or infinite: {coords.tolist()}")
-    if ((coords < 0) | (coords > np.array([width, height], np.float32))).any():
+    sides = np.array([width, height], np.float32)
+    beyond = ((xy < -_OVERHANG * sides) | (xy > (1 + _OVERHANG) * sides)).any(axis=-1)
+    if beyond.any():
         raise InputError(
-            f"a {what} lies outside the image of width {width} and height {height}: "
-            f"{coords.tolist()}"
+            f"the {what} {xy[beyond][0].tolist()} lies outside the image of width {width} and "
+            f"height {height}: check the order x, y and the image's size"
         )
-    return coords
+
+
+def check_boxes(corners: Array, size: tuple[int, int]) -> None:
+    """InputError for boxes [N, 2, 2] that hold no pixel of (height, width), or leave it by far."""
+    check_inside("box corner", corners, size)
+    sides = np.array(size[::-1], np.float32)
+    first, last = corners[:, 0], corners[:, 1]
+    for wrong, why in (
+        (~(last > first), "is empty or reversed: expected x0 < x1, y0 < y1"),
+        ((last <= 0) | (first >= sides), "lies outside the image: expected one that overlaps it"),
+    ):
+        if wrong.any():
+            box = corners[wrong.any(axis=1)][0].ravel().tolist()
+            raise InputError(f"box {box} {why}")
 
 
 def joined(old: Points | None, new: Points) -> Points:
@@ -89,13 +124,25 @@ def joined(old: Points | None, new: Points) -> Points:
     )
 
 
+def mask_array(mask: Any) -> Array:
+    """What a caller gave as a mask prompt; InputError for what is not [H, W]."""
+    try:
+        array = np.asarray(mask)
+    except ValueError:
+        array = np.empty(0)
+    if array.ndim != 2 or not array.size:
+        found = f"shape {array.shape}" if array.size and array.ndim else f"{shown(mask)}"
+        raise InputError(f"a mask prompt must be an array [H, W] of the frame's size, got {found}")
+    return array
+
+
 def mask_from(mask: Any, frame_size: tuple[int, int], image_size: int) -> Array:
     """A mask prompt [H, W] (bool, or 0/1) at the model's size: [S, S] float32 of 0 and 1.
 
     Antialiased bilinear, then at least one half, as the original. Raises InputError for
     another shape, or values other than two.
     """
-    array = np.asarray(mask)
+    array = mask_array(mask)
     if array.shape != frame_size:
         raise InputError(
             f"mask has shape {array.shape}, expected the frame's (height, width) {frame_size}"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..configs.bundle import Bundle
+from ..configs.checks import shown
 from ..configs.errors import InputError
 from ..configs.graphs import GraphSpec
 
@@ -59,6 +60,10 @@ def open_session(
     None leaves the number of CPU threads to the backend. Raises InputError for an unknown
     backend or device, MissingExtraError when its packages are absent.
     """
+    if not isinstance(backend, str):
+        raise InputError(f"backend is {shown(backend)}: expected one of {', '.join(BACKENDS)}")
+    if not isinstance(device, str):
+        raise InputError(f"device is {shown(device)}: expected text such as 'cpu' or 'cuda'")
     if backend == "onnxruntime":
         from .ort import OnnxRuntimeSession
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..configs.bundle import Bundle
+from ..configs.checks import whole_number
 from ..configs.errors import InputError
 from .ahead import EncodedFrame, check_throughput
 from .bank import FrameOutput, ObjectHistory
@@ -20,7 +21,7 @@ from .frame_input import FrameInput
 from .gpu_tensor import DeviceTensor
 from .mask_output import FrameLogits, frame_logits
 from .predictor import Predictor
-from .prompts import joined, mask_from, points_from
+from .prompts import joined, mask_array, mask_from, points_from
 from .session import Array, Session
 from .stream_result import StreamResult
 from .tracker import Features, Points, TrackedObject, Tracker, TrackerOptions
@@ -67,6 +68,8 @@ class StreamTracker(Predictor):
         num_frames: int | None = None,
         session: Session | None = None,
     ) -> None:
+        if num_frames is not None:
+            num_frames = whole_number("num_frames", num_frames, 1, ", or None for a live stream")
         super().__init__(bundle, backend, device, threads, session)
         self.non_overlap_masks = non_overlap_masks
         self.num_frames = num_frames
@@ -108,6 +111,8 @@ class StreamTracker(Predictor):
         now (InputError), the rest when it is pushed. Clicks given one by one are segmented
         together: only :class:`VideoPredictor` feeds the mask of one click back to the next.
         """
+        self._open_still()
+        obj_id = whole_number("obj_id", obj_id)
         if box is not None and not clear_old_points:
             raise InputError("a box must come before any click: use clear_old_points=True")
         prompt = {"points": points, "labels": labels, "box": box, "normalize": normalize_coords}
@@ -127,14 +132,16 @@ class StreamTracker(Predictor):
 
     def add_mask(self, obj_id: int, mask: Any) -> None:
         """Prompt an object on the next frame with a mask [H, W] of the frame's size."""
-        shape = np.shape(mask)
-        mask_from(mask, self._frame_size or (shape if len(shape) == 2 else _ANY_SIZE), 64)
+        self._open_still()
+        obj_id, mask = whole_number("obj_id", obj_id), mask_array(mask)
+        mask_from(mask, self._frame_size or mask.shape, 64)
         item = self._object(obj_id)
         item.points.clear()
         item.mask = np.array(mask)
 
     def remove_object(self, obj_id: int, strict: bool = False) -> list[int]:
         """Forget an object; gives the remaining ids. An unknown id is an InputError if strict."""
+        obj_id = whole_number("obj_id", obj_id)
         if obj_id not in self._objects and strict:
             raise InputError(f"no object {obj_id}: the objects are {self.obj_ids}")
         self._objects.pop(obj_id, None)
@@ -151,6 +158,7 @@ class StreamTracker(Predictor):
 
         Raises FrameError for a frame that cannot be used, InputError on a GPU.
         """
+        self._open_still()
         check_throughput(self.session)
         rgb, size = self._input.checked(frame)
         return EncodedFrame(size, self._encode(rgb))
@@ -166,6 +174,7 @@ class StreamTracker(Predictor):
         other error, or an interruption, nothing has changed: prompts wait for the next frame,
         which may be the same one again.
         """
+        self._open_still()
         ahead = frame if isinstance(frame, EncodedFrame) else None
         rgb, size = (None, ahead.size) if ahead else self._input.checked(frame)
         if self._frame_size not in (None, size):

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..configs.bundle import Bundle
+from ..configs.checks import whole_number
 from ..configs.errors import InputError
 from .ahead import check_throughput, look_ahead
 from .frames import FrameSource, OnError, open_frames
 from .overlay import (
+    VideoWriter,
     contact_sheet,
     draw_object,
     open_video_writer,
@@ -84,8 +86,8 @@ def track_video(
     """Track objects through a video and write the results into `out_dir`, whole or not at all.
 
     source, on_error: see :func:`~sam2rt.runtime.frames.open_frames`; frames stream through, the
-    length of the video costs no memory. prompts: at least one; an object is tracked from its
-    first prompt on, a later prompt corrects it from there. throughput: later frames are encoded
+    length of the video costs no memory. prompts: one an object and frame; an object is tracked
+    from its first on, a later one corrects it from there. throughput: later frames are encoded
     while one is tracked, for the same masks. Raises InputError and FrameError.
     """
     with ExitStack() as stack:
@@ -107,7 +109,7 @@ def track_video(
             "fps": frames.fps,
         }
         started = time.monotonic()
-        results = _Results(folder, header, write_masks, write_video)
+        results = _Results(folder, header, write_masks, write_video, out_dir)
         # closed before the frames are: a thread reads them
         with results, closing(_tracked(tracker, frames, waiting, throughput)) as steps:
             for frame_idx, result, rgb in steps:
@@ -156,7 +158,8 @@ def _by_frame(
         raise InputError("nothing to track: give at least one prompt")
     waiting: dict[int, list[ObjectPrompt]] = {}
     for prompt in prompts:
-        if prompt.frame_idx < 0:
+        whole_number("obj_id", prompt.obj_id)
+        if whole_number("frame_idx", prompt.frame_idx) < 0:
             raise InputError(f"frame {prompt.frame_idx}: frames count from 0")
         try:
             points_from(
@@ -167,7 +170,13 @@ def _by_frame(
         except InputError as error:
             where = f"object {prompt.obj_id} on frame {prompt.frame_idx}"
             raise InputError(f"{where}: {error}") from None
-        waiting.setdefault(prompt.frame_idx, []).append(prompt)
+        earlier = waiting.setdefault(prompt.frame_idx, [])
+        if prompt.obj_id in [other.obj_id for other in earlier]:
+            raise InputError(
+                f"object {prompt.obj_id} has two prompts on frame {prompt.frame_idx}: give its "
+                "clicks and its box as one"
+            )
+        earlier.append(prompt)
     if total is not None:
         _refuse_unreached({t: p for t, p in waiting.items() if t >= total}, total)
     return waiting
@@ -189,14 +198,30 @@ def _arguments(prompt: ObjectPrompt) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _overlay_writer(
+    folder: Path, asked: str | os.PathLike[str], fps: float, size: tuple[int, int]
+) -> Iterator[VideoWriter]:
+    """Its errors name the folder that was asked for, not the temporary one."""
+    try:
+        with open_video_writer(folder / "overlay.mp4", fps, size) as writer:
+            yield writer
+    except InputError as error:
+        if str(folder) not in str(error):
+            raise
+        text = str(error).replace(str(folder), os.fspath(asked))
+        raise InputError(f"{text} (--no-video, in Python write_video=False)") from None
+
+
 class _Results:
     """Writes each frame's results as it comes; leaving the block completes the files."""
 
     def __init__(
-        self, folder: Path, header: dict[str, Any], write_masks: bool, write_video: bool
-    ) -> None:
+        self, folder: Path, header: dict[str, Any], write_masks: bool, write_video: bool,
+        asked: str | os.PathLike[str],
+    ) -> None:  # fmt: skip
         self.count = 0
-        self._folder = folder
+        self._folder, self._asked = folder, asked
         self._header = header
         self._write_masks, self._write_video = write_masks, write_video
         self._sheet: list[Array] = []
@@ -212,7 +237,7 @@ class _Results:
                 size = self._header["height"], self._header["width"]
                 fps = self._header["fps"] or _DEFAULT_FPS
                 self._video = stack.enter_context(
-                    open_video_writer(self._folder / "overlay.mp4", fps, size)
+                    _overlay_writer(self._folder, self._asked, fps, size)
                 )
             self._stack = stack.pop_all()
         return self

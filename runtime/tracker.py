@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..configs.checks import shown, whole_number
 from ..configs.errors import InputError
 from ..configs.graphs import TRACK_STEP
 from .bank import (
@@ -54,18 +55,19 @@ class TrackerOptions:
     forward_only: bool = False
 
     def __post_init__(self) -> None:
-        if self.max_cond_frames_in_attn != -1 and self.max_cond_frames_in_attn < 2:
+        most = whole_number("max_cond_frames_in_attn", self.max_cond_frames_in_attn)
+        if most != -1 and most < 2:
+            raise InputError(f"max_cond_frames_in_attn is {most}: expected -1 (all) or at least 2")
+        known = isinstance(self.memory_dtype, (str, type(None)))
+        if not known or self.memory_dtype not in MEMORY_DTYPES:
             raise InputError(
-                f"max_cond_frames_in_attn is {self.max_cond_frames_in_attn}: expected -1 (all) "
-                "or at least 2"
+                f"memory_dtype is {shown(self.memory_dtype)}: expected one of {MEMORY_DTYPES}"
             )
-        if self.memory_dtype not in MEMORY_DTYPES:
-            raise InputError(
-                f"memory_dtype is {self.memory_dtype!r}: expected one of {MEMORY_DTYPES}"
+        whole_number("fill_hole_area", self.fill_hole_area, 0, " (0: no hole is filled)")
+        if self.objects_per_call is not None:
+            whole_number(
+                "objects_per_call", self.objects_per_call, 1, ", or None for the session's own"
             )
-        most = self.objects_per_call
-        if self.fill_hole_area < 0 or (most is not None and most < 1):
-            raise InputError("fill_hole_area must be >= 0 and objects_per_call >= 1")
 
 
 @dataclass(frozen=True)

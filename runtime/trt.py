@@ -62,6 +62,7 @@ class TensorRTSession(Closing):
         self.stream = stream
         # selecting a GPU would leave the caller's context
         self._index = device_index(device) if stream is None else None
+        self._closed = False
         self._folder = engines
         self._trt = tensorrt_module()
         self._messages = Messages()
@@ -126,7 +127,11 @@ class TensorRTSession(Closing):
         return DeviceSlotBuffer(self.bundle.model, worker.pool, worker.stream)
 
     def close(self) -> None:
-        """Free contexts, memory and engines; a later run opens them again."""
+        """Free contexts, memory and engines; running a graph again raises InputError."""
+        self._closed = True
+        self._free()
+
+    def _free(self) -> None:
         with self._lock:
             for worker in self._workers:
                 worker.close()
@@ -135,13 +140,17 @@ class TensorRTSession(Closing):
             self._threads = threading.local()
             self._runtime = None
 
+    def _open_still(self) -> None:
+        if self._closed:
+            raise InputError("the session is closed: make another one")
+
     def __enter__(self) -> TensorRTSession:
         try:
             # a bundle may carry other forms of a graph; the contract's five are what runs
             for graph in self.graphs:
                 self.engine(graph)
         except BaseException:
-            self.close()
+            self._free()
             raise
         return self
 
@@ -152,6 +161,7 @@ class TensorRTSession(Closing):
     def engine(self, graph: str) -> tuple[Any, EngineRecord]:
         """TensorRT's engine of a graph and what it says about itself."""
         with self._lock:
+            self._open_still()
             if graph not in self._engines:
                 self._engines[graph] = self._load(graph)
             return self._engines[graph]
@@ -188,6 +198,7 @@ class TensorRTSession(Closing):
         worker: _Worker | None = getattr(self._threads, "worker", None)
         if worker is None:
             with self._lock:
+                self._open_still()
                 if self.stream is not None and self._workers:
                     raise SessionError(
                         "a session on the caller's stream belongs to one thread: open another"

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from ..configs.bundle import Bundle
+from ..configs.checks import shown, whole_number
 from ..configs.errors import InputError, StateError
 from .ahead import check_throughput, encoded_ahead
 from .bank import FrameOutput, ObjectHistory, Selection, select
 from .frame_input import FrameInput
+from .frame_order import frame_index, propagation_order
 from .frames import FrameSource, open_frames
 from .mask_output import frame_logits
 from .predictor import Predictor
@@ -136,6 +138,7 @@ class VideoPredictor(Predictor):
         Frames are read lazily; the three loading keywords are accepted for compatibility and
         change nothing. Raises FrameError when there is nothing to read.
         """
+        self._open_still()
         return VideoState(open_frames(video_path))
 
     def add_new_points_or_box(
@@ -156,7 +159,7 @@ class VideoPredictor(Predictor):
         the earlier mask back; see add_all_frames_to_correct_as_cond for whether it lasts.
         Raises InputError; the state is unchanged then.
         """
-        self._check_frame(inference_state, frame_idx)
+        frame_idx, obj_id = self._checked(inference_state, frame_idx, obj_id)
         if box is not None and not clear_old_points:
             raise InputError(
                 "a box must come before any click on its frame: use clear_old_points=True"
@@ -175,7 +178,7 @@ class VideoPredictor(Predictor):
         self, inference_state: VideoState, frame_idx: int, obj_id: int, mask: Any
     ) -> FrameResult:
         """Prompt an object on a frame with a mask [H, W] of the video's size (bool or 0/1)."""
-        self._check_frame(inference_state, frame_idx)
+        frame_idx, obj_id = self._checked(inference_state, frame_idx, obj_id)
         pixels = mask_from(mask, inference_state.frame_size, self.config.image_size)
         return self._prompted(inference_state, frame_idx, obj_id, pixels)
 
@@ -184,6 +187,7 @@ class VideoPredictor(Predictor):
 
         Raises StateError when there is no object, or an object without any prompt.
         """
+        self._check_state(inference_state)
         if not inference_state._objects:
             raise StateError("no object to track: add points, a box or a mask first")
         for obj_id, item in inference_state._objects.items():
@@ -220,7 +224,9 @@ class VideoPredictor(Predictor):
         edits = state._edits
         if start_frame_idx is None:
             start_frame_idx = min(t for o in state._objects.values() for t in o.history.cond)
-        order = self._order(state, start_frame_idx, max_frame_num_to_track, reverse)
+        order = propagation_order(
+            start_frame_idx, max_frame_num_to_track, reverse, state.num_frames
+        )
         for frame_idx in self._with_features(state, order):
             if state._edits != edits:
                 self.propagate_in_video_preflight(state)
@@ -232,7 +238,7 @@ class VideoPredictor(Predictor):
         self, inference_state: VideoState, frame_idx: int, obj_id: int, need_output: bool = True
     ) -> FrameResult | None:
         """Remove an object's prompts on a frame; a result there stays as a tracked one."""
-        self._check_frame(inference_state, frame_idx)
+        frame_idx, obj_id = self._checked(inference_state, frame_idx, obj_id)
         item = self._known(inference_state, obj_id)
         self._clear(item, frame_idx)
         inference_state._edits += 1
@@ -250,7 +256,8 @@ class VideoPredictor(Predictor):
         Returns the remaining ids and, for each frame the object had prompts on, the frame index
         and the others' mask logits [N, 1, H, W]. An unknown id is an InputError if strict.
         """
-        state = inference_state
+        state, obj_id = inference_state, whole_number("obj_id", obj_id)
+        self._check_state(state)
         if obj_id not in state._objects and not strict:
             return state.obj_ids, []
         item = self._known(state, obj_id)
@@ -265,6 +272,7 @@ class VideoPredictor(Predictor):
 
     def reset_state(self, inference_state: VideoState) -> None:
         """Forget all objects and prompts; the video stays open."""
+        self._check_state(inference_state)
         inference_state._objects.clear()
         inference_state._edits += 1
 
@@ -359,17 +367,6 @@ class VideoPredictor(Predictor):
                 yield frame_idx
 
     @staticmethod
-    def _order(state: VideoState, start: int, most: int | None, reverse: bool) -> range:
-        VideoPredictor._check_frame(state, start)
-        count = state.num_frames if most is None else most
-        if count < 0:
-            raise InputError(f"max_frame_num_to_track is {most}: expected 0 or more")
-        if reverse:
-            # from the first frame there is nothing to track backwards
-            return range(start, max(start - count, 0) - 1, -1) if start > 0 else range(0)
-        return range(start, min(start + count, state.num_frames - 1) + 1)
-
-    @staticmethod
     def _clear(item: _VideoObject, frame_idx: int) -> None:
         item.points.pop(frame_idx, None)
         item.masks.pop(frame_idx, None)
@@ -380,10 +377,15 @@ class VideoPredictor(Predictor):
             item.history.non_cond[frame_idx] = output
             item.tracked.pop(frame_idx, None)
 
-    @staticmethod
-    def _check_frame(state: VideoState, frame_idx: int) -> None:
-        if not 0 <= frame_idx < state.num_frames:
-            raise InputError(f"frame {frame_idx}: the video has frames 0 to {state.num_frames - 1}")
+    def _checked(self, state: VideoState, frame_idx: Any, obj_id: Any) -> tuple[int, int]:
+        self._check_state(state)
+        index = frame_index("frame_idx", frame_idx, state.num_frames)
+        return index, whole_number("obj_id", obj_id)
+
+    def _check_state(self, state: Any) -> None:
+        self._open_still()
+        if not isinstance(state, VideoState):
+            raise InputError(f"inference_state is {shown(state)}: expected what init_state gives")
 
     @staticmethod
     def _known(state: VideoState, obj_id: int) -> _VideoObject:

@@ -164,7 +164,8 @@ void a_stream_goes_on_after_bad_input(const sam2rt::Bundle& bundle) {
   CHECK_EQ(MESSAGE_OF(sam2rt::InputError, tracker.step(small.frame(1))),
            "the frame is 100 x 240, earlier ones were 320 x 240: resize it, or call reset() first");
   CHECK_EQ(MESSAGE_OF(sam2rt::InputError, tracker.add_points(2, {{{500, 5}}, {1}, {}})),
-           "a point lies outside the image of width 320 and height 240: [[500.0, 5.0]]");
+           "the point [500.0, 5.0] lies outside the image of width 320 and height 240: check the "
+           "order x, y and the image's size");
   CHECK_EQ(MESSAGE_OF(sam2rt::InputError, tracker.remove_object(9, true)),
            "no object 9: the objects are [1]");
   CHECK(tracker.obj_ids() == std::vector<std::int64_t>{1});

@@ -154,7 +154,8 @@ BAD_PROMPTS: dict[str, dict[str, Any]] = {
     "reversed box": {"box": [30, 30.25, 10, 40]},
     "empty box": {"box": [30, 30, 30, 40]},
     "outside": {"points": [[5.1, 5], [5000, 5]], "labels": [1, 0]},
-    "box corner outside": {"box": [-1, 0, 5, 5]},
+    "box corner outside": {"box": [-99, 0, 5, 5]},
+    "box beside the frame": {"box": [-5, 0, 0, 5]},
     "box after clicks": {"box": [1, 1, 5, 5], "clear_old_points": False},
 }
 

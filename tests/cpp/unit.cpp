@@ -311,6 +311,17 @@ void prompts_are_checked() {
   CHECK_EQ(refused({{{5, 5}}, {}, {}}), "points were given without labels: give both or neither");
   CHECK_EQ(refused({{}, {1}, {}}), "labels were given without points: give both or neither");
   CHECK_EQ(refused({{{5, 5}}, {1, 0}, {}}), "1 points but 2 labels: give one label a point");
+  const auto box = [&](const sam2rt::Box& given) { return refused({{}, {}, given}); };
+  CHECK_EQ(box({0, 0, 221, 50}),
+           "the box corner [221.0, 50.0] lies outside the image of width 200 and height 100: check "
+           "the order x, y and the image's size");
+  CHECK_EQ(box({-19, 0, 0, 50}),
+           "box [-19.0, 0.0, 0.0, 50.0] lies outside the image: expected one that overlaps it");
+  CHECK_EQ(box({5, 0, 5, 50}),
+           "box [5.0, 0.0, 5.0, 50.0] is empty or reversed: expected x0 < x1, y0 < y1");
+  const auto over = sam2rt::model_points({{}, {}, sam2rt::Box{-20, -10, 220, 110}}, {100, 200},
+                                         256);
+  CHECK(over.coords.front() < -25 && over.coords.back() > 281);
   const auto made = sam2rt::model_points({{{50, 25}}, {0}, sam2rt::Box{0, 0, 100, 50}}, {100, 200},
                                          256);
   CHECK((made.coords == std::vector<float>{0, 0, 128, 128, 64, 64}));

@@ -117,12 +117,16 @@ def test_constructing_opens_nothing_and_running_opens_one_graph(bundle: Bundle) 
     assert session._graphs == {}
 
 
-def test_it_opens_again_after_closing(bundle: Bundle) -> None:
+def test_it_stays_closed(bundle: Bundle) -> None:
     session = OnnxRuntimeSession(bundle)
-    for _ in range(2):
-        with session:
-            assert session.run(AFFINE, _affine(1))["total"].tolist() == [9.0]
-        assert session._graphs == {}
+    with session:
+        assert session.run(AFFINE, _affine(1))["total"].tolist() == [9.0]
+    with pytest.raises(InputError, match="the session is closed: make another one"):
+        session.run(AFFINE, _affine(1))
+    with pytest.raises(InputError, match="the session is closed"):
+        session.__enter__()
+    session.close()
+    assert session._graphs == {}
 
 
 def test_one_session_serves_many_threads(bundle: Bundle) -> None:

@@ -158,3 +158,10 @@ def test_thumbnails_keep_the_aspect_ratio() -> None:
     assert small.shape == (18, 32, 3)
     assert small[:, :14].max() == 0
     assert small[:, 18:].min() == 255
+
+
+def test_thumbnails_of_very_tall_pictures_are_bounded() -> None:
+    strip = np.zeros((9000, 3, 3), np.uint8)
+    assert thumbnail(strip, 32).shape == (128, 32, 3)
+    assert contact_sheet([strip] * 2, width=32).shape == (128, 64, 3)
+    assert thumbnail(strip.transpose(1, 0, 2), 32).shape == (1, 32, 3)

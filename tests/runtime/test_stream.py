@@ -209,9 +209,9 @@ BAD_PROMPTS = {
     "reversed box": ({"box": [30, 30, 10, 40]}, "empty or reversed"),
     "empty box": ({"box": [30, 30, 30, 40]}, "empty or reversed"),
     "two boxes": ({"box": [[1, 1, 5, 5], [2, 2, 6, 6]]}, "a box has 4 numbers"),
-    "words": ({"points": [["a", "b"]], "labels": [1]}, "must be numbers"),
+    "words": ({"points": [["a", "b"]], "labels": [1]}, "must be an array of numbers"),
     "outside": ({"points": [[5000, 5]], "labels": [1]}, "outside the image"),
-    "negative": ({"points": [[-1, 5]], "labels": [1]}, "outside the image"),
+    "negative": ({"points": [[-50, 5]], "labels": [1]}, "outside the image"),
     "no points": ({"points": [], "labels": []}, "no prompt"),
     "box after clicks": ({"box": [1, 1, 5, 5], "clear_old_points": False}, "must come before"),
 }

@@ -196,7 +196,17 @@ def test_a_prompt_on_a_frame_left_out_is_an_error(
         ([Prompt(1, 0)], "object 1 on frame 0: no prompt"),
         ([Prompt(1, -1, [(1, 1, 1)])], "frames count from 0"),
         ([Prompt(1, 0, [(1, 1, 1)]), Prompt(2, 9, [(1, 1, 1)])], "object 2 is on frame 9, which"),
-        ([Prompt(3, 0, [(961, 1, 1)])], "object 3 on frame 0: .*outside the image"),
+        ([Prompt(3, 0, [(5000, 1, 1)])], "object 3 on frame 0: .*outside the image"),
+        (
+            [
+                Prompt(3, 4, [(1, 1, 1)]),
+                Prompt(2, 4, [(1, 1, 1)]),
+                Prompt(3, 4, box=(9, 9, 20, 20)),
+            ],
+            "object 3 has two prompts on frame 4: give its clicks and its box as one",
+        ),
+        ([Prompt(1.5, 0, [(1, 1, 1)])], "obj_id is 1.5: expected a whole number"),
+        ([Prompt(1, "0", [(1, 1, 1)])], "frame_idx is '0': expected a whole number"),
         ([Prompt(3, 4, box=(9, 9, 3, 3))], "object 3 on frame 4: .*empty or reversed"),
     ],
 )

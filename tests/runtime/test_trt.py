@@ -83,6 +83,20 @@ def test_device_memory_comes_back_when_nobody_looks(bundle: Bundle, gpu: FakeCud
         assert len(gpu.allocated) == taken
 
 
+def test_a_session_stays_closed(bundle: Bundle, gpu: FakeCuda) -> None:
+    inputs = graph_inputs(bundle.graphs["image_encoder"].spec)
+    with trt.TensorRTSession(bundle) as session:
+        session.run("image_encoder", inputs)
+    calls = len(gpu.calls)
+    for call in (
+        lambda: session.run("image_encoder", inputs), session.__enter__, session.slot_buffer,
+        session.pixels, lambda: session.max_objects,
+    ):  # fmt: skip
+        with pytest.raises(InputError, match="the session is closed: make another one"):
+            call()
+    assert len(gpu.calls) == calls
+
+
 def test_arrays_of_other_libraries_are_taken_from_the_gpu(bundle: Bundle, gpu: FakeCuda) -> None:
     spec = bundle.graphs["image_encoder"].spec
     inputs = graph_inputs(spec)

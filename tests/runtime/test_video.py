@@ -213,7 +213,7 @@ BAD_CALLS = {
         lambda p, s: next(p.propagate_in_video(s, start_frame_idx=99)), "frames 0 to 9",
     ),
     "negative limit": (
-        lambda p, s: next(p.propagate_in_video(s, max_frame_num_to_track=-1)), "0 or more",
+        lambda p, s: next(p.propagate_in_video(s, max_frame_num_to_track=-1)), "at least 0",
     ),
 }  # fmt: skip
 

@@ -9,28 +9,6 @@ namespace sam2rt {
 
 namespace {
 
-/// How far beyond the image a coordinate may lie, as a share of its side: boxes of detectors
-/// overhang.
-constexpr float overhang = 0.1F;
-
-std::string pair(const Point& p) {
-  return "[" + repr(double{p.x}) + ", " + repr(double{p.y}) + "]";
-}
-
-void check_inside(const char* what, const Point& p, FrameSize size) {
-  if (!std::isfinite(p.x) || !std::isfinite(p.y)) {
-    throw InputError(text("a ", what, " is NaN or infinite: ", pair(p)));
-  }
-  const auto width = static_cast<float>(size.width), height = static_cast<float>(size.height);
-  const float beyond = 1.0F + overhang;
-  if (p.x < -overhang * width || p.y < -overhang * height || p.x > beyond * width ||
-      p.y > beyond * height) {
-    throw InputError(text("the ", what, " ", pair(p), " lies outside the image of width ",
-                          size.width, " and height ", size.height,
-                          ": check the order x, y and the image's size"));
-  }
-}
-
 void check_points(const ImagePrompt& prompt, FrameSize size) {
   if (prompt.points.empty() != prompt.labels.empty()) {
     const bool have_points = prompt.labels.empty();
@@ -49,17 +27,7 @@ void check_points(const ImagePrompt& prompt, FrameSize size) {
     }
   }
   for (std::size_t i = 0; i < prompt.points.size(); ++i) {
-    if (prompt.labels[i] != -1) check_inside("point", prompt.points[i], size);
-  }
-}
-
-void check_box(const Box& box, FrameSize size) {
-  check_inside("box corner", {box.x0, box.y0}, size);
-  check_inside("box corner", {box.x1, box.y1}, size);
-  if (!(box.x1 > box.x0 && box.y1 > box.y0)) {
-    const std::array<float, 4> corners{box.x0, box.y0, box.x1, box.y1};
-    throw InputError(text("box ", listed(corners, [](float v) { return repr(double{v}); }),
-                          " is empty or reversed: expected x0 < x1, y0 < y1"));
+    if (prompt.labels[i] != -1) check_inside("point", {prompt.points[i]}, size);
   }
 }
 

@@ -20,8 +20,8 @@ struct ImagePrompts {
 
 /// Check and convert prompts. `size` is what coordinates are pixels of (1 x 1: fractions). Throws
 /// InputError: points without labels or the reverse, unknown labels, coordinates that are NaN,
-/// infinite or more than a tenth beyond the image, an empty or reversed box, prompts that differ
-/// in their number of points or in having a box or a mask.
+/// infinite or more than a tenth beyond the image, a box that check_box refuses, prompts that
+/// differ in their number of points or in having a box or a mask.
 ImagePrompts image_prompts(const std::vector<ImagePrompt>& prompts, FrameSize size,
                            const ModelConfig& model);
 

@@ -10,25 +10,12 @@ namespace sam2rt {
 
 namespace {
 
-std::string pairs(const std::vector<Point>& points) {
-  return listed(points, [](const Point& p) {
-    return "[" + repr(double{p.x}) + ", " + repr(double{p.y}) + "]";
-  });
-}
+/// How far beyond the frame a coordinate may lie, as a share of its side: boxes of detectors
+/// overhang.
+constexpr float overhang = 0.1F;
 
-void check_coords(const char* what, const std::vector<Point>& points, FrameSize size) {
-  for (const Point& p : points) {
-    if (!std::isfinite(p.x) || !std::isfinite(p.y)) {
-      throw InputError(text("a ", what, " is NaN or infinite: ", pairs(points)));
-    }
-  }
-  const auto width = static_cast<float>(size.width), height = static_cast<float>(size.height);
-  for (const Point& p : points) {
-    if (p.x < 0 || p.y < 0 || p.x > width || p.y > height) {
-      throw InputError(text("a ", what, " lies outside the image of width ", size.width,
-                            " and height ", size.height, ": ", pairs(points)));
-    }
-  }
+std::string pair(const Point& p) {
+  return "[" + repr(double{p.x}) + ", " + repr(double{p.y}) + "]";
 }
 
 void check_labels(const PointPrompt& prompt) {
@@ -45,16 +32,41 @@ void check_labels(const PointPrompt& prompt) {
   }
 }
 
-void check_box(const Box& box, FrameSize size) {
-  check_coords("box corner", {{box.x0, box.y0}, {box.x1, box.y1}}, size);
-  if (!(box.x1 > box.x0 && box.y1 > box.y0)) {
-    const std::array<float, 4> corners{box.x0, box.y0, box.x1, box.y1};
-    throw InputError(text("box ", listed(corners, [](float v) { return repr(double{v}); }),
-                          " is empty or reversed: expected x0 < x1, y0 < y1"));
+}  // namespace
+
+void check_inside(const char* what, const std::vector<Point>& points, FrameSize size) {
+  for (const Point& p : points) {
+    if (!std::isfinite(p.x) || !std::isfinite(p.y)) {
+      throw InputError(text("a ", what, " is NaN or infinite: ", listed(points, pair)));
+    }
+  }
+  const auto width = static_cast<float>(size.width), height = static_cast<float>(size.height);
+  const float beyond = 1.0F + overhang;
+  for (const Point& p : points) {
+    if (p.x < -overhang * width || p.y < -overhang * height || p.x > beyond * width ||
+        p.y > beyond * height) {
+      throw InputError(text("the ", what, " ", pair(p), " lies outside the image of width ",
+                            size.width, " and height ", size.height,
+                            ": check the order x, y and the image's size"));
+    }
   }
 }
 
-}  // namespace
+void check_box(const Box& box, FrameSize size) {
+  check_inside("box corner", {{box.x0, box.y0}, {box.x1, box.y1}}, size);
+  const auto refuse = [&box](const char* why) {
+    const std::array<float, 4> corners{box.x0, box.y0, box.x1, box.y1};
+    throw InputError(
+        text("box ", listed(corners, [](float v) { return repr(double{v}); }), " ", why));
+  };
+  if (!(box.x1 > box.x0 && box.y1 > box.y0)) {
+    refuse("is empty or reversed: expected x0 < x1, y0 < y1");
+  }
+  if (box.x1 <= 0 || box.y1 <= 0 || box.x0 >= static_cast<float>(size.width) ||
+      box.y0 >= static_cast<float>(size.height)) {
+    refuse("lies outside the image: expected one that overlaps it");
+  }
+}
 
 void ModelPoints::append(const ModelPoints& more) {
   coords.insert(coords.end(), more.coords.begin(), more.coords.end());
@@ -71,7 +83,7 @@ ModelPoints model_points(const PointPrompt& prompt, FrameSize frame_size, int im
     throw InputError("no prompt: give points with labels, a box, or both");
   }
   const FrameSize size = prompt.normalize_coords ? frame_size : FrameSize{1, 1};
-  check_coords("point", prompt.points, size);
+  check_inside("point", prompt.points, size);
   check_labels(prompt);
   if (prompt.box) check_box(*prompt.box, size);
 

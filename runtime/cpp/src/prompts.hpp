@@ -30,10 +30,17 @@ struct FrameSize {
 /// Before the first frame coordinates are checked against no size.
 inline constexpr FrameSize any_size{1 << 30, 1 << 30};
 
+/// Throws InputError for coordinates that are NaN, infinite, or more than a tenth of its side
+/// beyond the frame.
+void check_inside(const char* what, const std::vector<Point>& points, FrameSize size);
+
+/// Throws InputError for a box that is empty, reversed, wholly outside the frame, or whose corners
+/// check_inside refuses.
+void check_box(const Box& box, FrameSize size);
+
 /// A prompt as model-input pixels. `frame_size` is what its coordinates are pixels of (not used
 /// where they are fractions). Throws InputError: points without labels or the reverse, neither
-/// points nor box, unequal counts, unknown labels, coordinates that are NaN, infinite or outside,
-/// an empty or reversed box.
+/// points nor box, unequal counts, unknown labels, and what check_inside and check_box refuse.
 ModelPoints model_points(const PointPrompt& prompt, FrameSize frame_size, int image_size);
 
 /// Throws InputError for a mask of another size than the frame, or with values other than 0, 1.

@@ -22,8 +22,13 @@ void check(const TrackerOptions& options) {
     throw InputError(text("max_cond_frames_in_attn is ", options.max_cond_frames_in_attn,
                           ": expected -1 (all) or at least 2"));
   }
-  if (options.fill_hole_area < 0 || options.objects_per_call.value_or(1) < 1) {
-    throw InputError("fill_hole_area must be >= 0 and objects_per_call >= 1");
+  if (options.fill_hole_area < 0) {
+    throw InputError(text("fill_hole_area is ", options.fill_hole_area,
+                          ": expected at least 0 (0: no hole is filled)"));
+  }
+  if (options.objects_per_call.value_or(1) < 1) {
+    throw InputError(text("objects_per_call is ", *options.objects_per_call,
+                          ": expected at least 1, or None for the session's own"));
   }
 }
 

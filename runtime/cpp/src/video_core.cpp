@@ -248,9 +248,11 @@ void VideoCore::write_masks(int frame_idx, bool cond_first) {
 const Features& VideoCore::features(int frame_idx) {
   if (features_idx_ != frame_idx) {
     const FrameView frame = frames_->read(frame_idx);
-    if (frame.height != size_.height || frame.width != size_.width) {
+    // masks have the video's size, whatever that of the frames is
+    if (!frame_size_) frame_size_ = FrameSize{frame.height, frame.width};
+    if (frame.height != frame_size_->height || frame.width != frame_size_->width) {
       throw FrameError(text("frame ", frame_idx, " is ", frame.width, " x ", frame.height,
-                            ", the first is ", size_.width, " x ", size_.height,
+                            ", the first is ", frame_size_->width, " x ", frame_size_->height,
                             ": all frames of a video have one size"));
     }
     to_tensor_.run(frame, pixels_.data());

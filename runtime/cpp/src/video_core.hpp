@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "frame_tensor.hpp"
@@ -75,6 +76,7 @@ class VideoCore {
   VideoOptions options_;
   int num_frames_;
   FrameSize size_;
+  std::optional<FrameSize> frame_size_;  ///< of the first frame read
   FrameTensor to_tensor_;
   Upsampler upsampler_;
   std::vector<VideoObject> objects_;

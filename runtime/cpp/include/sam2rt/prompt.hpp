@@ -22,7 +22,8 @@ struct Box {
   float y1 = 0;
 };
 
-/// Clicks, a box, or both.
+/// Clicks, a box, or both. Coordinates may lie up to a tenth of its side beyond the frame; a box
+/// must overlap it.
 struct PointPrompt {
   std::vector<Point> points;
   std::vector<int> labels;  ///< one a point: 1 positive, 0 negative
