@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 an error of ours or of the system, 2 wrong usage, 130 inte
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -57,13 +58,16 @@ def main(args: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         code = _fail("interrupted", INTERRUPTED)
     except Sam2rtError as error:
-        code = _fail(str(error), 1)
+        code = _fail(_in_options(str(error)), 1)
     except BrokenPipeError:
         # the reader of our output has gone, as 'sam2rt inspect BUNDLE | head' does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as error:
         code = _fail(str(error), 1)
+    except MemoryError as error:
+        what = f" ({error})" if str(error) else ""
+        code = _fail(f"not enough memory{what}: ask for less at a time, or free some", 1)
     sys.exit(code)
 
 
@@ -87,6 +91,12 @@ def _run(args: list[str]) -> int:
         hint = f" (see '{where} --help')" if where else ""
         return _fail(error.format_message().rstrip(".") + hint, error.exit_code)
     return 0
+
+
+def _in_options(message: str) -> str:
+    """A message of the library in the words of the command line."""
+    message = re.sub(r"on_error='(\w+)' or '(\w+)'", r"--on-error \1 or \2", message)
+    return re.sub(r"on_error='(\w+)'", r"--on-error \1", message)
 
 
 def _fail(message: str, code: int) -> int:

@@ -95,6 +95,7 @@ def bench_bundle(bundle: Bundle, request: Request, show: Show = lambda text: Non
     """
     if request.throughput and (request.backend, request.device) != ("onnxruntime", "cpu"):
         raise InputError("throughput overlaps work on the CPU: leave it out on a GPU")
+    _check_depth(bundle, request.work)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sam2rt-bench-")))
         entries = list(_entries(bundle, request, folder, show))
@@ -117,6 +118,20 @@ def bench_bundle(bundle: Bundle, request: Request, show: Show = lambda text: Non
         size = bundle.model.image_size
         rows = tuple(entry.report() for entry in entries)
         return Report(machine, bundle.model.name, size, request.work, rows)
+
+
+def _check_depth(bundle: Bundle, work: Work) -> None:
+    """Refuse more memories or pointers than the model attends to: fewer would be measured."""
+    model = bundle.model
+    depths = (
+        ("memories", work.memories, model.num_maskmem),
+        ("pointers", work.pointers, model.max_obj_ptrs),
+    )
+    for name, asked, most in depths:
+        if asked > most:
+            raise InputError(
+                f"{asked} {name}: {model.name} has {most} at most, ask for 1 to {most}"
+            )
 
 
 def starting(bundle: Bundle, request: Request) -> dict[str, float]:

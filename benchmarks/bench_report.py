@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..configs.errors import InputError
+from ..runtime.overlay import replaced_file
 from .machine import Machine
 from .systems import CPU, STAGES, TRACKING, Measured, Work, stage_seconds
 
@@ -199,11 +200,9 @@ def timings(
 
 
 def write_json(data: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write a report; an interrupted write leaves the old file."""
-    target = Path(path)
-    part = target.with_name(target.name + ".part")
-    part.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    part.replace(target)
+    """Write a report whole or not at all: a write that failed leaves the old file alone."""
+    with replaced_file(path) as part:
+        part.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 def read_report(path: str | os.PathLike[str]) -> Report:

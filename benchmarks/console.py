@@ -10,6 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from ..configs.bundle import Bundle
+from ..configs.staging import check_file_target
+from ..runtime.console import THREADS
+from ..runtime.session import BACKENDS
 from .bench import PEERS, Request, bench_bundle
 from .bench_clip import video_size
 from .bench_forms import ABLATIONS, possible_ablations
@@ -50,7 +53,7 @@ def _work_options(command: F) -> F:
         click.option("--memories", default=7, show_default=True, type=click.IntRange(1)),
         click.option("--pointers", default=16, show_default=True, type=click.IntRange(1)),
         click.option("--frames", default=10, show_default=True, type=click.IntRange(1)),
-        click.option("--threads", default=2, show_default=True, type=click.IntRange(1)),
+        click.option("--threads", default=2, show_default=True, type=THREADS),
         click.option("--video", type=click.Path(exists=True), help="Frames fed.  [default: noise]"),
         click.option(
             "--judged-frames", default=8, show_default=True, type=click.IntRange(0),
@@ -76,7 +79,9 @@ def _work_options(command: F) -> F:
 def _system_options(command: F) -> F:
     """What is compared."""
     for option in reversed((
-        click.option("--backend", default="onnxruntime", show_default=True),
+        click.option(
+            "--backend", type=click.Choice(BACKENDS), default=BACKENDS[0], show_default=True
+        ),
         click.option("--device", default="cpu", show_default=True),
         click.option("--also", multiple=True, type=_FOLDER, help="Another bundle of ours."),
         click.option(
@@ -122,6 +127,9 @@ def bench(
         from .bench_picture import check_picture
 
         check_picture(picture)
+    for target in (json_path, picture):
+        if target is not None:
+            check_file_target(target)
     loaded = Bundle.load(bundle)
     report = bench_bundle(loaded, _request(loaded, asked), _shown)
     _shown("")

@@ -90,6 +90,7 @@ def eval_command(
     or online: clicks are simulated where the result is wrong.
     """
     synthetic = dataset == "synthetic"
+    _refuse_idle_options(click.get_current_context(), synthetic, protocol)
     data: Dataset = (
         synthetic_dataset(level, seed, clips, frames)
         if synthetic
@@ -115,6 +116,28 @@ def eval_command(
     click.echo(table(report))
     if json_path is not None:
         click.echo(f"written to {json_path}")
+
+
+def _refuse_idle_options(ctx: click.Context, synthetic: bool, protocol: ProtocolName) -> None:
+    """Refuse an option that would have no effect on what is evaluated."""
+    interactive = protocol != "semi-supervised"
+    idle = {
+        "videos": (synthetic, "synthetic clips", "a folder's videos"),
+        "layout": (synthetic, "synthetic clips", "a folder"),
+        "subset": (synthetic, "synthetic clips", "a folder"),
+        "level": (not synthetic, "a folder", "'synthetic'"),
+        "seed": (not synthetic, "a folder", "'synthetic'"),
+        "clips": (not synthetic, "a folder", "'synthetic'"),
+        "frames": (not synthetic, "a folder", "'synthetic'"),
+        "prompt": (interactive, f"the {protocol} protocol", "the semi-supervised one"),
+        "clicks": (not interactive, "the semi-supervised protocol", "offline and online"),
+        "rounds": (not interactive, "the semi-supervised protocol", "offline and online"),
+    }
+    for param in ctx.command.params:
+        applies, here, there = idle.get(str(param.name), (False, "", ""))
+        given = ctx.get_parameter_source(str(param.name)) is click.core.ParameterSource.COMMANDLINE
+        if applies and given:
+            ctx.fail(f"{param.opts[0]} has no effect on {here}: leave it out, it is for {there}")
 
 
 def _processes(wanted: int | None, device: str, videos: int) -> tuple[int, int | None]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ import click
 import numpy as np
 
 from ..configs.models import MODELS
-from ..runtime.console import Progress, Prompt
+from ..runtime.console import THREADS, Progress, Prompt
 
 if TYPE_CHECKING:
     from ..configs.bundle import Bundle
@@ -33,7 +35,7 @@ _SEED = 5
     "-o", "--output", "out", type=click.Path(path_type=Path), default="out", show_default=True
 )
 @click.option("--frames", type=click.IntRange(1), default=24, show_default=True)
-@click.option("--threads", type=click.IntRange(1), help="CPU threads  [default: all]")
+@click.option("--threads", type=THREADS, help="CPU threads  [default: all]")
 def demo(checkpoint: str | None, out: Path, frames: int, threads: int | None) -> None:
     """Export a model, track two objects through a synthetic clip, show the result.
 
@@ -46,7 +48,7 @@ def demo(checkpoint: str | None, out: Path, frames: int, threads: int | None) ->
     from .synthetic import make_clip
 
     work = out / "work"
-    with Progress() as progress:
+    with _removed_on_failure(out, work), Progress() as progress:
         loaded = _checkpoint(checkpoint)
         bundle = export_bundle(loaded, work / "bundle", threads=threads, progress=progress)
         summary_of_proof = list(proof_lines(bundle.proof))[-2].strip()
@@ -57,14 +59,26 @@ def demo(checkpoint: str | None, out: Path, frames: int, threads: int | None) ->
         summary = track_video(
             bundle, clip.frames, work / "track", _prompts(clip), threads=threads, progress=progress
         )
-    shutil.copyfile(work / "track" / "overlay.mp4", out / "demo.mp4")
-    shutil.copyfile(work / "track" / "sheet.png", out / "demo.png")
+        shutil.copyfile(work / "track" / "overlay.mp4", out / "demo.mp4")
+        shutil.copyfile(work / "track" / "sheet.png", out / "demo.png")
     overlap = _overlap(clip, work / "track" / "masks")
     speed = summary.num_frames / summary.seconds
     click.echo(f"tracked {len(summary.obj_ids)} objects through {summary.num_frames} frames:")
     click.echo(f"  {speed:.2f} frames per second ({_machine(bundle, threads)})")
     click.echo(f"mean IoU with the true masks {overlap:.3f}")
     click.echo(f"look at {out / 'demo.mp4'} and {out / 'demo.png'}")
+
+
+@contextmanager
+def _removed_on_failure(*folders: Path) -> Iterator[None]:
+    """Remove those of `folders` that the block made, should it end with an error."""
+    new = [folder for folder in folders if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        for folder in new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _checkpoint(source: str | None) -> Checkpoint:

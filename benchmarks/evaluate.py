@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol
 from .. import __version__
 from ..configs.bundle import Bundle
 from ..configs.errors import InputError
+from ..configs.staging import check_file_target
 from ..runtime.overlay import replaced_file
 from ..runtime.results import Report, silent
 from ..runtime.session import Session, open_session
@@ -164,8 +165,7 @@ def evaluate_to_file(
     job: Job, path: Path, *, processes: int = 1, progress: Report = silent
 ) -> dict[str, Any]:
     """:func:`evaluate`, kept in ``PATH.videos`` until the report is written to `path`."""
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: name a file for the report")
+    check_file_target(path)
     parts = parts_folder(path)
     data = evaluate(job, processes=processes, parts=parts, progress=progress)
     write_json(data, path)

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from .errors import InputError
+
 try:
     import fcntl
 except ImportError:  # Windows: no lock, hence no clearing of what killed runs left
@@ -22,14 +24,39 @@ except ImportError:  # Windows: no lock, hence no clearing of what killed runs l
 _NEW, _OLD = ".part", ".old"
 
 
+def check_file_target(target: Path) -> None:
+    """Refuse a file that could not be written, before the work it is to hold is done.
+
+    Leaves nothing behind. Raises InputError.
+    """
+    if target.is_dir():
+        raise InputError(f"{target} is a folder: name a file")
+    if not target.parent.is_dir():
+        raise InputError(f"{target}: there is no folder {target.parent}: make it, or name another")
+    try:
+        # its replacement is made beside it, so the folder has to take a new file
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        raise InputError(
+            f"{target} cannot be written ({error.strerror}): name a file in a folder of yours"
+        ) from None
+    os.close(descriptor)
+    os.unlink(name)
+
+
 @contextmanager
 def replaced_folder(final: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes `final` when the block ends without an error.
 
     Whatever the block raises, and if the process is killed, `final` is what it was. Folders
-    that killed runs left beside it are removed first.
+    that killed runs left beside it are removed first. Raises InputError for a place below a file.
     """
-    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(
+            f"{final} lies below a file: expected folders all the way, name another place"
+        ) from None
     _clear_leftovers(final)
     work, lock = _new_folder(final, _NEW)
     try:

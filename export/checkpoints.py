@@ -133,9 +133,9 @@ def _read_tensors(path: Path) -> Mapping[str, Any]:
                 f"{path} holds more than tensors ({banned[1]}), which is never unpickled: save "
                 "its state dict alone, torch.save({'model': model.state_dict()}, path)"
             ) from None
-        raise CheckpointError(
-            f"{path} is no checkpoint, or truncated ({text[:100]}): {_AGAIN}"
-        ) from None
+        # of what is no pickle at all the error may be a lone number, the byte it met
+        why = text[:100] if " " in text else "neither a torch nor a safetensors file"
+        raise CheckpointError(f"{path} is no checkpoint, or truncated ({why}): {_AGAIN}") from None
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"{path} holds a {type(content).__name__}, expected a state dict: save it as "

@@ -11,7 +11,7 @@ import click
 from ..configs.bundle import Bundle, Precision
 from ..configs.errors import MissingExtraError
 from ..configs.graphs import TensorSpec
-from ..runtime.console import Progress, session_options
+from ..runtime.console import THREADS, Progress, session_options
 
 
 @click.command("export", no_args_is_help=True)
@@ -27,7 +27,7 @@ from ..runtime.console import Progress, session_options
 )
 @click.option("--opset", type=int, help="ONNX operator set.  [default: 20]")
 @click.option("--engine-forms", is_flag=True, help="Add the forms that 'build' chooses from.")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads of the proof.")
+@click.option("--threads", type=THREADS, help="CPU threads of the proof.")
 @click.option("--seed", type=click.IntRange(0), help="Fixes the proof's inputs.  [default: fresh]")
 def export(
     checkpoint: str, target: Path, model: str | None, image_size: int | None,

@@ -18,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -205,8 +205,20 @@ def _alone(part: Path) -> Iterator[BinaryIO]:
             opened = os.fstat(file.fileno())
             # the one that was waited for may have moved it into place or removed it
             if part.exists() and os.path.samestat(opened, part.stat()):
-                yield file
+                try:
+                    yield file
+                finally:
+                    _remove_if_empty(part, file)
                 return
+
+
+def _remove_if_empty(part: Path, file: BinaryIO) -> None:
+    """Leave no part file without a byte in it; the lock is still held."""
+    with suppress(OSError):
+        file.flush()
+    with suppress(FileNotFoundError):
+        if part.stat().st_size == 0:
+            part.unlink()
 
 
 class _Transfer:

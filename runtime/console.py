@@ -26,6 +26,8 @@ else:  # not generic in older versions of click
 
 F = TypeVar("F", bound=Callable[..., Any])
 NO_PROMPT = "nothing to look for: give a --point x,y or a --box x0,y0,x1,y1"
+#: more than any machine has use for; far more would not start, or hang
+THREADS = click.IntRange(1, 1024)
 _PROMPTS = ("object", "frame", "point", "box")
 
 
@@ -176,7 +178,7 @@ def session_options(command: F) -> F:
             "--backend", type=click.Choice(BACKENDS), default=BACKENDS[0], show_default=True
         ),
         click.option("--device", default="cpu", show_default=True, help="cpu, cuda or tensorrt"),
-        click.option("--threads", type=click.IntRange(1), help="CPU threads [default: all]"),
+        click.option("--threads", type=THREADS, help="CPU threads [default: all]"),
     ]
     for option in reversed(options):
         command = option(command)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ..configs.bundle import Bundle
+from ..configs.errors import InputError
 from .console import Progress, bundle_option, output_option, session_options
 
 
@@ -15,7 +16,7 @@ from .console import Progress, bundle_option, output_option, session_options
 @click.argument("image", type=click.Path(path_type=Path))
 @bundle_option
 @click.option(
-    "--points-per-side", type=click.IntRange(1), default=32, show_default=True,
+    "--points-per-side", type=click.IntRange(1, 256), default=32, show_default=True,
     help="Points along one side of the grid.",
 )  # fmt: skip
 @click.option(
@@ -58,6 +59,7 @@ def masks(
     """Find the masks of everything in a picture, without prompts."""
     from .masks_files import write_image_masks
 
+    _check_grids(settings)
     settings["multimask_output"] = not single
     with Progress() as progress:
         records = write_image_masks(
@@ -65,6 +67,19 @@ def masks(
             backend=backend, device=device, threads=threads, progress=progress,
         )  # fmt: skip
     click.echo(f"{len(records)} masks written to {out}")
+
+
+def _check_grids(settings: dict[str, Any]) -> None:
+    """Refuse crop layers without points, in the words of the options."""
+    side, layers = settings["points_per_side"], settings["crop_n_layers"]
+    factor = settings["crop_n_points_downscale_factor"]
+    for layer in range(1, layers + 1):
+        if side < factor**layer:
+            raise InputError(
+                f"crop layer {layer} would have 0 points a side, {side} divided by "
+                f"{factor**layer}: raise --points-per-side to {factor**layers}, or lower "
+                "--crop-n-points-downscale-factor or --crop-n-layers"
+            )
 
 
 COMMANDS: list[click.Command] = [masks]

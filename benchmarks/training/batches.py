@@ -209,10 +209,14 @@ class Ahead:
     def _batches(self) -> Iterator[Batch]:
         while True:
             try:
-                yield self._queue.get(timeout=5)
+                drawn = self._queue.get(timeout=5)
             except queue.Empty:
                 if not self._process.is_alive():
                     raise FrameError("the process that draws batches has ended") from None
+                continue
+            if isinstance(drawn, str):
+                raise FrameError(drawn)
+            yield drawn
 
     def __exit__(self, *error: object) -> None:
         self._process.terminate()
@@ -229,5 +233,7 @@ def _draw(
             rng = np.random.default_rng([seed, step])
             out.put(make_batch(rng, plan_of(step), source))
             step += 1
+    except OSError as error:
+        out.put(f"a picture or mask cannot be read ({error}): mend it or take its video out")
     except KeyboardInterrupt:
         return

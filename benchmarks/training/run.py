@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...configs.errors import CheckpointError
 from ...configs.models import ModelConfig
 from ...export.model import build_model
 from ..synthetic import Level
@@ -165,11 +166,20 @@ class Trainer:
         part.replace(path)
 
     def load(self, path: Path) -> None:
-        data = cast("dict[str, Any]", torch.load(path, weights_only=True))
-        self.step = data["step"]
-        self.model.load_state_dict(data["model"])
-        self.optimiser.load_state_dict(data["optimiser"])
-        self.averaged = data["averaged"]
+        """Go on where `path` was saved. CheckpointError for another model's, or a broken file."""
+        try:
+            data = cast("dict[str, Any]", torch.load(path, weights_only=True))
+            self.model.load_state_dict(data["model"])
+            self.optimiser.load_state_dict(data["optimiser"])
+            self.step, self.averaged = data["step"], data["averaged"]
+        except OSError:
+            raise
+        # a broken file can raise anything
+        except Exception as error:
+            raise CheckpointError(
+                f"{path} is no state of this model's training ({type(error).__name__}): expected "
+                "that of the same command; remove it to start anew, or name another folder"
+            ) from None
 
 
 def _groups(model: nn.Module) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from click.testing import CliRunner
 from fake_bundle import write_bundle
 
 from sam2rt.benchmarks import console
-from sam2rt.benchmarks.bench import Request
-from sam2rt.benchmarks.bench_report import Report, SystemReport, timings
+from sam2rt.benchmarks.bench import Request, bench_bundle
+from sam2rt.benchmarks.bench_report import Report, SystemReport, timings, write_json
 from sam2rt.benchmarks.machine import Machine
 from sam2rt.benchmarks.systems import Work
 from sam2rt.configs.bundle import Bundle
+from sam2rt.configs.errors import InputError
 
 MACHINE = Machine("A CPU", 2, 8.0, "Linux 6", "3.11", {"numpy": "2"}, 100.0, 2)
 Run = Callable[..., Any]
@@ -103,6 +105,8 @@ def test_the_size_of_frames_is_that_of_the_video(
         (["--sweep-objects", "0"], "'0': expected numbers of objects"),
         (["--peer", "nobody"], "'nobody' is not one of 'original'"),
         (["--picture", "x.gif"], ""),
+        (["--threads", "99999"], "99999 is not in the range 1<=x<=1024"),
+        (["--backend", "nobody"], "'nobody' is not one of 'onnxruntime'"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_before_measuring(
@@ -128,3 +132,38 @@ def test_reports_are_written_drawn_and_compared(
     rows = [" ".join(line.split()) for line in again.output.splitlines()]
     assert "ours memory_attention 2.00 slower" in rows
     assert "ours whole frame 1.00" in rows
+
+
+@pytest.mark.parametrize("option", ["--json", "--picture"])
+def test_targets_are_tried_before_measuring(
+    option: str, asked: tuple[Run, list[Request]], tmp_path: Path
+) -> None:
+    run, requests = asked
+    done = run(option, str(tmp_path / "none" / "r.png"))
+    assert "there is no folder" in str(done.exception)
+    assert isinstance(done.exception, InputError)
+    assert not requests
+
+
+def test_a_report_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *_: object, **__: object) -> int:
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_json({"a": 1}, tmp_path / "r.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "most"), [("memories", 7), ("pointers", 16)])
+def test_more_than_the_model_has_is_refused(name: str, most: int, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "b")
+    bundle = Bundle.load(tmp_path / "b")
+    with pytest.raises(InputError) as refused:
+        bench_bundle(bundle, Request(replace(Work(), **{name: most + 1})))
+    assert str(refused.value) == (
+        f"{most + 1} {name}: {bundle.model.name} has {most} at most, ask for 1 to {most}"
+    )

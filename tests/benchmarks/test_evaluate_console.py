@@ -137,3 +137,35 @@ def test_ctrl_c_keeps_finished_videos(processes: str, bundle: Bundle, tmp_path: 
     assert not parts.exists()
     seconds = sum(p["record"]["seconds"] for p in finished.values())
     assert data["seconds"] > seconds
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["synthetic", "--video", "b"], "--video has no effect on synthetic clips"),
+        (["synthetic", "--layout", "davis"], "--layout has no effect on synthetic clips"),
+        (["synthetic", "--subset", "val"], "--subset has no effect on synthetic clips"),
+        (
+            ["synthetic", "--protocol", "online", "--prompt", "box"],
+            "--prompt has no effect on the online protocol: leave it out, it is for the "
+            "semi-supervised one",
+        ),
+        (["synthetic", "--rounds", "2"], "--rounds has no effect on the semi-supervised protocol"),
+        (["folder", "--seed", "2"], "--seed has no effect on a folder"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, err = run(*args, capsys=capsys, code=2)
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_report_without_a_place_is_refused_first(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, err = run(*synthetic(bundle, "--json", tmp_path / "no" / "r.json"), capsys=capsys, code=1)
+    assert f"there is no folder {tmp_path / 'no'}: make it" in err
+    assert list(tmp_path.iterdir()) == []

@@ -13,8 +13,8 @@ import pytest
 from fake_bundle import write_bundle
 
 from sam2rt.configs.bundle import Bundle, staged_folder
-from sam2rt.configs.errors import BundleError
-from sam2rt.configs.staging import replaced_folder
+from sam2rt.configs.errors import BundleError, InputError
+from sam2rt.configs.staging import check_file_target, replaced_folder
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="locks and signals are POSIX")
 
@@ -215,3 +215,32 @@ def test_other_hidden_folders_are_not_litter(tmp_path: Path) -> None:
     os.utime(tmp_path / ".bundle.git", (time.time() - 1e6,) * 2)
     write_bundle(target)
     assert neighbours(target) == [".bundle.git", ".bundlex.1.part"]
+
+
+def test_a_place_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for target in (tmp_path / "file" / "x", tmp_path / "file" / "deep" / "x"):
+        with pytest.raises(InputError) as refused, replaced_folder(target):
+            pass
+        assert str(refused.value) == (
+            f"{target} lies below a file: expected folders all the way, name another place"
+        )
+
+
+def test_file_targets_are_tried_and_nothing_is_left(tmp_path: Path) -> None:
+    check_file_target(tmp_path / "new.json")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("x")
+    cases = {
+        tmp_path: f"{tmp_path} is a folder: name a file",
+        tmp_path / "no" / "r": f"{tmp_path}/no/r: there is no folder {tmp_path}/no: make it, or "
+        "name another",
+        tmp_path / "file" / "r": f"{tmp_path}/file/r: there is no folder {tmp_path}/file: make "
+        "it, or name another",
+        Path("/proc/r.json"): "/proc/r.json cannot be written (No such file or directory): name a "
+        "file in a folder of yours",
+    }
+    for target, message in cases.items():
+        with pytest.raises(InputError) as refused:
+            check_file_target(target)
+        assert str(refused.value) == message

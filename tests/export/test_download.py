@@ -359,3 +359,9 @@ def test_interrupted_run_is_resumed(server: FileServer, tmp_path: Path) -> None:
     assert kept == 1 << 20
     assert quick(remote, target).read_bytes() == CONTENT
     assert server.requests[-1] == ("/weights.pt", f"bytes={kept}-")
+
+
+def test_a_start_that_fails_leaves_no_empty_part(server: FileServer, tmp_path: Path) -> None:
+    server.statuses += [404]
+    assert "404" in failure(known(server), tmp_path / "w.pt")
+    assert list(tmp_path.iterdir()) == []

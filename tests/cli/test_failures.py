@@ -1,0 +1,127 @@
+"""What goes wrong on the command line is one line that names the option; nothing is left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from sam2rt import cli
+from sam2rt.benchmarks import demo
+from sam2rt.configs.bundle import Bundle
+from sam2rt.configs.errors import FrameError, InputError, ProofError
+from sam2rt.runtime import overlay
+from sam2rt.runtime.track import track_video
+
+
+def failed(*args: str | Path, capsys: pytest.CaptureFixture[str], code: int = 1) -> str:
+    """The one line of a command that fails."""
+    with pytest.raises(SystemExit) as done:
+        cli.main([str(a) for a in args])
+    out, err = capsys.readouterr()
+    assert (done.value.code, out, err.count("\n")) == (code, "", 1), err
+    assert err.startswith("sam2rt: ")
+    return err.removeprefix("sam2rt: ").rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MemoryError(), "not enough memory: ask for less at a time, or free some"),
+        (MemoryError("9 GiB"), "not enough memory (9 GiB): ask for less at a time, or free some"),
+        (FrameError("use on_error='skip' or 'hold'"), "use --on-error skip or 'hold'"),
+    ],
+)
+def test_errors_in_the_words_of_the_command_line(
+    error: BaseException,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(args: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_run", fail)
+    assert failed("track", capsys=capsys) == line
+
+
+@pytest.mark.parametrize("command", ["segment", "track", "masks", "export", "demo", "eval"])
+def test_threads_are_bounded(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = failed(command, "--threads", "99999", capsys=capsys, code=2)
+    assert "'--threads': 99999 is not in the range 1<=x<=1024" in line
+
+
+def test_grids_are_bounded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    masks = ["masks", "p.png", "--bundle", str(tmp_path), "-o", str(tmp_path / "o")]
+    line = failed(*masks, "--points-per-side", "257", capsys=capsys, code=2)
+    assert "'--points-per-side': 257 is not in the range 1<=x<=256" in line
+    few = ["--points-per-side", "4", "--crop-n-layers", "2"]
+    line = failed(*masks, *few, "--crop-n-points-downscale-factor", "3", capsys=capsys)
+    assert line == (
+        "crop layer 2 would have 0 points a side, 4 divided by 9: raise --points-per-side to 9, "
+        "or lower --crop-n-points-downscale-factor or --crop-n-layers"
+    )
+
+
+def test_text_is_no_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.jpg").write_text("hello text")
+    line = failed("export", tmp_path / "text.jpg", "-o", tmp_path / "b", capsys=capsys)
+    assert line == (
+        f"{tmp_path / 'text.jpg'} is no checkpoint, or truncated (neither a torch nor a "
+        "safetensors file): download or save it again"
+    )
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_failed_demo_leaves_what_was_there(
+    existing: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise ProofError("the clip differs")
+
+    monkeypatch.setattr(demo, "_write_clip", fail)
+    monkeypatch.setattr("sam2rt.export.console.proof_lines", lambda proof: ["proved", ""])
+    model = SimpleNamespace(name="m", image_size=8)
+    exported = SimpleNamespace(proof={}, model=model)
+
+    def export(checkpoint: object, target: Path, **_: object) -> SimpleNamespace:
+        target.mkdir(parents=True)
+        return exported
+
+    monkeypatch.setattr("sam2rt.export.bundle.export_bundle", export)
+    out = tmp_path / "out"
+    if existing:
+        out.mkdir()
+        (out / "mine").touch()
+    with pytest.raises(SystemExit) as done:
+        cli.main(["demo", "-o", str(out), "--frames", "1"])
+    assert done.value.code == 1
+    assert capsys.readouterr().err == "sam2rt: the clip differs\n"
+    assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*"))] == (
+        ["out", "out/mine"] if existing else []
+    )
+
+
+def test_a_video_that_cannot_be_encoded_names_the_folder_asked_for(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: object) -> SimpleNamespace:
+        return SimpleNamespace(isOpened=lambda: False)
+
+    closed.fourcc = cv2.VideoWriter.fourcc  # type: ignore[attr-defined]
+    monkeypatch.setattr(overlay, "opencv", lambda what: SimpleNamespace(VideoWriter=closed))
+    prompt = SimpleNamespace(obj_id=1, frame_idx=0, points=[(5.0, 5.0, 1)], box=None)
+    out = tmp_path / "out"
+    with pytest.raises(InputError) as refused:
+        track_video(bundle, np.zeros((2, 60, 80, 3), np.uint8), out, [prompt])
+    assert str(refused.value) == (
+        f"cannot write a video of 80 x 60 at 25 frames a second to {out}: OpenCV has no MPEG-4 "
+        "encoder for it; leave the video out (--no-video, in Python write_video=False)"
+    )
+    assert list(tmp_path.iterdir()) == []
