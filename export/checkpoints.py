@@ -28,6 +28,8 @@ from .model import Sam2
 #: files of a folder, best first; a folder holding several others is ambiguous
 _KNOWN_FILES = ("model.safetensors", "pytorch_model.bin")
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+#: how files of torch begin: a zip archive, or the pickle of older versions
+_TORCH = (b"PK\x03\x04", b"\x80")
 #: where programs that save more than weights keep them
 _CONTAINERS = ("model", "state_dict", "model_state_dict")
 _ORIGINAL = "image_encoder.trunk.patch_embed.proj.weight"
@@ -133,8 +135,8 @@ def _read_tensors(path: Path) -> Mapping[str, Any]:
                 f"{path} holds more than tensors ({banned[1]}), which is never unpickled: save "
                 "its state dict alone, torch.save({'model': model.state_dict()}, path)"
             ) from None
-        # of what is no pickle at all the error may be a lone number, the byte it met
-        why = text[:100] if " " in text else "neither a torch nor a safetensors file"
+        # of what is no pickle at all the error speaks of something else
+        why = text[:100] if head.startswith(_TORCH) else "neither a torch nor a safetensors file"
         raise CheckpointError(f"{path} is no checkpoint, or truncated ({why}): {_AGAIN}") from None
     if not isinstance(content, Mapping):
         raise CheckpointError(

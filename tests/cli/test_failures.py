@@ -32,7 +32,7 @@ def failed(*args: str | Path, capsys: pytest.CaptureFixture[str], code: int = 1)
     [
         (MemoryError(), "not enough memory: ask for less at a time, or free some"),
         (MemoryError("9 GiB"), "not enough memory (9 GiB): ask for less at a time, or free some"),
-        (FrameError("use on_error='skip' or 'hold'"), "use --on-error skip or 'hold'"),
+        (FrameError("use on_error='skip' or 'hold'"), "use --on-error skip or hold"),
     ],
 )
 def test_errors_in_the_words_of_the_command_line(
