@@ -8,6 +8,7 @@
 #include "backends.hpp"
 #include "manifest.hpp"
 #include "sam2rt/error.hpp"
+#include "sha256.hpp"
 #include "text.hpp"
 
 namespace sam2rt {
@@ -68,7 +69,8 @@ std::string line(const char* message) {
   return out.size() <= 300 ? out : out.substr(0, 297) + "...";
 }
 
-/// Where the TensorRT provider keeps engines: building one takes minutes.
+/// Where the TensorRT provider keeps engines: building one takes minutes. By the hash of the
+/// graphs: another export of the same checkpoint has other engines.
 std::string engine_cache(const Bundle& bundle) {
   const char* cache = std::getenv("XDG_CACHE_HOME");
   const char* home = std::getenv("HOME");
@@ -76,8 +78,15 @@ std::string engine_cache(const Bundle& bundle) {
       cache != nullptr && *cache != '\0'
           ? std::filesystem::path(cache)
           : std::filesystem::path(home != nullptr ? home : ".") / ".cache";
-  return (root / "sam2rt" / "onnxruntime-tensorrt" / bundle.checkpoint_sha256().substr(0, 16))
-      .string();
+  std::string hashes;
+  for (int i = 0; i <= graph_count; ++i) {
+    const auto graph = static_cast<Graph>(i);
+    if (!bundle.has(graph)) continue;
+    const GraphEntry& entry = bundle.graph(graph);
+    hashes += entry.file.sha256;
+    for (const BundleFile& weights : entry.external) hashes += weights.sha256;
+  }
+  return (root / "sam2rt" / "onnxruntime-tensorrt" / sha256(hashes).substr(0, 16)).string();
 }
 
 /// Runs a bundle's graphs with ONNX Runtime: CPU, or its CUDA and TensorRT execution providers. A
@@ -308,6 +317,9 @@ class OnnxRuntimeSession final : public Session {
     start(api_->CreateTensorRTProviderOptions(&raw));
     const Handle<OrtTensorRTProviderOptionsV2> provider(raw, {api_});
     const std::string cache = engine_cache(bundle_);
+    // the provider makes the last folder alone; what cannot be made it says itself
+    std::error_code ignored;
+    std::filesystem::create_directories(std::filesystem::u8path(cache), ignored);
     const char* const keys[] = {"trt_engine_cache_enable", "trt_engine_cache_path"};
     const char* const values[] = {"1", cache.c_str()};
     start(api_->UpdateTensorRTProviderOptions(raw, keys, values, 2));
