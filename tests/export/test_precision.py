@@ -218,13 +218,15 @@ def test_decoder_keeps_heads_positions_and_mask_logits(bundle: Bundle) -> None:
 def test_bf16_errs_eight_times_as_much_as_fp16(bundle: Bundle, case: Case) -> None:
     """Three bits of mantissa apart: so both really round, everywhere."""
     recorded = load_record(bundle.path / bundle.proof_files["record"].path, bundle.model)
-    inputs = case_inputs(case, bundle.model, recorded.statistics, 5)
-    graph = onnx.load(bundle.graph_path(case.graph))
-    exact = _run(graph, inputs)[0]
-    errors = {
-        half: np.abs(_run(emulated(lowered(graph, half), half), inputs)[0] - exact).mean()
-        for half in HALVES
-    }
-    scale = np.abs(exact).mean()
-    assert 1e-5 < errors["fp16"] / scale < 3e-3
-    assert 4 < errors["bf16"] / errors["fp16"] < 16
+    exact = onnx.load(bundle.graph_path(case.graph))
+    graphs = {half: emulated(lowered(exact, half), half) for half in HALVES}
+    shares, ratios = [], []
+    # one object's errors share their sign through a whole step: 2 to 30 times in a single draw
+    for seed in range(12):
+        inputs = case_inputs(case, bundle.model, recorded.statistics, seed)
+        right = _run(exact, inputs)[0]
+        errors = {h: np.abs(_run(g, inputs)[0] - right).mean() for h, g in graphs.items()}
+        shares.append(errors["fp16"] / np.abs(right).mean())
+        ratios.append(errors["bf16"] / errors["fp16"])
+    assert 1e-5 < np.mean(shares) < 3e-3
+    assert 6 < np.exp(np.mean(np.log(ratios))) < 10
