@@ -84,6 +84,13 @@ _COOL_DOWN = 4000
     help="Frames tracked without a loss, at most.",
 )
 @click.option(
+    "--departing",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Share of clips with an object that gives way.",
+)
+@click.option(
     "--pictures", default=6, show_default=True, type=click.IntRange(1), help="Pictures a step."
 )
 @click.option(
@@ -106,8 +113,8 @@ _COOL_DOWN = 4000
 def main(
     folder: Path, model: str, checkpoint: str | None, data: Path | None, steps: int, rate: float,
     cool_down: int | None, clips_from: int, plain_only: int, settle: int, clips: float,
-    longest: int, unjudged: int, pictures: int, objects: int, seed: int, hours: float | None,
-    device: str, threads: int,
+    longest: int, unjudged: int, departing: float, pictures: int, objects: int, seed: int,
+    hours: float | None, device: str, threads: int,
 ) -> None:  # fmt: skip
     """Train in FOLDER, resuming what is there; writes weights.safetensors for 'sam2rt export'.
 
@@ -123,6 +130,7 @@ def main(
     schedule = Schedule(
         steps, rate, cool_down=_cool_down(cool_down, steps), pictures_only=clips_from,
         plain_only=plain_only, settle=settle, clips=clips, longest=longest, unjudged=unjudged,
+        departing=departing,
     )  # fmt: skip
     if start:
         # fine-tuning starts where the curriculum ends

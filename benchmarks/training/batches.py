@@ -26,6 +26,11 @@ MASK_SIDE = 128
 #: an object smaller than this share of the picture is no use as a prompt
 _SMALLEST = 0.0008
 _QUEUE = 4
+#: clips drawn for one with a departing object, at most
+_TRIES = 12
+#: pixels around an object that count as its place, and the share of them that others must take
+_NEAR = 12
+_TAKEN = 0.1
 #: share of clips in which an object gives way to another one
 _TAKEN_OVER = 0.25
 #: how much its pixels must change, mean of 0..255
@@ -60,6 +65,8 @@ class Plan:
     fewest: int = 1
     #: frames after the first that are tracked through without a loss
     unjudged: int = 0
+    #: share of clips in which an object gives its place to others and stays away
+    departing: float = 0.0
 
 
 Clip = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -163,7 +170,7 @@ def make_batch(rng: np.random.Generator, plan: Plan, source: Source) -> Batch:
     masks: list[NDArray[np.float32]] = []
     owner: list[int] = []
     while len(frames) < plan.clips:
-        pictures, labels = source(rng, plan)
+        pictures, labels = _drawn(rng, plan, source)
         visible = np.bincount(labels[0].ravel(), minlength=2)[1:] / labels[0].size
         ids = np.flatnonzero(visible > _SMALLEST) + 1
         if len(ids) < plan.fewest:
@@ -173,6 +180,38 @@ def make_batch(rng: np.random.Generator, plan: Plan, source: Source) -> Batch:
             owner.append(len(frames))
         frames.append(np.stack([_normalised(f, plan.size) for f in pictures]))
     return Batch(np.stack(frames), np.stack(masks), np.array(owner, np.int64), plan.unjudged)
+
+
+def _drawn(rng: np.random.Generator, plan: Plan, source: Source) -> Clip:
+    """A clip; with plan.departing's chance the first of a few that :func:`departs`."""
+    # no number is drawn where none is wanted: earlier jobs keep their clips
+    wanted = plan.departing > 0 and rng.random() < plan.departing
+    clip = source(rng, plan)
+    for _ in range(_TRIES if wanted else 0):
+        if departs(clip[1], plan.unjudged + 1):
+            break
+        clip = source(rng, plan)
+    return clip
+
+
+def departs(labels: NDArray[np.uint8], first: int) -> bool:
+    """Whether an object of the first frame gives its place to others and stays away.
+
+    labels [T, S, S]. It is away in half of the frames from `first` on or more, and others are
+    around where it was last seen: a tracker that has lost its way takes them for it.
+    """
+    kernel = np.ones((2 * _NEAR + 1, 2 * _NEAR + 1), np.uint8)
+    for label in np.unique(labels[0])[1:]:
+        shown = labels == label
+        there = shown.any((1, 2))
+        away = first + np.flatnonzero(~there[first:])
+        if 2 * len(away) < len(labels) - first:
+            continue
+        last = np.flatnonzero(there[: away[0]])[-1]
+        around = cv2.dilate(shown[last].astype(np.uint8), kernel) > 0
+        if (labels[away][:, around] > 0).mean() > _TAKEN:
+            return True
+    return False
 
 
 def _reduced(mask: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -47,6 +47,8 @@ class Schedule:
     longest: int = 5
     #: half of those clips have 2 to so many frames more, tracked through without a loss
     unjudged: int = 12
+    #: share of the longer clips in which an object gives its place to others and stays away
+    departing: float = 0.0
 
     def rate_at(self, step: int) -> float:
         rise = min(1.0, (step + 1) / self.warm_up)
@@ -93,7 +95,11 @@ class Job:
         frames = 3 if step < schedule.longer_from else schedule.longest
         clips = max(self.pictures // frames, 1)
         unjudged = self.unjudged(step)
-        return Plan(clips, frames + unjudged, self.objects, levels, size, unjudged=unjudged)
+        departing = schedule.departing if step >= schedule.longer_from else 0.0
+        return Plan(
+            clips, frames + unjudged, self.objects, levels, size, unjudged=unjudged,
+            departing=departing,
+        )  # fmt: skip
 
     def unjudged(self, step: int) -> int:
         rng = np.random.default_rng([self.seed, step, 3])

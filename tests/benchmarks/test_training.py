@@ -16,6 +16,7 @@ from sam2rt.benchmarks.training.average import average
 from sam2rt.benchmarks.training.batches import (
     FolderSource,
     Plan,
+    departs,
     make_batch,
     synthetic_source,
     take_over,
@@ -111,6 +112,51 @@ def test_an_object_that_would_hardly_change_stays():
         take_over(np.random.default_rng(seed), frames, labels)
     assert (frames == 127).all()
     assert (labels == 1).all()
+
+
+def _leaving(frames: int = 8) -> np.ndarray:
+    """Object 1 is gone from frame 4 on; object 2 comes to its place meanwhile."""
+    labels = np.zeros((frames, 64, 64), np.uint8)
+    labels[:4, 10:30, 10:30] = 1
+    for t in range(frames):
+        labels[t, 40 - 4 * t : 60 - 4 * t, 32:52] = 2
+    return labels
+
+
+def test_who_departs_stays_away_and_others_are_where_it_was():
+    labels = _leaving()
+    assert departs(labels, 1)
+    # in two of five frames only, but in two of the three that are judged
+    assert not departs(labels[:6], 1)
+    assert departs(labels[:6], 3)
+    # nobody comes near
+    far = np.where(labels == 2, 0, labels)
+    far[:, 50:60, 50:60] = 2
+    assert not departs(far, 1)
+    # it was not there to be prompted
+    labels[0][labels[0] == 1] = 0
+    assert not departs(labels, 1)
+
+
+def test_departing_clips_are_drawn_as_often_as_asked_and_earlier_jobs_keep_theirs():
+    levels = ("standard",)
+    plans = [Plan(1, 9, 4, levels, 64, unjudged=4, departing=share) for share in (0.0, 1.0)]
+    drawn = [[_labels_of(np.random.default_rng([0, k]), plan) for k in range(25)] for plan in plans]
+    often = [np.mean([departs(labels, 5) for labels in some]) for some in drawn]
+    assert often[0] < 0.5 < 0.9 < often[1]
+    rng = np.random.default_rng([0, 3])
+    assert np.array_equal(drawn[0][3], synthetic_source(rng, plans[0])[1])
+
+
+def _labels_of(rng: np.random.Generator, plan: Plan) -> np.ndarray:
+    kept = []
+
+    def source(rng: np.random.Generator, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+        kept.append(synthetic_source(rng, plan))
+        return kept[-1]
+
+    make_batch(rng, plan, source)
+    return kept[-1][1]
 
 
 def test_rivals_are_the_other_objects_of_the_same_clip():
