@@ -190,16 +190,15 @@ def clip_episode(
     tracker = _Tracker(objects, numbers, own_presence)
     first = objects.prompt(kind, 0, objects.features(0).prompt_embed, rounds)
     tracker.remember(0, first, prompted=True)
-    with torch.no_grad():
-        for t in range(1, 1 + unjudged):
-            tracker.track(None, t)
+    tracker.pass_by(1, 1 + unjudged)
     corrected = int(rng.integers(1 + unjudged, length)) if rng.random() < 0.5 else -1
     for t in range(1 + unjudged, length):
         tracker.track("track", t, corrected=t == corrected)
-    if corrected > 0 and not unjudged and rng.random() < 0.5:
+    if corrected > 0 and rng.random() < 0.5:
         # the clip is propagated again: a prompted frame may lie ahead
         tracker.kept = [kept for kept in tracker.kept if kept[1]]
-        for t in (t for t in range(1, length) if t != corrected):
+        tracker.pass_by(1, 1 + unjudged)
+        for t in (t for t in range(1 + unjudged, length) if t != corrected):
             tracker.track("again", t)
     return objects.episode
 
@@ -233,6 +232,12 @@ class _Tracker:
         if corrected:
             result = _correct(self.objects, t, embed, result)
         self.remember(t, result, prompted=corrected)
+
+    def pass_by(self, first: int, end: int) -> None:
+        """Track through frames first .. end - 1 without a loss or gradient."""
+        with torch.no_grad():
+            for t in range(first, end):
+                self.track(None, t)
 
     def remember(self, t: int, result: Result, prompted: bool) -> None:
         present = self.objects.present[:, t, None]

@@ -309,6 +309,36 @@ def test_unjudged_frames_fill_the_memory_and_cost_no_loss():
     assert changed.loss.item() != episode.loss.item()
 
 
+def test_a_corrected_clip_is_propagated_again_from_its_start(monkeypatch):
+    """Every frame but the two prompted ones, those without a loss too."""
+    torch.set_num_threads(1)
+    model = Trainer(job()).model
+    batch = make_batch(
+        np.random.default_rng(0), Plan(1, 5, 2, ("plain",), unjudged=2), synthetic_source
+    )
+    tracked: list[tuple[str | None, int]] = []
+    track = _Tracker.track
+
+    def logged(self, name, t, corrected=False):
+        tracked.append((f"{name}, corrected" if corrected else name, t))
+        track(self, name, t, corrected)
+
+    monkeypatch.setattr(_Tracker, "track", logged)
+    once = [(None, 1), (None, 2), ("track", 3), ("track", 4)]
+    seen = set()
+    for seed in range(40):
+        tracked.clear()
+        clip_episode(model, batch, np.random.default_rng(seed), "mask", 0, Weights())
+        seen.add(tuple(tracked))
+    early = [(None, 1), (None, 2), ("track, corrected", 3), ("track", 4)]
+    late = [*once[:3], ("track, corrected", 4)]
+    again = [(None, 1), (None, 2)]
+    assert seen == {
+        tuple(once), tuple(early), tuple(late),
+        (*early, *again, ("again", 4)), (*late, *again, ("again", 3)),
+    }  # fmt: skip
+
+
 def test_unjudged_frames_join_half_of_the_settled_clips():
     plan = Schedule(steps=9, pictures_only=0, settle=50, longer_from=50, clips=1.0, unjudged=4)
     counts = [Job(MICRO, plan, synthetic_source).plan(step) for step in range(250)]
