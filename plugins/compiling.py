@@ -114,6 +114,13 @@ def without_hidden_arguments(ptx: str, name: str, arguments: int) -> str:
     return ptx
 
 
+def newest_ptx(driver: tuple[int, int]) -> tuple[int, int]:
+    """The PTX version that a driver for that release of CUDA assembles (PTX ISA, section 13)."""
+    major, minor = driver
+    # 12.6 brought none of its own
+    return major - 4, minor - 1 if major == 12 and minor > 5 else minor
+
+
 def _assemble(ptx: str, arch: int) -> tuple[bytes, int, int]:
     """Machine code of the PTX, registers per thread and spilled bytes."""
     nvidia = importlib.import_module("triton.backends.nvidia.compiler")

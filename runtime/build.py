@@ -23,6 +23,7 @@ from ..configs.errors import BundleError, InputError, ProofError, Sam2rtError, S
 from ..configs.graphs import engine_specs
 from ..configs.staging import replaced_folder
 from ..plugins import memory_cross_attention as op
+from ..plugins.compiling import newest_ptx
 from ..plugins.operators import digests, triton_present
 from ..plugins.tensorrt_plugins import (
     PLUGIN_ID,
@@ -300,14 +301,22 @@ class _Job:
             self.machine.arch, model.hidden_dim, model.mem_dim, self._splits()
         )
         trtp = importlib.import_module("tensorrt.plugin")
-        precompile(settings, _HALF[self.bundle.precision])
-        register_attention(self.trt, trtp, settings)
+        codes = precompile(settings, _HALF[self.bundle.precision])
+        # PTX is what TensorRT documents; a driver refuses PTX that is newer than itself
+        too_new = any(code.ptx_version > newest_ptx(self.machine.driver) for code in codes)
+        register_attention(self.trt, trtp, dataclasses.replace(settings, cubin=too_new))
 
     def _device_memory(self, engine: bytes, graph: str) -> int:
-        runtime = self.trt.Runtime(make_logger(self.trt, Messages()))
+        messages = Messages()
+        runtime = self.trt.Runtime(make_logger(self.trt, messages))
+        if self.options.engine.version_compatible:
+            # such an engine carries the runtime it was built with
+            runtime.engine_host_code_allowed = True
         loaded = runtime.deserialize_cuda_engine(engine)
         if loaded is None:
-            raise SessionError(f"TensorRT cannot load the engine of {graph} it has just built")
+            raise SessionError(
+                f"TensorRT cannot load the engine of {graph} it has just built: {messages.last()}"
+            )
         return int(loaded.device_memory_size_v2)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,8 +57,14 @@ def tensorrt_module() -> ModuleType:
     """The module ``tensorrt``; MissingExtraError without it, SessionError when it is too old."""
     try:
         trt = importlib.import_module("tensorrt")
-    except ImportError:
-        raise MissingExtraError("TensorRT", "tensorrt", "tensorrt") from None
+    except (ImportError, OSError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "tensorrt":
+            raise MissingExtraError("TensorRT", "tensorrt", "tensorrt") from None
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise SessionError(
+            f"TensorRT is installed but does not load ({why}): pip install --force-reinstall "
+            "'sam2rt[tensorrt]'"
+        ) from None
     found = tuple(int(part) for part in trt.__version__.split(".")[:2])
     if found < OLDEST:
         raise SessionError(
@@ -67,7 +74,7 @@ def tensorrt_module() -> ModuleType:
     return trt
 
 
-@dataclass
+@dataclass(eq=False)
 class Messages:
     """What TensorRT logged: it reports most failures there and returns nothing."""
 
@@ -86,8 +93,25 @@ class Messages:
         return max(sizes, default=None)
 
 
+#: TensorRT's logger of this process, by module, and who listens to it
+_LOGGERS: dict[ModuleType, tuple[Any, list[weakref.ref[Messages]]]] = {}
+
+
 def make_logger(trt: ModuleType, messages: Messages) -> Any:
-    """A TensorRT logger that keeps errors and warnings about memory instead of printing."""
+    """The process's TensorRT logger; errors and warnings about memory reach `messages` too.
+
+    TensorRT goes on calling the first logger it was given while anything of it lives, whatever
+    later objects are given: one that went away with its session would be called after its end.
+    """
+    if trt not in _LOGGERS:
+        listeners: list[weakref.ref[Messages]] = []
+        _LOGGERS[trt] = _new_logger(trt, listeners), listeners
+    logger, listeners = _LOGGERS[trt]
+    listeners[:] = [r for r in listeners if r() is not None] + [weakref.ref(messages)]
+    return logger
+
+
+def _new_logger(trt: ModuleType, listeners: list[weakref.ref[Messages]]) -> Any:
     severity = trt.ILogger.Severity
     serious = {severity.INTERNAL_ERROR, severity.ERROR}
 
@@ -99,7 +123,9 @@ def make_logger(trt: ModuleType, messages: Messages) -> Any:
             line = " ".join(text.split())
             about_memory = any(word in line.lower() for word in _MEMORY_WORDS)
             if level in serious or (level == severity.WARNING and about_memory):
-                messages.errors.append(line)
+                for listener in [r() for r in listeners]:
+                    if listener is not None:
+                        listener.errors.append(line)
 
     return Logger()
 
@@ -191,8 +217,10 @@ def _config(trt: ModuleType, builder: Any, options: EngineOptions) -> Any:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if options.timing_cache is not None:
         path = options.timing_cache
+        # what cannot be written should show now, not after minutes of timing
+        path.parent.mkdir(parents=True, exist_ok=True)
         cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
-        if not config.set_timing_cache(cache, False):
+        if cache is None or not config.set_timing_cache(cache, False):
             raise SessionError(
                 f"timing cache {path} was made by another TensorRT, GPU or driver: delete it, or "
                 "name another file"

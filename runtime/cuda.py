@@ -86,8 +86,13 @@ def device(index: int | None = 0) -> Device:
         return _described(check(rt.cudaGetDevice(), "asking for the current GPU"))
     if not 0 <= index < count:
         raise SessionError(f"expected GPU {index}, found {count} GPUs: {_NO_DRIVER}")
-    check(rt.cudaSetDevice(index), f"selecting GPU {index}")
+    select(index)
     return _described(index)
+
+
+def select(index: int) -> None:
+    """Make GPU `index` the calling thread's; costs next to nothing."""
+    check(cudart().cudaSetDevice(index), f"selecting GPU {index}")
 
 
 def _described(index: int) -> Device:
@@ -139,6 +144,8 @@ class Stream(_Owned):
                 f"stream {handle} is the legacy default stream: give a stream of its own"
             )
         self.handle: int = handle
+        #: number of the GPU that is current where the stream is made or lent
+        self.device = int(check(self._rt.cudaGetDevice(), "asking for the current GPU"))
 
     def synchronize(self) -> None:
         check(self._rt.cudaStreamSynchronize(self.handle), "waiting for the GPU")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 from ..configs.bundle import Bundle, file_sha256
 from ..configs.errors import BundleError, SessionError
+from ..configs.graphs import engine_specs
 from ..plugins.operators import digests
 
 SCHEMA = 1
@@ -75,6 +77,42 @@ class EngineRecord:
 
 def engine_path(bundle: Bundle, folder: str, graph: str) -> Path:
     return bundle.path / ENGINES / folder / f"{graph}.engine"
+
+
+def engine_folder(bundle: Bundle, machine: Machine, named: str | None = None) -> str:
+    """The folder of a bundle whose engines `machine` runs.
+
+    The one that is `named`, else the machine's own, else the newest of those that were built to
+    run with later TensorRT too and fit. BundleError says what there is instead.
+    """
+    wanted, root = named or machine.folder, bundle.path / ENGINES
+    if (root / wanted).is_dir():
+        return wanted
+    have = sorted(p.name for p in root.glob("*") if p.is_dir())
+    for folder in sorted(have, key=_numbers, reverse=True):
+        if named is None and _portable(bundle, folder, machine):
+            return folder
+    raise BundleError(
+        f"expected engines for {wanted} in {bundle.path}, found "
+        f"{', '.join(have) or 'none'}: build them with 'sam2rt build {bundle.path}'"
+    )
+
+
+def _numbers(folder: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", folder)]
+
+
+def _portable(bundle: Bundle, folder: str, machine: Machine) -> bool:
+    try:
+        records = {
+            g: read_record(engine_path(bundle, folder, g)) for g in engine_specs(bundle.model)
+        }
+    except BundleError:
+        return False
+    return all(
+        r.version_compatible and not list(_misfits(r, bundle, g, machine))
+        for g, r in records.items()
+    )
 
 
 def onnx_digest(bundle: Bundle, graph: str) -> str:

@@ -170,7 +170,8 @@ class DeviceTensor:
         return cuda.Address(self.pointer)
 
     def _view(self) -> DeviceView:
-        return DeviceView(self.pointer, self.shape, self.dtype.name, self._owner)
+        device = self._stream.device
+        return DeviceView(self.pointer, self.shape, self.dtype.name, self._owner, None, device)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:

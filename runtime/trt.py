@@ -15,11 +15,18 @@ from typing import Any
 
 from ..configs.bundle import Bundle
 from ..configs.closing import Closing
-from ..configs.errors import BundleError, InputError, SessionError
+from ..configs.errors import InputError, SessionError
 from ..configs.graphs import engine_specs
 from . import cuda
 from .build_engine import Messages, make_logger, tensorrt_module
-from .engine_sidecar import ENGINES, EngineRecord, Machine, check_engine, engine_path
+from .engine_sidecar import (
+    ENGINES,
+    EngineRecord,
+    Machine,
+    check_engine,
+    engine_folder,
+    engine_path,
+)
 from .gpu_arrays import is_device_array
 from .gpu_pixels import GpuPixels, has_kernels
 from .gpu_ring import DeviceSlotBuffer
@@ -118,7 +125,7 @@ class TensorRTSession(Closing):
     def kernel_folder(self) -> Path | None:
         """Where the kernels beside the engines are; None when they were not compiled."""
         machine = current_machine(self._trt, self._index)
-        folder = self.bundle.path / ENGINES / (self._folder or machine.folder)
+        folder = self.bundle.path / ENGINES / engine_folder(self.bundle, machine, self._folder)
         return folder if has_kernels(folder) else None
 
     def slot_buffer(self) -> DeviceSlotBuffer:
@@ -169,13 +176,7 @@ class TensorRTSession(Closing):
     def _load(self, graph: str) -> tuple[Any, EngineRecord]:
         # the device first: without one TensorRT hands out a null runtime and crashes
         machine = current_machine(self._trt, self._index)
-        folder = self._folder or machine.folder
-        if not (self.bundle.path / ENGINES / folder).is_dir():
-            have = sorted(p.name for p in (self.bundle.path / ENGINES).glob("*") if p.is_dir())
-            raise BundleError(
-                f"expected engines for {folder} in {self.bundle.path}, found "
-                f"{', '.join(have) or 'none'}: build them with 'sam2rt build {self.bundle.path}'"
-            )
+        folder = engine_folder(self.bundle, machine, self._folder)
         record = check_engine(self.bundle, folder, graph, machine)
         cuda.require_memory(record.size + record.device_memory, f"the engine of {graph}")
         return self._deserialized(engine_path(self.bundle, folder, graph), record), record
@@ -205,6 +206,9 @@ class TensorRTSession(Closing):
                     )
                 worker = self._threads.worker = _Worker(self)
                 self._workers.append(worker)
+        if self._index is not None:
+            # the thread may have selected another GPU since
+            cuda.select(self._index)
         return worker
 
 

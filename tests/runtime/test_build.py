@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,8 +21,10 @@ from sam2rt.configs.bundle import (
 from sam2rt.configs.errors import BundleError, InputError, ProofError, SessionError
 from sam2rt.plugins import memory_cross_attention as op
 from sam2rt.plugins.operators import digests
+from sam2rt.plugins.tensorrt_plugins import AttentionSettings
 from sam2rt.runtime import build, cuda, trt
 from sam2rt.runtime.build import BuildOptions, build_engines
+from sam2rt.runtime.build_engine import EngineOptions
 from sam2rt.runtime.build_profiles import Limits
 from sam2rt.runtime.engine_sidecar import ENGINES, read_record
 from sam2rt.runtime.session import Session
@@ -56,11 +59,14 @@ class _Build:
         self.kernels: list[tuple[Path, int]] = []
         monkeypatch.setattr(build, "write_kernels", lambda *a: self.kernels.append(a))
 
-    def _engine(self, trt: Any, model: bytes, path: Path, *_: Any) -> bytes:
+    def _engine(
+        self, trt: Any, model: bytes, path: Path, profiles: Any, options: EngineOptions, *_: Any
+    ) -> bytes:
         self.models.append((path.stem, model))
         if model in self.fail:
             raise self.fail[model]
-        return f"engine:{path.stem.partition('.')[0]}".encode()
+        kind = "portable" if options.version_compatible else "engine"
+        return f"{kind}:{path.stem.partition('.')[0]}".encode()
 
     def prove(self, session: Session) -> Mapping[str, Any]:
         self.proofs += 1
@@ -134,6 +140,31 @@ def test_a_failed_proof_leaves_what_was_there(job: _Build) -> None:
         build_engines(job.bundle, BuildOptions(attention="folded"), prove)
     assert {p.name: p.read_bytes() for p in job.folder.iterdir()} == before
     assert [p.name for p in (job.bundle.path / ENGINES).iterdir()] == [MACHINE.folder]
+
+
+def test_engines_for_later_tensorrt_are_built_and_loaded(job: _Build) -> None:
+    options = BuildOptions(attention="folded", engine=EngineOptions(version_compatible=True))
+    build_engines(job.bundle, options, job.prove)
+    assert read_record(job.folder / "mask_decoder.engine").version_compatible
+    with trt.TensorRTSession(job.bundle) as session:
+        assert session.engine("mask_decoder")[1].device_memory == 1000
+
+
+@pytest.mark.parametrize(
+    ("driver", "cubin"), [((12, 4), True), ((12, 6), True), ((12, 8), False), ((13, 0), False)]
+)
+def test_a_driver_older_than_the_ptx_gets_machine_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: tuple[int, int], cubin: bool
+) -> None:
+    write_bundle(tmp_path / "bundle")
+    bundle = dataclasses.replace(Bundle.load(tmp_path / "bundle"), precision="bf16")
+    registered: list[AttentionSettings] = []
+    monkeypatch.setattr(build, "precompile", lambda *_: [SimpleNamespace(ptx_version=(8, 7))])
+    monkeypatch.setattr(build, "register_attention", lambda *a: registered.append(a[2]))
+    monkeypatch.setattr(build.importlib, "import_module", lambda name: None)
+    machine = dataclasses.replace(MACHINE, driver=driver)
+    build._Job(None, bundle, BuildOptions(), machine, 132, tmp_path, None)._register()  # type: ignore[arg-type]
+    assert [s.cubin for s in registered] == [cubin]
 
 
 def test_one_graph_is_built_again_beside_the_others(job: _Build) -> None:

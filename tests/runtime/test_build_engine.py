@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +13,17 @@ import pytest
 from recording_tensorrt import Recorder
 from tensorrt_bindings_stub import VERSIONS, declared_api
 
-from sam2rt.configs.errors import InputError, SessionError
+from sam2rt.configs.errors import InputError, MissingExtraError, SessionError
 from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import model_config
 from sam2rt.runtime import build_engine
-from sam2rt.runtime.build_engine import EngineOptions, engine_from_onnx
+from sam2rt.runtime.build_engine import (
+    EngineOptions,
+    Messages,
+    engine_from_onnx,
+    make_logger,
+    tensorrt_module,
+)
 from sam2rt.runtime.build_profiles import (
     Limits,
     admits,
@@ -101,6 +110,59 @@ def test_a_foreign_timing_cache_is_an_error(recorder: Recorder, tmp_path: Path) 
     recorder.gives["IBuilderConfig.set_timing_cache"] = lambda *_: False
     with pytest.raises(SessionError, match="another TensorRT, GPU or driver: delete it"):
         _build(recorder, EngineOptions(timing_cache=tmp_path / "cache"))
+
+
+def test_a_timing_cache_is_made_with_its_folder_and_may_be_refused_at_once(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    recorder.gives["ITimingCache.serialize"] = lambda: b"new"
+    path = tmp_path / "new" / "timings"
+    _build(recorder, EngineOptions(timing_cache=path))
+    assert path.read_bytes() == b"new"
+    # bytes that are no cache give none
+    recorder.gives["IBuilderConfig.create_timing_cache"] = lambda *_: None
+    with pytest.raises(SessionError, match=f"timing cache {path} was made by another"):
+        _build(recorder, EngineOptions(timing_cache=path))
+
+
+def test_one_logger_serves_the_process_and_every_listener(recorder: Recorder) -> None:
+    trt: Any = recorder.module
+    first, second = Messages(), Messages()
+    logger = make_logger(trt, first)
+    # TensorRT calls the first one on behalf of all
+    assert make_logger(trt, second) is logger
+    logger.log(trt.ILogger.Severity.ERROR, "broken")
+    assert (first.last(), second.last()) == ("broken", "broken")
+    gone = weakref.ref(first)
+    del first
+    logger.log(trt.ILogger.Severity.ERROR, "again")
+    assert (gone(), second.errors) == (None, ["broken", "again"])
+    _build(recorder, EngineOptions())
+    assert recorder.arguments("Builder")[0][0] is logger
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "words"),
+    [
+        ("raise ImportError('libnvinfer.so.10: cannot open')", SessionError, "libnvinfer.so.10"),
+        ("raise OSError('libnvinfer.so.10: bad ELF')", SessionError, "--force-reinstall"),
+        ("import tensorrt_libs", SessionError, "does not load .No module named 'tensorrt_libs'"),
+        ("__version__ = '8.6.1'", SessionError, "10.13 or later, found 8.6.1"),
+        (None, MissingExtraError, "needs the package 'tensorrt'"),
+    ],
+)
+def test_tensorrt_that_is_absent_is_told_from_one_that_is_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str | None, kind: type, words: str
+) -> None:
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    if source is None:
+        if importlib.util.find_spec("tensorrt") is not None:
+            pytest.skip("TensorRT is installed")
+    else:
+        (tmp_path / "tensorrt.py").write_text(source)
+        monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(kind, match=words):
+        tensorrt_module()
 
 
 def test_the_parsers_own_words_are_passed_on(recorder: Recorder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -12,12 +13,13 @@ from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import BundleError, InputError, SessionError
 from sam2rt.configs.graphs import engine_specs
 from sam2rt.runtime import trt
+from sam2rt.runtime.engine_sidecar import ENGINES
 from sam2rt.runtime.gpu_tensor import DeviceTensor
 
 pytest.importorskip("cuda.bindings.runtime")
 
 from fake_cuda import FakeCuda
-from fake_tensorrt import Context, Engine, compute
+from fake_tensorrt import MACHINE, Context, Engine, compute, write_engines
 from tensorrt_bindings_stub import VERSIONS, declared_api
 from trt_session import assert_same, bundle_with_engines, graph_inputs, stand_in_gpu
 
@@ -185,6 +187,45 @@ def test_missing_engines_name_what_there_is(bundle: Bundle, gpu: FakeCuda) -> No
         trt.TensorRTSession(bundle).run(
             "memory_encoder", graph_inputs(bundle.graphs["memory_encoder"].spec)
         )
+
+
+def test_engines_for_later_tensorrt_are_found_in_an_older_folder(
+    bundle: Bundle, gpu: FakeCuda, tmp_path: Path
+) -> None:
+    own = bundle.path / ENGINES / MACHINE.folder
+    for version in ("10.9.0.3", "10.14.1.48"):
+        write_engines(bundle, tensorrt=version, version_compatible=True)
+        own.rename(own.with_name(f"sm90-trt{version}"))
+    write_engines(bundle, tensorrt="10.15.0.1")
+    own.rename(own.with_name("sm90-trt10.15.0.1"))
+    inputs = graph_inputs(bundle.graphs["mask_decoder"].spec)
+    with trt.TensorRTSession(bundle) as session:
+        # the newest that may be loaded
+        assert session.engine("mask_decoder")[1].tensorrt == "10.14.1.48"
+        assert session.pixels() is None
+        session.run("mask_decoder", inputs)
+    with pytest.raises(BundleError, match=r"engines for other in .*, found sm90-trt10\.14"):
+        trt.TensorRTSession(bundle, engines="other").engine("mask_decoder")
+    # of a later TensorRT than this one, and of another export
+    for changed in ({"tensorrt": "10.17.0.1"}, {"tensorrt": "10.14.1.48", "onnx": "00"}):
+        for old in (bundle.path / ENGINES).iterdir():
+            shutil.rmtree(old)
+        write_engines(bundle, version_compatible=True, **changed)
+        own.rename(own.with_name("sm90-trt" + changed["tensorrt"]))
+        with pytest.raises(BundleError, match=r"engines for sm90-trt10\.16\.1\.11 in "):
+            trt.TensorRTSession(bundle).engine("mask_decoder")
+
+
+def test_sessions_of_two_gpus_in_one_thread_keep_apart(bundle: Bundle, gpu: FakeCuda) -> None:
+    gpu.gpus = 2
+    kept = {"image_encoder": "image_embed", "memory_encoder": "memory"}
+    with trt.TensorRTSession(bundle) as first, trt.TensorRTSession(bundle, "cuda:1") as second:
+        for graph, name in kept.items():
+            for index, session in enumerate((first, second)):
+                before = len(gpu.places)
+                found = session.run(graph, graph_inputs(bundle.graphs[graph].spec))[name]
+                assert set(gpu.places[before:]) == {index}
+                assert found.__dlpack_device__() == (2, index)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

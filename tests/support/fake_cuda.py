@@ -8,6 +8,7 @@ enumerations and flags are the real package's.
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,10 @@ class FakeCuda:
         self.allocated: dict[int, Any] = {}
         self.capturing: dict[int, list[Callable[[], None]]] = {}
         self.replays = 0
+        self.gpus = 1
+        self._thread = threading.local()
+        #: GPU of each allocation ever made
+        self.places: list[int] = []
         self.fail: dict[str, Any] = {}
         self._next = 1000
 
@@ -48,12 +53,13 @@ class FakeCuda:
             work()
 
     def cudaGetDeviceCount(self) -> tuple[Any, ...]:
-        return self._enter("cudaGetDeviceCount"), 1
+        return self._enter("cudaGetDeviceCount"), self.gpus
 
     def cudaGetDevice(self) -> tuple[Any, ...]:
-        return self._enter("cudaGetDevice"), 0
+        return self._enter("cudaGetDevice"), getattr(self._thread, "gpu", 0)
 
     def cudaSetDevice(self, index: int) -> tuple[Any, ...]:
+        self._thread.gpu = index
         return (self._enter("cudaSetDevice"),)
 
     def cudaGetDeviceProperties(self, index: int) -> tuple[Any, ...]:
@@ -72,6 +78,7 @@ class FakeCuda:
 
     def cudaMalloc(self, size: int) -> tuple[Any, ...]:
         status = self._enter("cudaMalloc")
+        self.places.append(getattr(self._thread, "gpu", 0))
         block = (ctypes.c_char * (size + 256))()
         ctypes.memset(block, 0xEE, size + 256)
         # as aligned as the real thing

@@ -118,7 +118,10 @@ class FakeTensorRT(ModuleType):
 
             def deserialize_cuda_engine(self, serialized_engine: bytes) -> Engine | None:
                 kind, _, graph = serialized_engine.partition(b":")
-                if kind != b"engine":
+                # an engine for later TensorRT brings code of its own
+                if kind != b"engine" and not (
+                    kind == b"portable" and self.engine_host_code_allowed
+                ):
                     return None
                 fake.loaded.append(Engine(cuda, bundle.graphs[graph.decode()].spec))
                 return fake.loaded[-1]
