@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..configs.bundle import Bundle
-from ..configs.errors import Sam2rtError
+from ..configs.errors import MissingExtraError, Sam2rtError
 from ..configs.graphs import engine_specs
 from ..plugins.operators import ARCHITECTURES, list_plugins, triton_present
 from .build_engine import tensorrt_module
@@ -78,7 +78,8 @@ def _driver() -> Iterator[Finding]:
 def _gpu() -> Iterator[Finding]:
     found, why = _device()
     if found is None:
-        yield Finding("GPU", "missing", why, "")
+        what, _, remedy = why.rpartition(": ")
+        yield Finding("GPU", "missing", what, remedy)
         return
     text = (
         f"{found.name}, compute capability {found.arch // 10}.{found.arch % 10}, "
@@ -97,12 +98,12 @@ def _device() -> tuple[Device | None, str]:
 def _tensorrt() -> Iterator[Finding]:
     try:
         trt = tensorrt_module()
-    except Sam2rtError as error:
+    except MissingExtraError as error:
         what, _, remedy = str(error).partition(": ")
         yield Finding("TensorRT", "missing", what, remedy)
-    except OSError as error:
-        remedy = "pip install --force-reinstall 'sam2rt[tensorrt]'"
-        yield Finding("TensorRT", "problem", f"its libraries do not load: {_line(error)}", remedy)
+    except Sam2rtError as error:
+        what, _, remedy = str(error).rpartition(": ")
+        yield Finding("TensorRT", "problem", what, remedy)
     else:
         yield Finding("TensorRT", "ok", f"{trt.__version__}")
 
@@ -191,7 +192,8 @@ def _engines(bundle: Bundle) -> Iterator[Finding]:
     machine, why = _machine()
     for folder in folders:
         if machine is None:
-            yield Finding(f"engines {folder.name}", "problem", f"cannot run here: {why}", "")
+            what, _, remedy = why.rpartition(": ")
+            yield Finding(f"engines {folder.name}", "problem", f"cannot run here: {what}", remedy)
             continue
         graphs = engine_specs(bundle.model)
         reasons = [r for g in graphs for r in misfits(bundle, folder.name, g, machine)]
@@ -208,8 +210,8 @@ def _machine() -> tuple[Machine | None, str]:
         return None, why
     try:
         version: Any = tensorrt_module().__version__
-    except (Sam2rtError, OSError) as error:
-        return None, _line(error)
+    except Sam2rtError as error:
+        return None, str(error)
     return Machine(str(version), found.arch, found.name, found.driver), ""
 
 

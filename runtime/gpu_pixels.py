@@ -179,25 +179,27 @@ class GpuPixels:
         source = cleaned = self._logits(logits)
         if hole_area > 0:
             value = threshold + 10.0
-            cleaned = self._cleaned(source, cleaned, int(hole_area), threshold, 0, value)
+            cleaned = self._cleaned(source, cleaned, hole_area, threshold, 0, value)
         if sprinkle_area > 0:
             value = threshold - 10.0
-            cleaned = self._cleaned(source, cleaned, int(sprinkle_area), threshold, 1, value)
+            cleaned = self._cleaned(source, cleaned, sprinkle_area, threshold, 1, value)
         return cleaned.reshape(*np.shape(logits))
 
     def _cleaned(
-        self, source: DeviceTensor, base: DeviceTensor, area: int, threshold: float, above: int,
+        self, source: DeviceTensor, base: DeviceTensor, area: float, threshold: float, above: int,
         value: float,
     ) -> DeviceTensor:  # fmt: skip
         """`base` with `value` in the small components of `source`, background or mask."""
         n, h, w = source.shape
+        # kernels take 32 bits, and no component is larger than its plane
+        most = int(min(area, h * w))
         label, count = (self._empty(source.shape, np.int32) for _ in range(2))
         out = self._empty(source.shape, np.float32)
         grid = (_tiles(h * w), 1, n)
         self._launch("label_pixels", grid, source, float(threshold), above, h, w, label, count)
         self._launch("join_neighbours", grid, h, w, label)
         self._launch("count_areas", grid, h, w, label, count)
-        self._launch("fill_small", grid, base, label, count, area, float(value), h, w, out)
+        self._launch("fill_small", grid, base, label, count, most, float(value), h, w, out)
         return out
 
     def joined(self, tensors: Sequence[DeviceTensor]) -> DeviceTensor:

@@ -59,6 +59,7 @@ class OnnxRuntimeSession(Closing):
         self._graphs: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._threads = threading.local()
+        self._runners: list[BoundRunner] = []
 
     def run(
         self, graph: str, inputs: Mapping[str, Array], into: Mapping[str, Any] | None = None
@@ -142,7 +143,10 @@ class OnnxRuntimeSession(Closing):
         runner: BoundRunner | None = getattr(self._threads, "runner", None)
         if runner is None:
             # after a graph was opened: whether its provider works is known by then
-            runner = self._threads.runner = BoundRunner()
+            with self._lock:
+                self._open_still()
+                runner = self._threads.runner = BoundRunner()
+                self._runners.append(runner)
         return runner
 
     def close(self) -> None:
@@ -153,9 +157,9 @@ class OnnxRuntimeSession(Closing):
     def _free(self) -> None:
         with self._lock:
             self._graphs.clear()
-            runner: BoundRunner | None = getattr(self._threads, "runner", None)
-            if runner is not None:
+            for runner in self._runners:
                 runner.close()
+            self._runners.clear()
             self._threads = threading.local()
 
     def _open_still(self) -> None:

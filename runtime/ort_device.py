@@ -65,6 +65,8 @@ class BoundRunner:
 
     def __init__(self, location: str = "cuda") -> None:
         self._location = location
+        # the provider's own; the thread may have selected another
+        cuda.select(0)
         self.stream = cuda.Stream()
         self.pool = Pool()
 

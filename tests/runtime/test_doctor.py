@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import MissingExtraError
-from sam2rt.runtime import cuda, doctor
+from sam2rt.runtime import build_engine, cuda, doctor
 from sam2rt.runtime.console_gpu import doctor_command, plugins_command
 from sam2rt.runtime.doctor import Finding
 
@@ -52,6 +52,7 @@ print(json.dumps([dataclasses.asdict(f) for f in doctor(Path(sys.argv[1]))]))
     found = _topics([Finding(**f) for f in json.loads(done.stdout)])
     assert found["sam2rt"].status == "ok"
     assert found["GPU"].status == "missing"
+    assert found["GPU"].remedy == "pip install 'sam2rt[tensorrt]'"
     assert found["TensorRT"].remedy == "pip install 'sam2rt[tensorrt]'"
     assert found["ONNX Runtime"].remedy.startswith("pip install 'sam2rt[cpu]'")
     assert found["triton"].remedy == "pip install 'sam2rt[kernels]'"
@@ -103,7 +104,7 @@ def test_tensorrt_whose_libraries_do_not_load_is_a_problem(
     def broken() -> None:
         raise OSError("libnvinfer.so.10: cannot open")
 
-    monkeypatch.setattr(doctor, "tensorrt_module", broken)
+    monkeypatch.setattr(build_engine.importlib, "import_module", lambda name: broken())
     found = _topics(doctor.doctor())["TensorRT"]
     assert (found.status, "libnvinfer.so.10" in found.text) == ("problem", True)
     assert "--force-reinstall" in found.remedy

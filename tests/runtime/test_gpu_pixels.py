@@ -76,6 +76,13 @@ def test_masks_and_holes_are_the_cpu_paths(gpu: GpuPixels) -> None:
     np.testing.assert_array_equal(np.asarray(masks), pixels.upsample_mask(expected, (30, 41), 0.25))
 
 
+@pytest.mark.parametrize("area", [1e12, float("inf")])
+def test_areas_beyond_32_bits_mean_every_component(gpu: GpuPixels, area: float) -> None:
+    logits = np.random.default_rng(3).standard_normal((1, 9, 12)).astype(np.float32)
+    found = np.asarray(gpu.clean(logits, 0.0, area, 0))
+    np.testing.assert_array_equal(found, np.where(logits <= 0, np.float32(10), logits))
+
+
 def test_wrong_arrays_are_refused(gpu: GpuPixels) -> None:
     with pytest.raises(FrameError, match=r"uint8 \[H, W, 3\], got float32 \[4, 4, 3\]"):
         gpu.frame_tensor(np.zeros((4, 4, 3), np.float32), 32)

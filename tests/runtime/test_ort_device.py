@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,29 @@ def test_a_session_on_the_gpu_binds_and_one_on_the_cpu_does_not(
     assert calls == [("memory",), ()]
     session.close()
     assert gpu.allocated == {}
+
+
+def test_closing_frees_what_every_thread_took(
+    gpu: FakeCuda, opened: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bundle(tmp_path / "b")
+    monkeypatch.setattr(ort, "BoundRunner", lambda: BoundRunner("cpu"))
+    session = OnnxRuntimeSession(Bundle.load(tmp_path / "b"), "cuda")
+
+    def take() -> None:
+        runner = session._bound()
+        assert runner is not None
+        runner.run(opened, SPEC, _inputs(2, 3, False), (), {})
+
+    threads = [threading.Thread(target=take) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(gpu.allocated) > 0
+    session.close()
+    assert gpu.allocated == {}
+    assert gpu.calls.count("cudaStreamDestroy") == 2
 
 
 def test_engines_are_cached_by_the_graphs_not_the_checkpoint(
