@@ -7,9 +7,12 @@ nothing, and gives its result or the reason why it could not run.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
+import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -19,7 +22,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from ..configs.errors import Sam2rtError
 from ..runtime.doctor import doctor
@@ -34,8 +37,8 @@ from .gpu_systems import (
     require_gpu_backend,
 )
 
-#: a part's last line of output carries its result
-_MARK = "RESULT "
+#: a part's last line of output carries its result, earlier ones what is known so far
+_MARK, _SO_FAR = "RESULT ", "SO FAR "
 _Result = TypeVar("_Result")
 PRECISIONS = ("bf16", "fp16", "fp32")
 
@@ -45,17 +48,19 @@ def machine() -> dict[str, Any]:
     return {finding.topic: finding.text for finding in doctor()}
 
 
-def kernel_correctness() -> dict[str, Any]:
+def _kernel_correctness() -> Iterator[dict[str, Any]]:
+    """Pixels, then every launch of the attention in both types."""
     torch, kernels = _gpu_kernels()
+    pixels, module = kernels.pixel_errors(), kernels.kernels()
+    launches = kernels.op.ATTENTION.candidates(_arch(torch))
+    problems = (*kernels.AWKWARD, kernels.STEADY[0])
     found: list[dict[str, Any]] = []
-    for dtype in (torch.bfloat16, torch.float16):
-        launches = kernels.op.ATTENTION.candidates(_arch(torch))
-        problems = (*kernels.AWKWARD, kernels.STEADY[0])
-        found += kernels.attention_errors(kernels.kernels(), problems, launches, "cuda", dtype)
-    pixels = kernels.pixel_errors()
-    passed = all(f["passed"] for f in found) and not any(pixels.values())
-    worst = max(f["error"] for f in found)
-    return {"passed": passed, "worst": worst, "attention": found, "pixels": pixels}
+    for dtype, launch in itertools.product((torch.bfloat16, torch.float16), launches):
+        found += kernels.attention_errors(module, problems, (launch,), "cuda", dtype)
+        passed = all(f["passed"] for f in found) and not any(pixels.values())
+        # NaN is the worst of all, and max() may pass it over
+        worst = max((f["error"] for f in found), key=lambda e: (math.isnan(e), e))
+        yield {"passed": passed, "worst": worst, "attention": found, "pixels": pixels}
 
 
 def kernel_speed() -> dict[str, Any]:
@@ -77,8 +82,13 @@ def _printed(growing: Iterable[_Result]) -> _Result | None:
     """The last of results that grow, each printed when it is there, in case time runs out."""
     found: _Result | None = None
     for found in growing:
-        print(_MARK + json.dumps(found), flush=True)
+        _say(_SO_FAR, found)
     return found
+
+
+def _say(mark: str, found: Any) -> None:
+    # a library may have left a line of its own unfinished
+    print(f"\n{mark}{json.dumps(found)}", flush=True)
 
 
 def device_layer() -> dict[str, Any]:
@@ -107,11 +117,14 @@ def _end_to_end() -> Iterator[list[dict[str, Any]]]:
     found: list[dict[str, Any]] = []
     for precision in precisions():
         for name in VARIANTS:
+            result: dict[str, Any] = {"model": name, "precision": precision}
             try:
-                found.append(end_to_end(name, precision))
+                for result in end_to_end(name, precision):
+                    yield [*found, result]
             except Exception as error:
                 traceback.print_exc()
-                found.append({"model": name, "precision": precision, "failed": one_line(error)})
+                result = {**result, "failed": one_line(error)}
+            found.append(result)
             yield found
 
 
@@ -125,7 +138,7 @@ def precisions() -> tuple[str, ...]:
 PARTS: dict[str, Callable[[], Any]] = {
     "machine": machine,
     "device_layer": device_layer,
-    "kernel_correctness": kernel_correctness,
+    "kernel_correctness": lambda: _printed(_kernel_correctness()),
     "kernel_speed": kernel_speed,
     "kernel_tuning": kernel_tuning,
     "engine_proof": lambda: _printed(engine_proof()),
@@ -136,8 +149,8 @@ PARTS: dict[str, Callable[[], Any]] = {
 
 #: seconds a part may take at most, so that one does not starve those after it
 LIMITS = {
-    "machine": 60, "device_layer": 120, "kernel_correctness": 180, "kernel_speed": 90,
-    "kernel_tuning": 150, "engine_proof": 240, "original": 120,
+    "machine": 60, "device_layer": 90, "kernel_correctness": 120, "kernel_speed": 90,
+    "kernel_tuning": 90, "engine_proof": 240, "original": 120,
 }  # fmt: skip
 
 
@@ -168,8 +181,18 @@ def collect(parts: list[str], seconds: float, target: Path) -> dict[str, Any]:
 def _write(results: dict[str, Any], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(_strict(results), indent=1, allow_nan=False)
+    part.write_text(text + "\n", encoding="utf-8")
     part.replace(target)
+
+
+def _strict(value: Any) -> Any:
+    """The same with NaN and infinities as text, which JSON has no numbers for."""
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_strict(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _command(name: str) -> list[str]:
@@ -178,7 +201,7 @@ def _command(name: str) -> list[str]:
 
 def _in_process(name: str, seconds: float) -> Any:
     # files, not pipes: compilers that a part started may outlive it and hold a pipe open
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+    with _text_file() as out, _text_file() as err:
         part = subprocess.Popen(_command(name), stdout=out, stderr=err, start_new_session=True)
         try:
             code = part.wait(seconds)
@@ -188,18 +211,36 @@ def _in_process(name: str, seconds: float) -> Any:
         finally:
             if part.poll() is None:
                 os.killpg(part.pid, signal.SIGKILL)
-                part.wait()
+                # a driver that hangs keeps its process even from being killed
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    part.wait(5)
         out.seek(0)
         err.seek(0)
-        results = [line for line in out if line.startswith(_MARK)]
+        lines = out.readlines()
         said = err.read().strip().splitlines()[-1:]
+    results, so_far = (_carried(lines, mark) for mark in (_MARK, _SO_FAR))
     if not results:
-        return {"not_run": ": ".join([why, *said])}
-    *before, last = (json.loads(line.removeprefix(_MARK)) for line in results)
-    if before and isinstance(last, dict) and last.keys() & {"not_run", "failed"}:
+        reason = ": ".join([why, *said])
         # what was found until then counts
-        return {**last, "until_then": before[-1]}
+        return {"stopped": reason, "until_then": so_far[-1]} if so_far else {"not_run": reason}
+    last = results[-1]
+    if so_far and isinstance(last, dict) and last.keys() & {"not_run", "failed"}:
+        return {**last, "until_then": so_far[-1]}
     return last
+
+
+def _text_file() -> IO[str]:
+    return tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+
+
+def _carried(lines: list[str], mark: str) -> list[Any]:
+    found = []
+    for line in lines:
+        if line.startswith(mark):
+            # a part that was killed may have been writing
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line.removeprefix(mark)))
+    return found
 
 
 def main() -> None:
@@ -210,14 +251,14 @@ def main() -> None:
     parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part:
-        print(_MARK + json.dumps(run_part(given.part)), flush=True)
+        _say(_MARK, run_part(given.part))
         return
     # ended from outside, the part that runs is ended too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     results = collect(given.parts, given.seconds, given.json)
     for name, result in results.items():
         said = result if isinstance(result, dict) else {}
-        state = [f"{key}: {said[key]}" for key in ("not_run", "failed") if key in said]
+        state = [f"{key}: {said[key]}" for key in ("not_run", "failed", "stopped") if key in said]
         print(f"{name}: {state[0] if state else 'done'}")
     print(given.json)
 

@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -81,8 +82,16 @@ def make_inputs(problem: Problem, device: str, dtype: torch.dtype, seed: int = 0
 
 
 def kernels() -> Any:
-    """The module with the attention kernels; needs triton."""
-    return importlib.import_module("..plugins.attention_kernels", __package__)
+    """The attention kernels, compiled as for an engine; needs triton.
+
+    Left alone, Triton compiles anew for a size that is 1 or a multiple of 16: other code than the
+    plugin's, and 8 compilations of each launch instead of one.
+    """
+    module = importlib.import_module("..plugins.attention_kernels", __package__)
+    sizes = [name for name, kind in op.ATTENTION.signature.items() if kind == "i32"]
+    jit = importlib.import_module("triton").jit
+    attention = jit(module.memory_cross_attention.fn, do_not_specialize=sizes)
+    return SimpleNamespace(rotate_keys=module.rotate_keys, memory_cross_attention=attention)
 
 
 def rotated_keys(module: Any, inputs: Inputs, block: int = 32) -> Tensor:

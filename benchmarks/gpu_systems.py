@@ -62,7 +62,7 @@ def engine_proof(name: str = "micro", precision: str = "fp32") -> Iterator[dict[
     """Build and prove engines of a model; then the same with replays against ordinary runs."""
     require("tensorrt", "cuda")
     building = importlib.import_module("..runtime.build", __package__)
-    prover = importlib.import_module("..export.console_build", __package__).engine_prover
+    prover = importlib.import_module("..export.engine_proof", __package__).engine_prover
     with tempfile.TemporaryDirectory() as folder:
         bundle = untrained_bundle(Path(folder), name, precision)
         report = building.build_engines(bundle, building.BuildOptions(), prover(bundle))
@@ -144,8 +144,11 @@ def require_gpu_backend() -> None:
         raise CannotRunError("neither tensorrt nor onnxruntime-gpu is installed")
 
 
-def end_to_end(name: str, precision: str) -> dict[str, Any]:
-    """Frames per second of every backend that runs here, each with the reason it does not."""
+def end_to_end(name: str, precision: str) -> Iterator[dict[str, Any]]:
+    """Frames per second of every backend that runs here, each with the reason it does not.
+
+    Given after each backend, since building engines may take all the time that is left.
+    """
     results: dict[str, Any] = {"model": name, "precision": precision}
     require_gpu_backend()
     with tempfile.TemporaryDirectory() as folder:
@@ -162,13 +165,13 @@ def end_to_end(name: str, precision: str) -> dict[str, Any]:
             except Exception as error:
                 # what a vendor's library raises must not cost the other backend its figures
                 results[key] = {"failed": one_line(error)}
-    return results
+            yield dict(results)
 
 
 def _build(bundle: Bundle) -> None:
     require("tensorrt", "cuda")
     building = importlib.import_module("..runtime.build", __package__)
-    prover = importlib.import_module("..export.console_build", __package__).engine_prover
+    prover = importlib.import_module("..export.engine_proof", __package__).engine_prover
     building.build_engines(bundle, building.BuildOptions(), prover(bundle))
 
 

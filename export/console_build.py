@@ -7,20 +7,17 @@ runs on the machine the engines are for.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import click
 
 from ..configs.bundle import Bundle, Precision
-from ..runtime.build import ATTENTIONS, BuildOptions, BuildReport, Prove, build_engines
+from ..runtime.build import ATTENTIONS, BuildOptions, BuildReport, build_engines
 from ..runtime.build_engine import EngineOptions
 from ..runtime.build_profiles import Limits
 from ..runtime.console import Progress
-from ..runtime.session import Session
-from .proof import BOUNDS, check, compare
-from .verify import bundle_record
+from .engine_proof import engine_prover
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -32,23 +29,6 @@ def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int
     if match is None:
         raise click.BadParameter(f"{value!r}: expected a number of bytes such as 4G or 512M")
     return int(match[1]) * _UNITS[match[2].upper()]
-
-
-def engine_prover(bundle: Bundle, progress: Progress | None = None) -> Prove:
-    """Compare a session of engines with what the reference gave when the bundle was exported.
-
-    Raises BundleError when the bundle keeps no record; the result raises ProofError when an
-    output is out of the precision's bounds.
-    """
-    expected = bundle_record(bundle)
-    bounds = BOUNDS[bundle.precision]
-
-    def prove(session: Session) -> Mapping[str, Any]:
-        report = compare(expected, session, bounds, progress=progress)
-        check(report, bounds, "the engine")
-        return report.as_dict()
-
-    return prove
 
 
 @click.command("build")

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from fake_bundle import write_bundle
-from triton_kernels import interpreted
+from triton_kernels import interpreted, triton_on_path
 
 from sam2rt.benchmarks import gpu, gpu_kernels, gpu_systems
 from sam2rt.configs.bundle import Bundle
@@ -61,6 +62,49 @@ def test_attention_check_fails_wrong_kernels(fault: str) -> None:
     assert not any(f["passed"] for f in found)
 
 
+def test_the_kernel_that_is_measured_is_the_engines() -> None:
+    """Compiled once, for any sizes, as ahead of time; not anew for a size of 1 or 16."""
+    triton_on_path()
+    parameters = gpu_kernels.kernels().memory_cross_attention.params
+    general = [p.name for p in parameters if p.do_not_specialize]
+    assert general == ["n_query", "n_key", "n_split", "n_batch"]
+
+
+@pytest.mark.parametrize("error", [0.5, math.nan])
+def test_correctness_is_told_launch_by_launch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: float
+) -> None:
+    launches = op.ATTENTION.candidates(90)
+    asked: list[tuple[str, Launch]] = []
+
+    def errors(module: Any, problems: Any, launches: Any, device: str, dtype: Any) -> Any:
+        asked.append((str(dtype), *launches))
+        wrong = len(asked) == 2
+        return [{"error": error if wrong else 0.001, "passed": not wrong}]
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(gpu, "require", lambda *_: None)
+    monkeypatch.setattr(gpu_kernels, "kernels", lambda: None)
+    monkeypatch.setattr(gpu_kernels, "pixel_errors", lambda: {"fill_small": 0})
+    monkeypatch.setattr(gpu_kernels, "attention_errors", errors)
+    found = gpu.run_part("kernel_correctness")
+    assert asked == [(f"torch.{d}", x) for d in ("bfloat16", "float16") for x in launches]
+    assert (found["passed"], len(found["attention"])) == (False, len(asked))
+    np.testing.assert_equal(found["worst"], error)
+    told = [json.loads(t) for t in capsys.readouterr().out.split("\nSO FAR ")[1:]]
+    assert [t["passed"] for t in told] == [True] + [False] * (len(asked) - 1)
+
+
+def test_engines_are_proved_without_the_command_line() -> None:
+    code = (
+        "import sys; sys.modules['click'] = sys.modules['torch'] = sys.modules['onnx'] = None\n"
+        "import sam2rt.benchmarks.gpu_systems, sam2rt.export.engine_proof, sam2rt.runtime.build"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_torch_reference_is_the_numpy_reference() -> None:
     inputs = gpu_kernels.make_inputs(SMALL[0], "cpu", torch.float32)
     arrays = [t.numpy() for t in vars(inputs).values()]
@@ -101,8 +145,10 @@ def test_a_part_that_crashes_or_hangs_costs_only_itself(
     scripts = {
         "good": "print('noise'); print('RESULT {\"a\": 1}')",
         "crash": "import os; os.abort()",
-        "failed": "print('RESULT [3]'); print('RESULT {\"failed\": \"KeyError\"}')",
-        "partial": "import time; print('RESULT [1]', flush=True); time.sleep(60)",
+        "failed": "print('SO FAR [3]'); print('RESULT {\"failed\": \"KeyError\"}')",
+        "partial": "import time; print('SO FAR [1]\\nSO FAR [1, 2', flush=True); time.sleep(60)",
+        # what a library leaves: an unfinished line, bytes that are no text
+        "noisy": "import os; os.write(1, b'\\xff 50 %'); print('\\nRESULT {\"a\": NaN}')",
         # a compiler that outlives its part and holds what it was given to write to
         "orphan": "import subprocess; subprocess.Popen(['sleep', '60']); print('RESULT 2')",
     }
@@ -115,8 +161,13 @@ def test_a_part_that_crashes_or_hangs_costs_only_itself(
     assert found["good"] == {"a": 1}
     assert found["crash"]["not_run"].startswith("exit code -6")
     assert found["failed"] == {"failed": "KeyError", "until_then": [3]}
-    assert (found["partial"], found["orphan"]) == ([1], 2)
-    assert json.loads(target.read_text()) == found
+    assert found["partial"] == {"stopped": "stopped after 6 s", "until_then": [1]}
+    assert found["orphan"] == 2
+    assert math.isnan(found.pop("noisy")["a"])
+    # JSON has no NaN
+    written = json.loads(target.read_text(), parse_constant=pytest.fail)
+    assert written.pop("noisy") == {"a": "nan"}
+    assert written == found
     late = {"good": {"not_run": "no time was left"}}
     assert gpu.collect(["good"], 1, target) == late
     assert json.loads(target.read_text()) == late
@@ -152,11 +203,14 @@ def test_replays_that_differ_are_measured(tmp_path: Path, monkeypatch: pytest.Mo
     }  # fmt: skip
 
 
-def test_a_variant_that_fails_costs_only_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measured(name: str, precision: str) -> dict[str, Any]:
+def test_a_variant_that_fails_costs_only_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measured(name: str, precision: str) -> Iterator[dict[str, Any]]:
+        yield {"model": name, "precision": precision, "tensorrt cuda": 5}
         if name == gpu_systems.VARIANTS[1]:
             raise ValueError("no kernel\nfor it")
-        return {"model": name, "precision": precision}
+        yield {"model": name, "precision": precision, "tensorrt cuda": 5, "onnxruntime cuda": 4}
 
     monkeypatch.setattr(gpu, "end_to_end", measured)
     monkeypatch.setattr(gpu, "require_gpu_backend", lambda: None)
@@ -164,10 +218,14 @@ def test_a_variant_that_fails_costs_only_itself(monkeypatch: pytest.MonkeyPatch)
     found = gpu.run_part("end_to_end")
     assert [f["precision"] for f in found] == ["fp16"] * 4 + ["fp32"] * 4
     assert found[1] == {
-        "model": gpu_systems.VARIANTS[1], "precision": "fp16",
+        "model": gpu_systems.VARIANTS[1], "precision": "fp16", "tensorrt cuda": 5,
         "failed": "ValueError: no kernel for it",
     }  # fmt: skip
     assert sum("failed" in f for f in found) == 2
+    # each backend's figures are told at once, in case the next takes all the time
+    told = capsys.readouterr().out.split("\nSO FAR ")[1:]
+    assert [len(json.loads(t)[0]) for t in told[:2]] == [3, 4]
+    assert json.loads(told[-1]) == found
 
 
 def test_errors_of_ours_are_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +242,7 @@ def test_end_to_end_does_not_export_for_nothing(monkeypatch: pytest.MonkeyPatch)
         gpu_systems.importlib.util, "find_spec", lambda name: name != "tensorrt" or None
     )
     with pytest.raises(gpu_systems.CannotRunError, match="neither tensorrt nor onnxruntime-gpu"):
-        gpu_systems.end_to_end("micro", "fp32")
+        next(gpu_systems.end_to_end("micro", "fp32"))
 
 
 @pytest.mark.parametrize(

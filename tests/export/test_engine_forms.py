@@ -17,7 +17,7 @@ from sam2rt.configs.models import model_config
 from sam2rt.export import console_build
 from sam2rt.export.bundle import export_bundle
 from sam2rt.export.checkpoints import load_checkpoint
-from sam2rt.export.console_build import engine_prover
+from sam2rt.export.engine_proof import engine_prover
 from sam2rt.export.untrained import untrained_state
 from sam2rt.runtime.build import BuildOptions, BuildReport, Candidate
 from sam2rt.runtime.build_engine import EngineOptions
