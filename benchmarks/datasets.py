@@ -5,7 +5,7 @@ layout    frames                          annotations                         li
 ========  ==============================  ==================================  ================
 davis     JPEGImages/480p/VIDEO/*.jpg     Annotations/480p/VIDEO/*.png        ImageSets/2017/
 mose      JPEGImages/VIDEO/*.jpg          Annotations/VIDEO/*.png             all folders
-sav       JPEGImages_24fps/VIDEO/*.jpg    Annotations_6fps/VIDEO/OBJECT/*.png  <root>.txt
+sav       JPEGImages_24fps/VIDEO/*.jpg    Annotations_6fps/VIDEO/OBJECT/*.png  sav_*.txt
 lvos      JPEGImages/VIDEO/*.jpg          Annotations/VIDEO/*.png             *_meta.json
 ========  ==============================  ==================================  ================
 
@@ -124,7 +124,9 @@ def read_labels(path: Path) -> NDArray[Any]:
                     f"{path} has pixels of mode {image.mode}: expected an indexed or grey PNG of "
                     "object ids"
                 )
-            labels: NDArray[Any] = np.array(image)
+            # of one bit: 0 and 1, which are ids like others
+            one_bit = image.mode == "1"
+            labels: NDArray[Any] = np.array(image, np.uint8 if one_bit else None)
     except (OSError, ValueError, SyntaxError) as error:
         if isinstance(error, InputError):
             raise
@@ -160,7 +162,7 @@ def _recognised(root: Path) -> Layout:
     if (root / "ImageSets" / "2017").is_dir():
         return "davis"
     if (root / "JPEGImages").is_dir() and (root / "Annotations").is_dir():
-        return "lvos" if next(root.glob("*_meta.json"), None) else "mose"
+        return "lvos" if _lvos_meta(root) else "mose"
     raise InputError(
         f"{root} has none of the known layouts ({', '.join(LAYOUTS)}): expected folders "
         "JPEGImages and Annotations, or JPEGImages_24fps and Annotations_6fps"
@@ -184,8 +186,10 @@ def _mose(root: Path, subset: str) -> Dataset:
 
 def _sav(root: Path, subset: str) -> Dataset:
     pictures, maps = root / "JPEGImages_24fps", root / "Annotations_6fps"
-    listing = root / f"{root.name}.txt"
-    names = _listed(listing) if listing.is_file() else _folders(maps)
+    # named after the folder, which may have got another name since
+    lists = [root / f"{root.resolve().name}.txt", *sorted(root.glob("sav_*.txt"))]
+    listing = next((path for path in lists if path.is_file()), None)
+    names = _listed(listing) if listing else _folders(maps)
     videos = []
     for name in names:
         files = _pictures(pictures / name)
@@ -197,7 +201,7 @@ def _sav(root: Path, subset: str) -> Dataset:
 
 def _lvos(root: Path, subset: str) -> Dataset:
     pictures, maps = root / "JPEGImages", root / "Annotations"
-    meta = next(iter(sorted(root.glob("*_meta.json"))), None)
+    meta = _lvos_meta(root)
     ranges = _read_ranges(meta) if meta else {name: {} for name in _folders(maps)}
     videos = []
     for name in sorted(ranges):
@@ -231,12 +235,20 @@ def _pictures(folder: Path) -> tuple[Path, ...]:
 def _annotations(folder: Path, pictures: tuple[Path, ...]) -> dict[int, Path]:
     """Frame index -> annotation, by equal file names."""
     index = {p.stem: i for i, p in enumerate(pictures)}
-    files = sorted(folder.glob("*.png")) if folder.is_dir() else []
+    # copies from a Mac hold a ._00000.png beside each file
+    found = folder.glob("*.png") if folder.is_dir() else ()
+    files = sorted(f for f in found if not f.name.startswith("."))
     if not files:
         raise InputError(f"{folder} holds no annotations: expected PNG files of object ids")
     if stray := [f for f in files if f.stem not in index]:
         raise InputError(f"{stray[0]} annotates no frame: {pictures[0].parent} lacks its picture")
     return {index[f.stem]: f for f in files}
+
+
+def _lvos_meta(root: Path) -> Path | None:
+    """The list of videos and objects; another of each video's expressions lies beside it."""
+    files = sorted(root.glob("*_meta.json"))
+    return next((f for f in files if not f.name.endswith("_expression_meta.json")), None)
 
 
 def _read_ranges(meta: Path) -> dict[str, dict[int, tuple[int, int, int]]]:
@@ -294,4 +306,4 @@ def _listed(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the list of videos {path} ({error})") from None
-    return [line.strip() for line in lines if line.strip()]
+    return list(dict.fromkeys(line.strip() for line in lines if line.strip()))

@@ -92,8 +92,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         Effort(self.clicks, self.rounds)
-        if self.masks_folder is not None and self.protocol != "semi-supervised":
+        if self.masks_folder is None:
+            return
+        if self.protocol != "semi-supervised":
             raise InputError(f"predictions of the {self.protocol} protocol are not written")
+        if self.masks_folder.exists() and not self.masks_folder.is_dir():
+            raise InputError(f"{self.masks_folder} is no folder: name one for the predictions")
 
     def as_dict(self) -> dict[str, Any]:
         if self.protocol == "semi-supervised":
@@ -131,7 +135,7 @@ class Job:
             __version__, self.dataset.name, asdict(self.dataset.rule), self.settings.as_dict(),
             None if folder is None else str(folder), model, repr(self.dataset.videos[index]),
         ]  # fmt: skip
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return _digest(parts)
 
 
 def evaluate(
@@ -154,7 +158,7 @@ def evaluate(
             records[index] = record
             if parts is not None:
                 parts.mkdir(parents=True, exist_ok=True)
-                text = json.dumps({"key": keys[index], "record": record})
+                text = json.dumps({"key": keys[index], "sha256": _digest(record), "record": record})
                 with replaced_file(_part(parts, job.dataset.videos[index])) as part:
                     part.write_text(text, encoding="utf-8")
     ordered = [records[i] for i in range(count)]
@@ -198,18 +202,24 @@ def _made(job: Job, todo: list[int], processes: int, progress: Report, count: in
 
 def _kept(job: Job, keys: Iterable[str], parts: Path | None) -> dict[int, dict[str, Any]]:
     """Records of earlier runs that fit, by index of their video."""
-    found = {}
+    found: dict[int, dict[str, Any]] = {}
+    masks = job.settings.masks_folder
     for index, key in enumerate(keys):
-        path = None if parts is None else _part(parts, job.dataset.videos[index])
-        if path is None or not path.is_file():
+        video = job.dataset.videos[index]
+        if parts is None or (masks is not None and not (masks / video.name).is_dir()):
             continue
         try:
-            part = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            part = json.loads(_part(parts, video).read_text(encoding="utf-8"))
+            if part["key"] == key and part["sha256"] == _digest(part["record"]):
+                found[index] = part["record"]
+        except (OSError, ValueError, TypeError, KeyError):
+            # none yet, or damaged: the video is evaluated anew
             continue
-        if isinstance(part, dict) and part.get("key") == key:
-            found[index] = part["record"]
     return found
+
+
+def _digest(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def _part(parts: Path, video: Video) -> Path:

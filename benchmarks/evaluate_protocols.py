@@ -121,6 +121,8 @@ def semi_supervised(
         for obj_id, mask in _new_objects(truth, objects):
             _prompt(tracker, obj_id, mask, prompt)
             objects[obj_id] = ObjectResult(index, (index, index))
+            if masks_folder is not None and not dataset.merged:
+                _write_absence(masks_folder, video, obj_id, index, mask)
         result = tracker.step(frame)
         _record(result, truth, objects, dataset.merged)
         if masks_folder is not None:
@@ -181,7 +183,7 @@ def _write_masks(folder: Path, video: Video, merged: bool, result: StreamResult)
     masks = dict(zip(result.obj_ids, result.masks, strict=True))
     if not merged:
         for obj_id, mask in masks.items():
-            _save_png(folder / video.name / f"{obj_id:03d}" / file, mask.astype(np.uint8) * 255)
+            _save_png(_object_folder(folder, video, obj_id) / file, mask.astype(np.uint8) * 255)
         return
     if max(masks, default=0) > UNDECIDED:
         raise InputError(f"video {video.name}: object id {max(masks)} does not fit 8-bit maps")
@@ -189,6 +191,18 @@ def _write_masks(folder: Path, video: Video, merged: bool, result: StreamResult)
     for obj_id in sorted(masks, reverse=True):
         labels[masks[obj_id]] = obj_id
     _save_png(folder / video.name / file, labels, _palette())
+
+
+def _write_absence(folder: Path, video: Video, obj_id: int, start: int, like: Mask) -> None:
+    """Empty masks before an object's first frame: the evaluator of SA-V wants a file for each."""
+    for name in video.frame_names[:start]:
+        _save_png(
+            _object_folder(folder, video, obj_id) / f"{name}.png", np.zeros_like(like, np.uint8)
+        )
+
+
+def _object_folder(folder: Path, video: Video, obj_id: int) -> Path:
+    return folder / video.name / f"{obj_id:03d}"
 
 
 def _save_png(path: Path, pixels: Array, palette: list[int] | None = None) -> None:

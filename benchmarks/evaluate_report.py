@@ -134,7 +134,7 @@ def table(data: Mapping[str, Any]) -> str:
     if data["object_score_auc"] is not None:
         lines.append(f"object score, present against absent: AUC {data['object_score_auc']:.3f}")
     if data["J&F"] is None:
-        lines.append("nothing was judged: no object is annotated on enough frames")
+        lines.append("nothing was judged: no object (ids 1 to 254) is annotated on enough frames")
     return "\n".join(lines)
 
 

@@ -97,15 +97,18 @@ def _serve(connection: Connection, job: Job) -> None:
         with job.opener.open() as session:
             while (index := connection.recv()) is not None:
                 connection.send(("done", job.record(session, index)))
-    except EOFError:
+    except (EOFError, ConnectionError):
+        # who started us has gone
         return
-    except Sam2rtError as error:
+    except (Sam2rtError, OSError, MemoryError) as error:
         connection.send(("error", type(error).__name__, str(error)))
 
 
-def _revived(kind: str, message: str) -> Sam2rtError:
+def _revived(kind: str, message: str) -> Exception:
     """An error of a process; those with arguments of their own cannot be sent as they are."""
-    cls = getattr(errors, kind, Sam2rtError)
-    error: Sam2rtError = cls.__new__(cls)
+    cls = getattr(errors, kind, None)
+    if cls is None:
+        return MemoryError(message) if kind.endswith("MemoryError") else OSError(message)
+    error: Exception = cls.__new__(cls)
     Exception.__init__(error, message)
     return error

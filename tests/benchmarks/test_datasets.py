@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,11 @@ def test_davis(davis: Path) -> None:
     assert [v.name for v in open_dataset(davis, only=("bear",)).videos] == ["bear"]
 
 
+def test_a_video_listed_twice_counts_once(davis: Path) -> None:
+    (davis / "ImageSets" / "2017" / "val.txt").write_text("dog\r\nbear\r\ndog\r\n")
+    assert [v.name for v in open_dataset(davis).videos] == ["dog", "bear"]
+
+
 def test_davis_without_its_list_or_video(davis: Path) -> None:
     with pytest.raises(InputError, match=r"list of videos .*test\.txt"):
         open_dataset(davis, subset="test")
@@ -126,6 +132,17 @@ def test_sav(sav: Path) -> None:
         open_dataset(sav)
 
 
+def test_the_list_of_sav_is_found_whatever_its_folder_is_called(
+    sav: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in ("JPEGImages_24fps", "Annotations_6fps"):
+        shutil.copytree(sav / part / "sav_1", sav / part / "sav_2")
+    (sav / "sav_val.txt").write_text("sav_2\n")
+    monkeypatch.chdir(sav)
+    for root in (Path(), sav.rename(sav.with_name("copy"))):
+        assert [v.name for v in open_dataset(root).videos] == ["sav_2"]
+
+
 @pytest.fixture
 def lvos(tmp_path: Path) -> Path:
     root = tmp_path / "val"
@@ -158,6 +175,13 @@ def test_lvos(lvos: Path) -> None:
     assert groups == {"seen": frozenset(), "unseen": frozenset({"x"})}
 
 
+def test_lvos_has_a_list_of_expressions_beside_that_of_objects(lvos: Path) -> None:
+    (lvos / "val_expression_meta.json").write_text('{"videos": {"x": {"expressions": {}}}}')
+    assert open_dataset(lvos).videos[0].spans == {1: (0, 10), 7: (3, 7)}
+    (lvos / "val_meta.json").unlink()
+    assert open_dataset(lvos).name == "mose"
+
+
 def test_lvos_without_meta_file_is_read_when_named(lvos: Path) -> None:
     (lvos / "val_meta.json").unlink()
     assert open_dataset(lvos).name == "mose"
@@ -186,6 +210,19 @@ def test_an_annotation_without_its_frame(mose: Path) -> None:
     write_map(mose / "Annotations" / "a" / "00009.png", {0: 1})
     with pytest.raises(InputError, match=r"00009\.png annotates no frame"):
         open_dataset(mose)
+
+
+def test_copies_from_a_mac_hold_a_second_file_of_each(mose: Path) -> None:
+    for folder in ("Annotations", "JPEGImages"):
+        (mose / folder / "a" / "._00000.png").write_bytes(b"no picture")
+    assert column_ids(open_dataset(mose).videos[0], 0) == {1: [0]}
+
+
+def test_annotations_of_one_bit_hold_the_object_1(mose: Path) -> None:
+    Image.fromarray(np.eye(*SIZE) > 0).save(mose / "Annotations" / "a" / "00000.png")
+    ((obj_id, mask),) = open_dataset(mose).videos[0].truth(0).masks.items()
+    assert (type(obj_id), obj_id) == (int, 1)
+    assert (mask == (np.eye(*SIZE) > 0)).all()
 
 
 def test_annotations_that_cannot_be_read(tmp_path: Path) -> None:

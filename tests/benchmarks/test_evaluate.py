@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,11 @@ import pytest
 from colour_model import BLUE, GREEN, RED, Clip, ColourOpener, ColourSession, box_mask
 from PIL import Image
 
-from sam2rt.benchmarks.datasets import Dataset, open_dataset
+from sam2rt.benchmarks.datasets import Dataset, open_dataset, read_labels
 from sam2rt.benchmarks.evaluate import Job, Settings, evaluate, evaluate_to_file, parts_folder
 from sam2rt.benchmarks.evaluate_interactive import EncoderCache
 from sam2rt.benchmarks.evaluate_report import table
+from sam2rt.benchmarks.evaluate_workers import _serve
 from sam2rt.benchmarks.metrics import RULES
 from sam2rt.configs.errors import InputError, MissingExtraError, SessionError
 
@@ -206,6 +210,17 @@ def test_predictions_are_written_in_the_datasets_layout(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.array(image) == 255, wanted == 2)
 
 
+def test_single_masks_of_later_objects_are_empty_before(tmp_path: Path) -> None:
+    """SA-V's evaluator reads a file of every object on every annotated frame."""
+    shapes = tuple(((RED, ONE),) + (((GREEN, TWO),) if i >= 3 else ()) for i in range(5))
+    truths = {i: {0: ONE} | ({1: TWO} if i >= 3 else {}) for i in range(5)}
+    evaluate(job(Clip("later", shapes, truths), rule="sav", masks_folder=tmp_path))
+    for obj_id, there in (("000", [True] * 5), ("001", [False] * 3 + [True] * 2)):
+        masks = [read_labels(tmp_path / "later" / obj_id / f"{i:05d}.png") for i in range(5)]
+        assert [bool(m.any()) for m in masks] == there
+        assert {m.shape for m in masks} == {(256, 256)}
+
+
 def test_a_folder_dataset_from_end_to_end(tmp_path: Path) -> None:
     clip = still(frames=4)
     for i, frame in enumerate(clip.frames()):
@@ -286,13 +301,32 @@ def test_records_of_another_model_or_protocol_are_not_taken_over(tmp_path: Path)
         made.clear()
         evaluate(changed, parts=parts, progress=report)
         assert made
-    (parts / "v.json").write_text("{")
-    made.clear()
-    evaluate(job(clip), parts=parts, progress=report)
-    assert made
 
 
-def test_errors_of_processes_arrive() -> None:
+def test_damaged_records_are_made_anew(tmp_path: Path) -> None:
+    clip, path = still("v", 4), tmp_path / "v.json"
+    wanted = _timeless(evaluate(job(clip), parts=tmp_path))
+    text = path.read_text()
+    part = json.loads(text)
+    lost = {**part, "record": {**part["record"], "objects": {}}}
+    damaged = [b"", text[:-9].encode(), b"\xff\xfe", b"[]", json.dumps(lost).encode()]
+    damaged.append(json.dumps({k: v for k, v in part.items() if k != "record"}).encode())
+    for content in damaged:
+        path.write_bytes(content)
+        data = evaluate(job(clip), parts=tmp_path)
+        assert _timeless(data) == wanted
+        assert json.loads(path.read_text())["record"]["objects"] == part["record"]["objects"]
+
+
+def test_predictions_that_are_gone_are_made_anew(tmp_path: Path) -> None:
+    again = job(still("v", 4), masks_folder=tmp_path / "masks")
+    evaluate(again, parts=tmp_path / "parts")
+    shutil.rmtree(tmp_path / "masks")
+    evaluate(again, parts=tmp_path / "parts")
+    assert len(list((tmp_path / "masks" / "v").iterdir())) == 4
+
+
+def test_errors_of_processes_arrive(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     clips = (still("a", 3), still("b", 3))
     dataset = Dataset("test", RULES["synthetic"], clips)
     dying = Job(dataset, ColourOpener(fails="dies"), Settings())
@@ -301,6 +335,19 @@ def test_errors_of_processes_arrive() -> None:
     lacking = Job(dataset, ColourOpener(fails="lacks a package"), Settings())
     with pytest.raises(MissingExtraError, match=r"this test needs the package 'nothing'"):
         evaluate(lacking, processes=2)
+    (tmp_path / "file").touch()
+    unwritable = Job(dataset, ColourOpener(), Settings(masks_folder=tmp_path / "file" / "masks"))
+    with pytest.raises(OSError, match="Not a directory"):
+        evaluate(unwritable, processes=2)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_process_whose_parent_has_gone_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    ours, theirs = multiprocessing.Pipe()
+    ours.send(0)
+    ours.close()
+    _serve(theirs, job(still(frames=3)))
 
 
 def test_a_folder_is_no_report(tmp_path: Path) -> None:
@@ -313,6 +360,9 @@ def test_settings_that_make_no_sense(tmp_path: Path) -> None:
         Settings("offline", clicks=0)
     with pytest.raises(InputError, match="predictions of the online protocol are not written"):
         Settings("online", masks_folder=tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file is no folder: name one for the predictions"):
+        Settings(masks_folder=tmp_path / "file")
 
 
 def test_table_shows_every_object_and_the_means() -> None:
