@@ -99,6 +99,7 @@ def bench_bundle(bundle: Bundle, request: Request, show: Show = lambda text: Non
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sam2rt-bench-")))
         entries = list(_entries(bundle, request, folder, show))
+        _check_names([entry.worker.measured.name for entry in entries])
         show("measuring the machine")
         machine = this_machine(request.work.threads, request.device)
         entries[0].worker.measured.facts.update(starting(bundle, request))
@@ -131,6 +132,16 @@ def _check_depth(bundle: Bundle, work: Work) -> None:
         if asked > most:
             raise InputError(
                 f"{asked} {name}: {model.name} has {most} at most, ask for 1 to {most}"
+            )
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse two systems of one name: their rows, points and bars could not be told apart."""
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise InputError(
+                f"two systems are called '{name}': ask for each once, and give bundles of one "
+                "precision folders of different names"
             )
 
 

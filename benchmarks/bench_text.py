@@ -116,16 +116,20 @@ def compare(new: Report, old: Report) -> str:
     lines = []
     if new.conditions() != old.conditions():
         lines += [f"new: {new.conditions()}", f"old: {old.conditions()}"]
-    if new.machine.line() != old.machine.line():
+    if new.machine.place() != old.machine.place():
         lines += [f"new: {new.machine.line()}", f"old: {old.machine.line()}"]
     before = {s.name: s.stages for s in old.systems}
-    lines.append(f"{'new / old':46}{'ratio':>8}")
-    for system in new.systems:
-        for row, timing in system.stages.items():
-            earlier = before.get(system.name, {}).get(row)
-            if earlier is None:
-                continue
-            ratio = timing.median_ms / earlier.median_ms
-            mark = "  slower" if ratio > REGRESSION else ""
-            lines.append(f"{system.name + ' ' + _NAMES.get(row, row):46}{ratio:8.2f}{mark}")
+    rows = [
+        (f"{system.name} {_NAMES.get(row, row)}", timing.median_ms / earlier.median_ms)
+        for system in new.systems
+        for row, timing in system.stages.items()
+        if (earlier := before.get(system.name, {}).get(row))
+    ]
+    if not rows:
+        return "\n".join([*lines, f"nothing to compare: the old report has {', '.join(before)}"])
+    width = max(len(name) for name, _ in rows) + 2
+    lines.append(f"{'new / old':{width}}{'ratio':>8}")
+    for name, ratio in rows:
+        mark = "  slower" if ratio > REGRESSION else ""
+        lines.append(f"{name:{width}}{ratio:8.2f}{mark}")
     return "\n".join(lines)

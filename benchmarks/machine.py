@@ -51,11 +51,15 @@ class Machine:
         return asdict(self)
 
     def line(self) -> str:
+        return f"{self.place()}; {self.rate_line()}"
+
+    def place(self) -> str:
+        """The line without what was measured: equal on every run of one machine."""
         versions = ", ".join(f"{k} {v}" for k, v in self.versions.items())
         gpu = f"{self.gpu}, " if self.gpu else ""
         return (
             f"{gpu}{self.processor}, {self.cores} cores, {self.memory_gib:.0f} GiB, {self.system}, "
-            f"Python {self.python}; {versions}; {self.rate_line()}"
+            f"Python {self.python}; {versions}"
         )
 
     def rate_line(self) -> str:

@@ -154,6 +154,10 @@ def test_another_checkpoint_is_refused(exported: Bundle, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("request_", "why"),
     [
+        (
+            Request(WORK, peers=("original", "original")),
+            "two systems are called 'original': ask for each once",
+        ),
         (Request(WORK, peers=("nobody",)), "unknown peer 'nobody': known are original"),
         (Request(WORK, ablations=("x",)), "unknown ablation 'x': known are full-values"),
         (Request(WORK, ablations=("full-values",)), "give --checkpoint"),

@@ -177,6 +177,16 @@ def test_compare_says_when_the_work_differs(report: Report) -> None:
     assert lines[3].startswith("old: B, 2 cores")
 
 
+def test_compare_takes_another_measured_rate_for_the_same_machine(report: Report) -> None:
+    other = replace(report, machine=replace(MACHINE, matrix_gflops=MACHINE.matrix_gflops / 2))
+    assert compare(report, other).startswith("new / old")
+
+
+def test_compare_says_when_nothing_is_measured_twice(report: Report) -> None:
+    new = replace(report, systems=(_system("another", 1.0),))
+    assert compare(new, report).startswith("nothing to compare: the old report has ours, ")
+
+
 def test_picture_has_a_bar_for_each_stage_and_a_line_for_each_system(
     report: Report, tmp_path: Path
 ) -> None:
