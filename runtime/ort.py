@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
+import io
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -38,7 +40,8 @@ class OnnxRuntimeSession(Closing):
     Entering opens all graphs; without entering, each opens when it is first run. `threads` is
     the number of CPU threads one call uses (None: one per core). Safe to share between threads
     of the program. A device that was asked for and is not active is a SessionError, never
-    another device. Matrix products on "cuda" keep full float32 precision (no TF32).
+    another device. Matrix products on "cuda" keep full float32 precision (no TF32); "tensorrt"
+    has no such option, there NVIDIA_TF32_OVERRIDE=0 in the environment does it.
     """
 
     def __init__(self, bundle: Bundle, device: str = "cpu", threads: int | None = None) -> None:
@@ -60,6 +63,8 @@ class OnnxRuntimeSession(Closing):
         self._lock = threading.Lock()
         self._threads = threading.local()
         self._runners: list[BoundRunner] = []
+        #: what onnxruntime says of CUDA's libraries
+        self._unloaded = ""
 
     def run(
         self, graph: str, inputs: Mapping[str, Array], into: Mapping[str, Any] | None = None
@@ -198,10 +203,11 @@ class OnnxRuntimeSession(Closing):
             ) from None
         wanted, active = PROVIDERS[self.device][0], session.get_providers()
         if wanted not in active:
+            why = f"({self._unloaded})" if self._unloaded else "(see 'sam2rt doctor')"
             raise SessionError(
                 f"onnxruntime {ort.__version__} runs {path.name} on {', '.join(active)} instead "
-                f"of {wanted}: its libraries did not load (see 'sam2rt doctor'), or use "
-                "device='cpu'"
+                f"of {wanted}, whose libraries did not load {why}: pip install "
+                "'onnxruntime-gpu[cuda,cudnn]', or use device='cpu'"
             )
         return session
 
@@ -220,8 +226,11 @@ class OnnxRuntimeSession(Closing):
                 "pip install 'sam2rt[gpu]'"
             )
         if self.device != "cpu" and hasattr(ort, "preload_dlls"):
-            # CUDA libraries that came as pip packages are on no search path
-            ort.preload_dlls()
+            # CUDA libraries that came as pip packages are on no search path; those that are not
+            # found are printed
+            with contextlib.redirect_stdout(io.StringIO()) as said:
+                ort.preload_dlls()
+            self._unloaded = next(iter(said.getvalue().splitlines()), "")
         return ort
 
     def _options(self, ort: Any) -> Any:

@@ -223,6 +223,26 @@ def test_a_provider_that_does_not_become_active_is_no_fallback(
         OnnxRuntimeSession(bundle, device).run(AFFINE, _affine(1))
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider:UserWarning")
+def test_what_onnxruntime_prints_of_missing_libraries_is_in_the_error(
+    bundle: Bundle, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import onnxruntime
+
+    def preload() -> None:
+        print("Failed to load libcublasLt.so.13: cannot open shared object file")
+        print("Please follow https://onnxruntime.ai/docs/install")
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS["cuda"]))
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload, raising=False)
+    with pytest.raises(SessionError) as caught:
+        OnnxRuntimeSession(bundle, "cuda").run(AFFINE, _affine(1))
+    assert "(Failed to load libcublasLt.so.13: cannot open shared object file)" in str(caught.value)
+    assert "pip install 'onnxruntime-gpu[cuda,cudnn]'" in str(caught.value)
+    # standard output belongs to the program
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
