@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,11 @@ def command_group() -> click.Group:
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line `args` (default: the process's own) and exit."""
     try:
-        code = _run(sys.argv[1:] if args is None else list(args))
+        with warnings.catch_warnings():
+            if not sys.warnoptions:
+                # they are for programmers, such as Pillow's about pictures of 90 megapixels
+                warnings.simplefilter("ignore")
+            code = _run(sys.argv[1:] if args is None else list(args))
         sys.stdout.flush()
     except KeyboardInterrupt:
         code = _fail("interrupted", INTERRUPTED)

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ MANIFEST = "manifest.json"
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Half = Literal["fp16", "bf16"]
 HALF_PRECISIONS: tuple[Half, ...] = get_args(Half)
+#: what may lie in a bundle's folder beside what its manifest lists
+_OURS = re.compile(r"manifest\.json|engines|weights\.bin|proof\.npz|.*\.onnx")
 
 
 @dataclass(frozen=True)
@@ -121,17 +124,34 @@ def staged_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
 
     Files are flushed to disk before the rename, so a killed export leaves the old bundle or
     none. The temporary folder lies beside the target (a rename cannot cross file systems).
-    Refuses, with BundleError, to replace a non-empty folder that is not a bundle.
+    Raises BundleError, see :func:`check_bundle_target`.
     """
+    check_bundle_target(target)
+    with replaced_folder(Path(os.path.realpath(target))) as work:
+        yield work
+
+
+def check_bundle_target(target: str | os.PathLike[str]) -> None:
+    """Refuse, with BundleError, a file, and a folder that holds anything but a bundle."""
     final = Path(os.path.realpath(target))
     if final.exists() and not final.is_dir():
         raise BundleError(f"{final} is a file: name a folder for the bundle")
-    if final.is_dir() and any(final.iterdir()) and not (final / MANIFEST).is_file():
+    names = sorted(entry.name for entry in final.iterdir()) if final.is_dir() else []
+    if names and not (final / MANIFEST).is_file():
         raise BundleError(
             f"folder {final} is not empty and holds no {MANIFEST}: name another folder"
         )
-    with replaced_folder(final) as work:
-        yield work
+    if not names:
+        return
+    # of a damaged manifest, what can be read
+    text = (final / MANIFEST).read_text(encoding="utf-8", errors="replace")
+    listed = re.findall(r'"path":\s*"([^/"]+)', text)
+    foreign = next((n for n in names if n not in listed and not _OURS.fullmatch(n)), None)
+    if foreign is not None:
+        raise BundleError(
+            f"folder {final} holds {foreign}, which is no part of a bundle: move it, or name "
+            "another folder"
+        )
 
 
 def write_manifest(bundle: Bundle) -> None:
@@ -176,7 +196,8 @@ def _to_manifest(bundle: Bundle) -> dict[str, Any]:
 def _read_manifest(root: Path) -> dict[str, Any]:
     path = root / MANIFEST
     if not path.is_file():
-        found = "no such folder" if not root.is_dir() else f"a folder without {MANIFEST}"
+        found = "a file" if root.is_file() else "no such folder"
+        found = f"a folder without {MANIFEST}" if root.is_dir() else found
         raise BundleError(f"expected a bundle at {root}, found {found}: {_EXPORT}")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

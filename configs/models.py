@@ -15,6 +15,8 @@ from typing import Literal
 from .errors import InputError
 
 Family = Literal["2.0", "2.1"]
+#: pixels; attention over the whole image has (size / 16)^4 scores a head, here 2^32 already
+LARGEST_IMAGE = 4096
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class ModelConfig:
             raise InputError(
                 f"image size {size} is not legal: expected a multiple of 32, at least 64"
             )
+        if size > LARGEST_IMAGE:
+            raise InputError(f"image size {size} is not legal: expected at most {LARGEST_IMAGE}")
         if self.hidden_dim % self.mem_dim:
             raise InputError(
                 f"hidden width {self.hidden_dim} is no multiple of memory width {self.mem_dim}"

@@ -49,25 +49,61 @@ def replaced_folder(final: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes `final` when the block ends without an error.
 
     Whatever the block raises, and if the process is killed, `final` is what it was. Folders
-    that killed runs left beside it are removed first. Raises InputError for a place below a file.
+    that killed runs left beside it are removed first. Raises InputError for a place that cannot
+    be written, one below a file, and the working folder or one around it.
     """
+    _refuse_working_folder(final)
+    with _made_parents(final):
+        try:
+            _clear_leftovers(final)
+            work, lock = _new_folder(final, _NEW)
+        except OSError as error:
+            raise _unwritable(final, error) from None
+        try:
+            yield work
+            for path in (work, *work.rglob("*")):
+                _flush(path)
+            os.chmod(work, 0o755)
+            _swap(work, final)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+            _unlock(lock)
+
+
+def _refuse_working_folder(final: Path) -> None:
+    """Whoever stands in a folder that is replaced goes on seeing the old one, empty."""
     try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(
-            f"{final} lies below a file: expected folders all the way, name another place"
-        ) from None
-    _clear_leftovers(final)
-    work, lock = _new_folder(final, _NEW)
+        here = Path.cwd()
+    except OSError:  # removed meanwhile
+        return
+    if final == here or final in here.parents:
+        raise InputError(f"{final} is the working folder, or around it: name a folder inside it")
+
+
+def _unwritable(final: Path, error: OSError) -> InputError:
+    return InputError(f"{final} cannot be written ({error.strerror}): name another place")
+
+
+@contextmanager
+def _made_parents(final: Path) -> Iterator[None]:
+    """Makes the folders above `final`; those that were missing go again if the block fails."""
+    missing = [folder for folder in final.parents if not os.path.lexists(folder)]
     try:
-        yield work
-        for path in (work, *work.rglob("*")):
-            _flush(path)
-        os.chmod(work, 0o755)
-        _swap(work, final)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        _unlock(lock)
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise InputError(
+                f"{final} lies below a file: expected folders all the way, name another place"
+            ) from None
+        except OSError as error:
+            raise _unwritable(final, error) from None
+        yield
+    except BaseException:
+        for folder in missing:
+            # one that another run uses meanwhile is not empty
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _swap(work: Path, final: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import click
 
-from ..configs.bundle import Bundle, Precision
+from ..configs.bundle import Bundle, Precision, check_bundle_target
 from ..configs.errors import MissingExtraError
 from ..configs.graphs import TensorSpec
 from ..runtime.console import THREADS, Progress, session_options
@@ -39,6 +39,8 @@ def export(
     CHECKPOINT is a file or folder (original or Hugging Face layout), an official name such as
     sam2.1_hiera_tiny, or a hub id such as facebook/sam2.1-hiera-tiny.
     """
+    # told before the weights are fetched and read
+    check_bundle_target(target)
     try:
         from .bundle import export_bundle
         from .checkpoints import load_checkpoint

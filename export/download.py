@@ -147,8 +147,8 @@ def fetch(
     """
     if target.is_file():
         return _checked_copy(remote, target)
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
+    _check_place(part)
     with _alone(part) as file:
         if target.is_file():
             return _checked_copy(remote, target)
@@ -168,6 +168,18 @@ def fetch(
         _record(target).write_text(f"{found}  {target.name}\n")
         part.replace(target)
     return target
+
+
+def _check_place(part: Path) -> None:
+    """Make the folder, and see that the file can be written there. Raises InputError."""
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.open("ab").close()
+    except OSError as error:
+        raise InputError(
+            f"nothing can be written to {part.parent} ({error.strerror}): name another folder, "
+            "with -o or in SAM2RT_CACHE"
+        ) from None
 
 
 def sha256_of(target: Path) -> str:
@@ -253,9 +265,10 @@ class _Transfer:
                 return
             failed = 1 if self._done > before else failed + 1
             if failed >= attempts:
+                kept = ", what has come is kept" if self._done and self._remote.sha256 else ""
                 raise CheckpointError(
                     f"cannot download {self._remote.url} ({problem}): check the connection and "
-                    "try again, what has come is kept"
+                    f"try again{kept}"
                 )
             time.sleep(pause * 2 ** (failed - 1))
 

@@ -228,7 +228,8 @@ def segment(
         )  # fmt: skip
     for found in segments:
         area = 100 * float(found.mask.mean())
-        click.echo(f"object {found.obj_id}: {area:.1f} % of the image, IoU {found.iou:.3f}")
+        which = f"object {found.obj_id}" + (f", reading {found.reading + 1}" if all_masks else "")
+        click.echo(f"{which}: {area:.1f} % of the image, IoU {found.iou:.3f}")
     click.echo(f"written to {out}")
 
 
@@ -262,6 +263,7 @@ def track(
     VIDEO is a file, a folder of pictures or an address of a stream. --object and --frame hold
     for the prompts after them:
 
+    \b
     --object 1 --frame 0 --point 420,260 --object 2 --frame 5 --box 10,20,200,300
     """
     from .track import track_video

@@ -11,6 +11,8 @@ from ..configs.bundle import Bundle
 from ..configs.errors import InputError
 from .console import Progress, bundle_option, output_option, session_options
 
+_SHARE = click.FloatRange(0, 1)
+
 
 @click.command("masks", no_args_is_help=True)
 @click.argument("image", type=click.Path(path_type=Path))
@@ -24,15 +26,15 @@ from .console import Progress, bundle_option, output_option, session_options
     help="Points decoded together.",
 )  # fmt: skip
 @click.option(
-    "--pred-iou-thresh", type=float, default=0.8, show_default=True,
+    "--pred-iou-thresh", type=_SHARE, default=0.8, show_default=True,
     help="Predicted quality a mask has to exceed.",
 )  # fmt: skip
 @click.option(
-    "--stability-score-thresh", type=float, default=0.95, show_default=True,
+    "--stability-score-thresh", type=_SHARE, default=0.95, show_default=True,
     help="Stability a mask has to reach.",
 )  # fmt: skip
 @click.option(
-    "--box-nms-thresh", type=float, default=0.7, show_default=True,
+    "--box-nms-thresh", type=_SHARE, default=0.7, show_default=True,
     help="Of two masks whose boxes overlap more the better one stays.",
 )  # fmt: skip
 @click.option(

@@ -226,6 +226,9 @@ def _source(source: Any, on_error: OnError) -> FrameSource:
 def _from_path(name: str, on_error: OnError) -> FrameSource:
     from .videofile import VideoFile
 
+    if not name:
+        # it would be the working folder, and its pictures a video
+        raise FrameError("the path is empty: expected a video file or a folder of pictures")
     path = Path(name)
     if "://" in name:
         return VideoFile(name, on_error)
@@ -269,11 +272,15 @@ def read_picture(path: str | os.PathLike[str]) -> Array:
             return check_frame(image)
     except FileNotFoundError:
         raise FrameError(f"{os.fspath(path)} does not exist: expected a picture") from None
+    except IsADirectoryError:
+        raise FrameError(f"{os.fspath(path)} is a folder: expected a picture") from None
     except FrameError:
         raise
     except (OSError, ValueError, SyntaxError, image_module.DecompressionBombError) as error:
         what = " ".join(str(error).split())
-        raise FrameError(f"cannot read the picture {os.fspath(path)} ({what})") from None
+        raise FrameError(
+            f"cannot read the picture {os.fspath(path)} ({what}): get it again, or save it as PNG"
+        ) from None
 
 
 class SequenceFrames(FrameSource):
@@ -293,12 +300,12 @@ class SequenceFrames(FrameSource):
 
 
 def _frame(item: Any, index: int) -> Array:
-    if isinstance(item, (str, os.PathLike)):
-        return read_picture(item)
     try:
-        return check_frame(item)
+        return read_picture(item) if isinstance(item, (str, os.PathLike)) else check_frame(item)
     except FrameError as error:
-        raise FrameError(f"frame {index}: {error}") from None
+        # before the first there is nothing to hold
+        policy = ", or use on_error='skip' or 'hold'" if index else ""
+        raise FrameError(f"frame {index}: {error}{policy}") from None
 
 
 class SpooledFrames(FrameSource):

@@ -1,12 +1,14 @@
 """The folder a command leaves: masks as PNG and COCO run lengths, pictures to look at.
 
-``masks.json`` marks a folder as ours; only such a folder, or an empty one, is ever replaced.
+A folder is only ever replaced when it is empty, or holds ``masks.json`` and nothing but what such
+commands write.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,10 @@ from .rle import rle_from_mask
 from .session import Array
 
 MASKS = "masks.json"
+#: all that segment, masks and track write
+_OURS = re.compile(
+    r"masks\.json|overlay\.(png|mp4)|sheet\.png|mask_\d+(_\d)?\.png|masks(/-?\d+(/\d+\.png)?)?"
+)
 
 
 class Report(Protocol):
@@ -36,18 +42,28 @@ def silent(what: str, done: int = 0, total: int | None = None) -> None:
 def results_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary folder that becomes `target` when the block ends without an error.
 
-    An earlier result there stays until then. Raises InputError for a file, or a folder that
-    holds something else.
+    An earlier result there stays until then. A link stays, and what it leads to becomes the
+    result. Raises InputError for a file, or a folder that holds something else.
     """
-    final = Path(os.path.abspath(target))
+    final = Path(os.path.realpath(target))
     if final.exists() and not final.is_dir():
         raise InputError(f"{target} is a file: name a folder for the results")
     if final.is_dir() and any(final.iterdir()) and not (final / MASKS).is_file():
         raise InputError(
             f"folder {target} is not empty and holds no {MASKS} of an earlier run: name another"
         )
+    if foreign := _foreign(final):
+        raise InputError(
+            f"folder {target} holds {foreign}, which is of no earlier run: move it, or name another"
+        )
     with replaced_folder(final) as work:
         yield work
+
+
+def _foreign(folder: Path) -> str | None:
+    """Something in the folder that no command of ours wrote."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    return next((name for name in names if not _OURS.fullmatch(name)), None)
 
 
 def mask_record(mask: Array) -> dict[str, Any]:

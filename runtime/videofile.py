@@ -7,6 +7,7 @@ read from its start.
 
 from __future__ import annotations
 
+import os
 from array import array
 from bisect import bisect_left
 from pathlib import Path
@@ -184,11 +185,18 @@ class VideoFile(FrameSource):
         return True
 
     def _open(self) -> None:
-        path = Path(self._path)
-        if "://" not in self._path and path.is_file() and path.stat().st_size == 0:
+        path, is_address = Path(self._path), "://" in self._path
+        if not is_address and path.is_file() and path.stat().st_size == 0:
             raise FrameError(f"{self._path} is an empty file: expected a video")
+        if not is_address and not os.access(path, os.R_OK):
+            raise FrameError(f"{self._path} may not be read: ask its owner, or copy it")
         with quiet_opencv():
             self._capture = self._cv2.VideoCapture(self._path)
+        if not self._capture.isOpened() and is_address:
+            raise FrameError(
+                f"{self._path} cannot be opened as a stream: check the address, and that it can "
+                "be reached from here"
+            )
         if not self._capture.isOpened():
             raise FrameError(
                 f"{self._path} cannot be opened as a video (truncated, or an unknown format): "

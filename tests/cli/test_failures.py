@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,6 +65,53 @@ def test_grids_are_bounded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         "crop layer 2 would have 0 points a side, 4 divided by 9: raise --points-per-side to 9, "
         "or lower --crop-n-points-downscale-factor or --crop-n-layers"
     )
+
+
+def test_shares_are_bounded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    masks = ["masks", "p.png", "--bundle", str(tmp_path), "-o", str(tmp_path / "o")]
+    for name in ("pred-iou-thresh", "stability-score-thresh", "box-nms-thresh"):
+        line = failed(*masks, f"--{name}", "1.5", capsys=capsys, code=2)
+        assert f"'--{name}': 1.5 is not in the range 0<=x<=1" in line
+
+
+def test_a_target_that_cannot_be_used_is_told_before_weights_are_fetched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sam2rt.export.checkpoints.load_checkpoint", None)
+    (tmp_path / "thesis.txt").touch()
+    line = failed("export", "sam2.1_hiera_large", "-o", tmp_path, capsys=capsys)
+    assert line == (
+        f"folder {tmp_path} is not empty and holds no manifest.json: name another folder"
+    )
+
+
+def test_a_picture_is_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "p.png").touch()
+    line = failed("inspect", tmp_path / "p.png", capsys=capsys)
+    assert line.startswith(f"expected a bundle at {tmp_path / 'p.png'}, found a file: ")
+
+
+def test_warnings_are_for_programmers(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pillow warns of pictures of 90 megapixels, which are fine."""
+
+    def warn(args: list[str]) -> int:
+        warnings.warn("could be decompression bomb DOS attack", stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(cli, "_run", warn)
+    monkeypatch.setattr("sys.warnoptions", [])
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with pytest.raises(SystemExit):
+            cli.main([])
+        assert seen == []
+        monkeypatch.setattr("sys.warnoptions", ["always"])
+        with pytest.raises(SystemExit):
+            cli.main([])
+        assert len(seen) == 1
+    assert capsys.readouterr() == ("", "")
 
 
 def test_text_is_no_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,6 +107,13 @@ def test_illegal_image_size(size: int) -> None:
     assert str(caught.value) == expected
 
 
+def test_image_sizes_no_machine_has_room_for() -> None:
+    model_config("micro").with_image_size(4096)
+    with pytest.raises(InputError) as caught:
+        model_config("micro").with_image_size(4128)
+    assert str(caught.value) == "image size 4128 is not legal: expected at most 4096"
+
+
 def test_memory_width_must_divide_the_hidden_width() -> None:
     with pytest.raises(InputError, match="hidden width 256 is no multiple of memory width 60"):
         ModelConfig("x", "2.1", 96, 1, (1, 2, 7, 2), (5, 7, 9), mem_dim=60)

@@ -227,6 +227,65 @@ def test_a_place_below_a_file_is_refused(tmp_path: Path) -> None:
         )
 
 
+def test_a_place_that_cannot_be_written_is_refused() -> None:
+    for target in (Path("/proc/x"), Path("/proc/deep/x")):
+        with pytest.raises(InputError) as refused, replaced_folder(target):
+            pytest.fail("must not start")
+        assert str(refused.value) == (
+            f"{target} cannot be written (No such file or directory): name another place"
+        )
+
+
+def test_the_folder_one_stands_in_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell would go on showing the old one, empty."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for target in (tmp_path / "here", tmp_path):
+        with pytest.raises(InputError) as refused, replaced_folder(target):
+            pytest.fail("must not start")
+        assert str(refused.value) == (
+            f"{target} is the working folder, or around it: name a folder inside it"
+        )
+
+
+def test_folders_made_for_a_result_go_with_it(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+
+    def fail() -> None:
+        with replaced_folder(tmp_path / "mine" / "a" / "b" / "result"):
+            (tmp_path / "mine" / "a" / "other").mkdir(exist_ok=True)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert [p.name for p in (tmp_path / "mine" / "a").iterdir()] == ["other"]
+    (tmp_path / "mine" / "a" / "other").rmdir()
+    (tmp_path / "mine" / "a").rmdir()
+    with pytest.raises(RuntimeError), replaced_folder(tmp_path / "mine" / "a" / "b" / "result"):
+        raise RuntimeError
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_a_bundle_with_foreign_files_beside_it_is_not_replaced(tmp_path: Path) -> None:
+    """A manifest.json is also what other things have."""
+    target = tmp_path / "bundle"
+    write_bundle(target)
+    (target / "engines" / "sm_90").mkdir(parents=True)
+    (target / "engines" / "sm_90" / "mask_decoder.engine").write_bytes(b"x")
+    write_bundle(target)
+    assert not (target / "engines").exists()
+    (target / "sam2.1_hiera_tiny.pt").write_bytes(b"precious")
+    with pytest.raises(BundleError) as refused, staged_folder(target):
+        pytest.fail("must not start")
+    assert str(refused.value) == (
+        f"folder {target} holds sam2.1_hiera_tiny.pt, which is no part of a bundle: move it, or "
+        "name another folder"
+    )
+    assert (target / "sam2.1_hiera_tiny.pt").read_bytes() == b"precious"
+
+
 def test_file_targets_are_tried_and_nothing_is_left(tmp_path: Path) -> None:
     check_file_target(tmp_path / "new.json")
     assert list(tmp_path.iterdir()) == []

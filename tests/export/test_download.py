@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from file_server import FileServer, serving
 
-from sam2rt.configs.errors import CheckpointError
+from sam2rt.configs.errors import CheckpointError, InputError
 from sam2rt.configs.models import MODELS
 from sam2rt.export import download
 from sam2rt.export.download import (
@@ -261,7 +261,26 @@ def test_server_gone(tmp_path: Path) -> None:
     with serving(b"") as state:
         url = state.url
     message = failure(Remote(f"{url}/weights.pt"), tmp_path / "weights.pt")
-    assert message.startswith(f"cannot download {url}/weights.pt ([Errno 111] Connection refused)")
+    assert message == (
+        f"cannot download {url}/weights.pt ([Errno 111] Connection refused): check the connection "
+        "and try again"
+    )
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    remote = Remote("http://127.0.0.1:1/w.pt")
+    (tmp_path / "file").touch()
+    for folder, why in (
+        (Path("/proc/x"), "No such file or directory"),
+        (Path("/proc"), "No such file or directory"),
+        (tmp_path / "file", "File exists"),
+    ):
+        with pytest.raises(InputError) as refused:
+            quick(remote, folder / "w.pt")
+        assert str(refused.value) == (
+            f"nothing can be written to {folder} ({why}): name another folder, with -o or in "
+            "SAM2RT_CACHE"
+        )
 
 
 def test_no_room(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,6 +126,8 @@ def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
         ("text.png", "cannot identify"),
         ("deep.png", "convert it to 8 bits"),
         ("absent.png", "does not exist"),
+        ("text.png", r"\): get it again, or save it as PNG$"),
+        (".", "is a folder: expected a picture$"),
     ]:
         with pytest.raises(FrameError, match=reason) as caught:
             read_picture(tmp_path / name)
@@ -155,6 +157,11 @@ def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
         open_frames(tmp_path)
 
 
+def test_an_empty_path_is_not_the_working_folder() -> None:
+    with pytest.raises(FrameError, match=r"^the path is empty: expected a video file or a folder"):
+        open_frames("")
+
+
 def test_an_unknown_policy_is_refused() -> None:
     with pytest.raises(InputError, match="expected one of raise, skip, hold"):
         open_frames(_frames(2), on_error="ignore")  # type: ignore[arg-type]
@@ -177,8 +184,9 @@ class TestDamagedFrames:
 
     def test_raise(self, damaged: Any) -> None:
         with open_frames(damaged) as frames:
-            with pytest.raises(FrameError, match=r"frame 2: a frame must be|2\.png"):
+            with pytest.raises(FrameError, match=r"^frame 2: (a frame must be|cannot read)") as no:
                 list(frames)
+            assert str(no.value).endswith(", or use on_error='skip' or 'hold'")
             with pytest.raises(FrameError, match="frame 3 is 32 x 10, the first is 32 x 24"):
                 frames.read(3)
             np.testing.assert_array_equal(frames.read(4), _frames(6)[4])

@@ -186,6 +186,22 @@ def test_a_live_address_leaves_nothing_behind(tmp_path: Path, monkeypatch: Any) 
         assert frames.num_frames == 60
 
 
+def test_what_cannot_be_opened_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "http://127.0.0.1:1/clip.mp4"
+    with pytest.raises(FrameError) as refused:
+        open_frames(address)
+    assert str(refused.value) == (
+        f"{address} cannot be opened as a stream: check the address, and that it can be reached "
+        "from here"
+    )
+    (tmp_path / "secret.mp4").write_bytes(b"x")
+    # whoever runs the tests as root may read anything
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(FrameError) as refused:
+        open_frames(tmp_path / "secret.mp4")
+    assert str(refused.value) == f"{tmp_path}/secret.mp4 may not be read: ask its owner, or copy it"
+
+
 def test_opening_in_several_threads_leaves_the_log_levels_as_they_were() -> None:
     import cv2
 

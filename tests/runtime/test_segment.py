@@ -152,6 +152,32 @@ def test_an_earlier_result_is_replaced_and_other_folders_are_not(
     assert (tmp_path / "own" / "thesis.txt").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("name", ["thesis.txt", "masks/1/notes.md", "masks/car.png", ".git/config"])
+def test_a_folder_with_more_than_results_is_not_replaced(
+    name: str, micro_session: Session, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    _segment(micro_session, out, boxes=BOXES[:1])
+    (out / name).parent.mkdir(parents=True, exist_ok=True)
+    (out / name).write_text("years of work")
+    with pytest.raises(InputError) as refused:
+        _segment(micro_session, out, boxes=BOXES)
+    found = ".git" if name.startswith(".") else name
+    assert str(refused.value) == (
+        f"folder {out} holds {found}, which is of no earlier run: move it, or name another"
+    )
+    assert (out / name).read_text() == "years of work"
+
+
+def test_what_a_link_leads_to_becomes_the_result(micro_session: Session, tmp_path: Path) -> None:
+    """One that leads nowhere yet is refused by no one after the work."""
+    (tmp_path / "link").symlink_to("elsewhere")
+    for _ in range(2):
+        _segment(micro_session, tmp_path / "link", boxes=BOXES[:1])
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "elsewhere" / "mask_1.png").is_file()
+
+
 def test_an_interruption_leaves_the_earlier_result(micro_session: Session, tmp_path: Path) -> None:
     _segment(micro_session, tmp_path / "out", boxes=BOXES)
 
