@@ -190,18 +190,26 @@ def _engines(bundle: Bundle) -> Iterator[Finding]:
         yield Finding("engines", "missing", "none built", build)
         return
     machine, why = _machine()
-    for folder in folders:
-        if machine is None:
-            what, _, remedy = why.rpartition(": ")
-            yield Finding(f"engines {folder.name}", "problem", f"cannot run here: {what}", remedy)
+    if machine is None:
+        what, _, remedy = why.rpartition(": ")
+        for folder in folders:
+            # nothing is wrong with them: this machine lacks what runs engines
+            yield Finding(f"engines {folder.name}", "missing", f"cannot run here: {what}", remedy)
+        return
+    graphs = engine_specs(bundle.model)
+    found = {
+        folder.name: [r for g in graphs for r in misfits(bundle, folder.name, g, machine)]
+        for folder in folders
+    }
+    for name, reasons in found.items():
+        if not reasons:
+            yield Finding(f"engines {name}", "ok", f"all {len(graphs)} fit this machine")
             continue
-        graphs = engine_specs(bundle.model)
-        reasons = [r for g in graphs for r in misfits(bundle, folder.name, g, machine)]
-        if reasons:
-            text = f"{len(reasons)} of {len(graphs)} do not fit: {reasons[0]}"
-            yield Finding(f"engines {folder.name}", "problem", text, build)
+        text = f"{len(reasons)} of {len(graphs)} do not fit: {reasons[0]}"
+        if name != machine.folder and not all(found.values()):
+            yield Finding(f"engines {name}", "missing", f"for another machine: {text}")
         else:
-            yield Finding(f"engines {folder.name}", "ok", f"all {len(graphs)} fit this machine")
+            yield Finding(f"engines {name}", "problem", text, build)
 
 
 def _machine() -> tuple[Machine | None, str]:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from sam2rt.configs.bundle import Bundle
-from sam2rt.configs.errors import MissingExtraError
+from sam2rt.configs.errors import MissingExtraError, SessionError
 from sam2rt.runtime import build_engine, cuda, doctor
 from sam2rt.runtime.console_gpu import doctor_command, plugins_command
 from sam2rt.runtime.doctor import Finding
@@ -90,6 +90,37 @@ def test_engines_that_fit_are_told_from_those_that_do_not(bundle: Bundle) -> Non
     found = _topics(doctor.doctor(bundle.path))
     assert "expected compute capability 8.0, found 9.0" in found[name].text
     assert "expected TensorRT 10.13.3.9, found 10.16.1.11" in found[name].text
+
+
+def test_engines_of_other_machines_beside_fitting_ones_are_no_problem(bundle: Bundle) -> None:
+    folder = write_engines(bundle, arch=80)
+    folder.rename(folder.with_name("sm80-trt10.16.1.11"))
+    write_engines(bundle)
+    found = _topics(doctor.doctor(bundle.path))
+    assert found[f"engines {MACHINE.folder}"].status == "ok"
+    other = found["engines sm80-trt10.16.1.11"]
+    assert (other.status, other.remedy) == ("missing", "")
+    assert other.text.startswith("for another machine: 5 of 5 do not fit: ")
+    # its own folder is to be whole whatever others there are
+    (folder / "mask_decoder.engine").unlink()
+    assert _topics(doctor.doctor(bundle.path))[f"engines {MACHINE.folder}"].status == "problem"
+
+
+def test_engines_where_nothing_can_run_them_are_not_broken(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_engines(bundle)
+
+    def absent() -> None:
+        raise SessionError("CUDA failed while looking for a GPU: code 35: install the driver")
+
+    monkeypatch.setattr(doctor, "device", absent)
+    found = _topics(doctor.doctor(bundle.path))
+    assert (found["GPU"].text, found["GPU"].remedy) == (
+        "CUDA failed while looking for a GPU: code 35", "install the driver",
+    )  # fmt: skip
+    engines = found[f"engines {MACHINE.folder}"]
+    assert (engines.status, engines.remedy) == ("missing", "install the driver")
 
 
 def test_a_gpu_that_onnxruntime_does_not_use_is_a_problem(bundle: Bundle) -> None:
