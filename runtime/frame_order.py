@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..configs.checks import whole_number
-from ..configs.errors import InputError
+from ..configs.errors import FrameError, InputError
+from .frames import FrameSource
+from .session import Array
 
 
 def frame_index(name: str, value: Any, num_frames: int) -> int:
@@ -26,3 +29,15 @@ def propagation_order(start: Any, most: Any | None, reverse: bool, num_frames: i
         # from the first frame there is nothing to track backwards
         return range(start, max(start - count, 0) - 1, -1) if start > 0 else range(0)
     return range(start, min(start + count, num_frames - 1) + 1)
+
+
+def readable(frames: FrameSource, order: Iterable[int]) -> Iterator[tuple[int, Array]]:
+    """Frames in this order with their indices; "skip" leaves out those that cannot be read."""
+    for index in order:
+        try:
+            frame = frames.read(index)
+        except FrameError:
+            if frames.on_error != "skip":
+                raise
+            continue
+        yield index, frame

@@ -58,14 +58,14 @@ class ImagePredictor(Predictor):
         self.max_hole_area = real_number("max_hole_area", max_hole_area, 0)
         self.max_sprinkle_area = real_number("max_sprinkle_area", max_sprinkle_area, 0)
         self._input = FrameInput(self.session, self.config.image_size)
-        self._features: list[Features] = []
+        self._encoded: list[Features] = []
         self._sizes: list[tuple[int, int]] = []
         self._is_batch = False
 
     @property
     def is_image_set(self) -> bool:
         """Whether there is an image to predict on."""
-        return bool(self._features)
+        return bool(self._encoded)
 
     def set_image(self, image: Any) -> None:
         """Encode one image: uint8 RGB [H, W, 3], grey, RGBA, or a Pillow image.
@@ -137,7 +137,7 @@ class ImagePredictor(Predictor):
         self._open_still()
         if not self._is_batch:
             raise StateError("no batch of images is set: call set_image_batch first")
-        count = len(self._features)
+        count = len(self._encoded)
         points = _per_image("point_coords_batch", point_coords_batch, count)
         labels = _per_image("point_labels_batch", point_labels_batch, count)
         boxes = _per_image("box_batch", box_batch, count)
@@ -157,7 +157,7 @@ class ImagePredictor(Predictor):
     ) -> tuple[Array, Array]:
         """What the decoder says: logits [N, C, 4h, 4w], not clamped, and IoU [N, C], float32."""
         self._need_image()
-        features = self._features[image_index]
+        features = self._encoded[image_index]
         most = self._most("max_objects", _PROMPTS_PER_CALL)
         parts = [
             self._decode(features, prompts.part(i, most), multimask_output)
@@ -167,17 +167,22 @@ class ImagePredictor(Predictor):
         return np.concatenate(logits), np.concatenate(ious)
 
     def get_image_embedding(self) -> Array:
-        """The image's embedding [1, C, h, w] float32, no-memory embedding included."""
+        """The embedding [1, C, h, w] float32, no-memory embedding included; [B, ...] of a batch."""
         self._need_image()
-        return np.concatenate([f.prompt_embed for f in self._features])
+        return np.concatenate([f.prompt_embed for f in self._encoded])
+
+    @property
+    def _features(self) -> dict[str, Array]:
+        """The original's private name; its example notebook prints the embedding's shape."""
+        return {"image_embed": self.get_image_embedding()}
 
     def reset_predictor(self) -> None:
         """Forget the image or images."""
-        self._features, self._sizes, self._is_batch = [], [], False
+        self._encoded, self._sizes, self._is_batch = [], [], False
 
     def _need_image(self) -> None:
         self._open_still()
-        if not self._features:
+        if not self._encoded:
             raise StateError("no image is set: call set_image first")
 
     def _encode(self, frames: Sequence[tuple[Any, tuple[int, int]]], *, is_batch: bool) -> None:
@@ -192,7 +197,7 @@ class ImagePredictor(Predictor):
                 Features(**{name: array[i][None] for name, array in out.items()})
                 for i in range(len(part))
             ]
-        self._features, self._is_batch = features, is_batch
+        self._encoded, self._is_batch = features, is_batch
         self._sizes = [size for _, size in frames]
 
     def _most(self, limit: str, wanted: int) -> int:
@@ -203,7 +208,7 @@ class ImagePredictor(Predictor):
         self, index: int, point_coords: Any, point_labels: Any, box: Any, mask_input: Any,
         multimask_output: bool, return_logits: bool, normalize_coords: bool,
     ) -> Prediction:  # fmt: skip
-        size = self._sizes[index]
+        size, multimask_output = self._sizes[index], bool(multimask_output)
         prompts = image_prompts(
             point_coords, point_labels, box, mask_input,
             frame_size=size if normalize_coords else None, config=self.config,

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..configs.errors import InputError
 from ..configs.models import ModelConfig
-from .prompts import check_boxes, check_inside, numbers
+from .prompts import check_boxes, check_inside, numbers, sides
 from .session import Array
 
 #: -1 padding, 0 negative, 1 positive, 2 and 3 a box's top-left and bottom-right corner
@@ -56,10 +56,9 @@ def image_prompts(
     infinite coordinates, coordinates more than a tenth beyond the image, a box that is empty,
     reversed or outside, unequal numbers of prompts.
     """
-    size = frame_size or (1, 1)
-    coords, labels = _points(point_coords, point_labels, size)
+    coords, labels = _points(point_coords, point_labels, frame_size)
     if box is not None:
-        corners = _boxes(box, size)
+        corners = _boxes(box, frame_size)
         if coords is not None and len(coords) != len(corners):
             raise InputError(
                 f"{len(coords)} sets of points but {len(corners)} boxes: give as many of each"
@@ -78,14 +77,14 @@ def image_prompts(
             raise InputError(f"{len(coords)} prompts but {len(mask)} masks: give as many of each")
         mask = np.repeat(mask, len(coords), axis=0)
     # the original divides, then multiplies, in float32
-    scaled = coords / np.array(size[::-1], np.float32) * np.float32(config.image_size)
+    scaled = coords / sides(frame_size) * np.float32(config.image_size)
     padded = np.concatenate([scaled, np.zeros((len(scaled), 1, 2), np.float32)], axis=1)
     padding = np.full((len(labels), 1), -1, np.int32)
     return ImagePrompts(padded, np.concatenate([labels, padding], axis=1), mask)
 
 
 def _points(
-    coords: Any | None, labels: Any | None, size: tuple[int, int]
+    coords: Any | None, labels: Any | None, size: tuple[int, int] | None
 ) -> tuple[Array, Array] | tuple[None, None]:
     if coords is None and labels is None:
         return None, None
@@ -111,7 +110,7 @@ def _points(
     return np.where(codes[..., None] == -1, np.float32(0), xy), codes.astype(np.int32)
 
 
-def _boxes(box: Any, size: tuple[int, int]) -> Array:
+def _boxes(box: Any, size: tuple[int, int] | None) -> Array:
     """[N, 2, 2] corners."""
     xyxy = numbers("box", box)
     if xyxy.ndim == 0 or xyxy.size == 0 or xyxy.size % 4 or xyxy.shape[-1] not in (2, 4):

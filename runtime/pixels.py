@@ -65,8 +65,8 @@ def _remedy(array: Array) -> str:
     if array.dtype == np.bool_:
         return "use frame.astype(np.uint8) * 255"
     if array.dtype.kind == "f":
-        scale = " * 255" if array.size and np.nanmax(array) <= 1 else ""
-        return f"use (frame{scale}).round().clip(0, 255).astype(np.uint8)"
+        frame = "frame" if (array > 1).any() else "(frame * 255)"
+        return f"use {frame}.round().clip(0, 255).astype(np.uint8)"
     return "scale it to 0..255 and use frame.astype(np.uint8)"
 
 

@@ -40,8 +40,7 @@ def points_from(
         raise InputError(f"{given} were given without {lacking}: give both or neither")
     if points is None and box is None:
         raise InputError("no prompt: give points with labels, a box, or both")
-    height, width = frame_size or (1, 1)
-    coords = _points([] if points is None else points, (height, width))
+    coords = _points([] if points is None else points, frame_size)
     codes = numbers("labels", [] if labels is None else labels)
     if box is None and not len(coords):
         raise InputError("no prompt: give points with labels, a box, or both")
@@ -56,15 +55,15 @@ def points_from(
         if xyxy.size != 4:
             raise InputError(f"a box has 4 numbers x0, y0, x1, y1, got {xyxy.size}")
         corners = xyxy.reshape(1, 2, 2)
-        check_boxes(corners, (height, width))
+        check_boxes(corners, frame_size)
         coords = np.concatenate([corners[0], coords])
         codes = np.concatenate([np.array([2, 3], np.int32), codes])
     # the original divides, then multiplies, in float32
-    scaled = coords / np.array([width, height], np.float32) * np.float32(image_size)
+    scaled = coords / sides(frame_size) * np.float32(image_size)
     return Points(scaled.astype(np.float32), codes)
 
 
-def _points(values: Any, size: tuple[int, int]) -> Array:
+def _points(values: Any, size: tuple[int, int] | None) -> Array:
     """[P, 2]."""
     xy = numbers("points", values)
     if xy.size and (xy.shape[-1:] != (2,) or xy.shape[:-2] not in ((), (1,))):
@@ -87,28 +86,37 @@ def numbers(what: str, values: Any) -> Array:
     raise InputError(f"{what} must be an array of numbers, got {shown(values)}")
 
 
-def check_inside(what: str, xy: Array, size: tuple[int, int]) -> None:
+def sides(size: tuple[int, int] | None) -> Array:
+    """[width, height] float32 of what coordinates are pixels of; ones where they are fractions."""
+    height, width = size or (1, 1)
+    return np.array([width, height], np.float32)
+
+
+def check_inside(what: str, xy: Array, size: tuple[int, int] | None) -> None:
     """InputError for coordinates [..., 2] that are not finite or too far beyond (height, width)."""
     if not np.isfinite(xy).all():
         raise InputError(f"a {what} is NaN or infinite: {xy.reshape(-1, 2).tolist()!s:.80}")
-    height, width = size
-    sides = np.array([width, height], np.float32)
-    beyond = ((xy < -_OVERHANG * sides) | (xy > (1 + _OVERHANG) * sides)).any(axis=-1)
-    if beyond.any():
-        raise InputError(
-            f"the {what} {xy[beyond][0].tolist()} lies outside the image of width {width} and "
-            f"height {height}: check the order x, y and the image's size"
-        )
+    most = sides(size)
+    beyond = ((xy < -_OVERHANG * most) | (xy > (1 + _OVERHANG) * most)).any(axis=-1)
+    if not beyond.any():
+        return
+    found = f"the {what} {xy[beyond][0].tolist()} lies outside the image"
+    if size is None:
+        raise InputError(f"{found}: expected fractions 0 to 1, or normalize_coords=True for pixels")
+    raise InputError(
+        f"{found} of width {size[1]} and height {size[0]}: check the order x, y and the "
+        "image's size"
+    )
 
 
-def check_boxes(corners: Array, size: tuple[int, int]) -> None:
+def check_boxes(corners: Array, size: tuple[int, int] | None) -> None:
     """InputError for boxes [N, 2, 2] that hold no pixel of (height, width), or leave it by far."""
     check_inside("box corner", corners, size)
-    sides = np.array(size[::-1], np.float32)
     first, last = corners[:, 0], corners[:, 1]
+    outside = (last <= 0) | (first >= sides(size))
     for wrong, why in (
         (~(last > first), "is empty or reversed: expected x0 < x1, y0 < y1"),
-        ((last <= 0) | (first >= sides), "lies outside the image: expected one that overlaps it"),
+        (outside, "lies outside the image: expected one that overlaps it"),
     ):
         if wrong.any():
             box = corners[wrong.any(axis=1)][0].ravel().tolist()

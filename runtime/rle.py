@@ -25,11 +25,14 @@ class Rle(TypedDict):
 def rle_from_mask(mask: Array) -> Rle:
     """Encode a mask, bool or 0/1 [H, W]. InputError for another shape, MissingExtraError
     without pycocotools."""
-    return rles_from_masks(np.asarray(mask)[None])[0]
+    array = np.asarray(mask)
+    if array.ndim != 2:
+        raise InputError(f"a mask must be [H, W], got shape {array.shape}")
+    return rles_from_masks(array[None])[0]
 
 
 def rles_from_masks(masks: Array) -> list[Rle]:
-    """Encode masks, bool or 0/1 [N, H, W]."""
+    """Encode masks, bool or 0/1 [N, H, W]; errors as of :func:`rle_from_mask`."""
     array = np.asarray(masks)
     if array.ndim != 3:
         raise InputError(f"masks must be [N, H, W], got shape {array.shape}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..configs.bundle import Bundle
 from ..configs.checks import whole_number
-from ..configs.errors import InputError
+from ..configs.errors import FrameError, InputError
 from .ahead import EncodedFrame, check_throughput
 from .bank import FrameOutput, ObjectHistory
 from .frame_input import FrameInput
@@ -145,11 +145,14 @@ class StreamTracker(Predictor):
         if obj_id not in self._objects and strict:
             raise InputError(f"no object {obj_id}: the objects are {self.obj_ids}")
         self._objects.pop(obj_id, None)
+        if not self._objects:
+            self._tracker.release()
         return self.obj_ids
 
     def reset(self) -> None:
         """Forget all objects and start at frame 0, perhaps with frames of another size."""
         self._objects.clear()
+        self._tracker.release()
         self._frame_idx = 0
         self._frame_size = None
 
@@ -178,7 +181,7 @@ class StreamTracker(Predictor):
         ahead = frame if isinstance(frame, EncodedFrame) else None
         rgb, size = (None, ahead.size) if ahead else self._input.checked(frame)
         if self._frame_size not in (None, size):
-            raise InputError(
+            raise FrameError(
                 f"the frame is {size[1]} x {size[0]}, earlier ones were {self._frame_size[1]} x "
                 f"{self._frame_size[0]}: resize it, or call reset() first"
             )

@@ -206,6 +206,10 @@ class Tracker:
         memory = self._encode_memory(features, output.mask_logits[None], score, binarize=True)
         output.memory = store_memory(memory[0], self.options.memory_dtype)
 
+    def release(self) -> None:
+        """Free the buffers that hold what groups of objects attend to; tracking fills new ones."""
+        self._slots = {}
+
     def _slot_buffer(self) -> SlotBuffer:
         # a session may keep memories where its graphs run
         make = getattr(self.session, "slot_buffer", None)

@@ -7,22 +7,19 @@ video use :class:`~sam2rt.runtime.stream.StreamTracker`.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..configs.bundle import Bundle
 from ..configs.checks import shown, whole_number
-from ..configs.errors import InputError, StateError
+from ..configs.errors import FrameError, InputError, StateError
 from .ahead import check_throughput, encoded_ahead
-from .bank import FrameOutput, ObjectHistory, Selection, select
+from .bank import Selection, select
 from .frame_input import FrameInput
-from .frame_order import frame_index, propagation_order
+from .frame_order import frame_index, propagation_order, readable
 from .frames import FrameSource, open_frames
 from .mask_output import frame_logits
 from .predictor import Predictor
@@ -37,31 +34,11 @@ from .tracker import (
     Tracker,
     TrackerOptions,
 )
+from .video_object import VideoObject
 
 #: frame index, object ids, mask logits [N, 1, H, W] float32 at video resolution, which stay on
 #: the GPU where the session has kernels for them (mask_output.FrameLogits)
 FrameResult = tuple[int, list[int], Array]
-
-
-#: one tracker serves all states of a predictor: no two of their objects share a key
-_KEYS = itertools.count()
-
-
-@dataclass
-class _VideoObject:
-    key: int
-    #: what propagation has taken up
-    history: ObjectHistory = field(default_factory=ObjectHistory)
-    #: results of prompts that the next propagation takes up
-    fresh: ObjectHistory = field(default_factory=ObjectHistory)
-    points: dict[int, Points] = field(default_factory=dict)
-    masks: dict[int, Array] = field(default_factory=dict)
-    #: frames a propagation has passed, and whether it ran in reverse
-    tracked: dict[int, bool] = field(default_factory=dict)
-
-    def result(self, frame_idx: int, cond_first: bool) -> FrameOutput | None:
-        fresh = self.fresh.cond if cond_first else self.fresh.non_cond
-        return fresh.get(frame_idx) or self.history.at(frame_idx)
 
 
 class VideoState:
@@ -72,7 +49,7 @@ class VideoState:
         self.num_frames: int = frames.num_frames
         self.video_height: int = frames.height
         self.video_width: int = frames.width
-        self._objects: dict[int, _VideoObject] = {}
+        self._objects: dict[int, VideoObject] = {}
         self._features: tuple[int, Features] | None = None
         #: counts prompts, so that a running propagation notices new ones
         self._edits = 0
@@ -135,8 +112,10 @@ class VideoPredictor(Predictor):
     ) -> VideoState:
         """Open a video: a file, a folder of images, an array [T, H, W, 3], any iterable of frames.
 
-        Frames are read lazily; the three loading keywords are accepted for compatibility and
-        change nothing. Raises FrameError when there is nothing to read.
+        Or what :func:`~sam2rt.open_frames` gives, whose `on_error` says what becomes of frames
+        that cannot be read: with "skip" propagation leaves them out. Frames are read lazily; the
+        three loading keywords are accepted for compatibility and change nothing. Raises
+        FrameError when there is nothing to read.
         """
         self._open_still()
         return VideoState(open_frames(video_path))
@@ -187,25 +166,21 @@ class VideoPredictor(Predictor):
 
         Raises StateError when there is no object, or an object without any prompt.
         """
-        self._check_state(inference_state)
-        if not inference_state._objects:
+        state = inference_state
+        self._check_state(state)
+        if not state._objects:
             raise StateError("no object to track: add points, a box or a mask first")
-        for obj_id, item in inference_state._objects.items():
-            for fresh, taken in (
-                (item.fresh.non_cond, item.history.non_cond),
-                (item.fresh.cond, item.history.cond),
-            ):
-                for frame_idx, output in fresh.items():
-                    if output.memory is None:
-                        self._tracker.remember(self._features(inference_state, frame_idx), output)
-                    taken[frame_idx] = output
-                fresh.clear()
-            if not item.history.cond:
+        for obj_id, item in state._objects.items():
+            if not item.has_prompt:
                 raise StateError(
                     f"object {obj_id} has no prompt: add points, a box or a mask, or remove it"
                 )
-            for frame_idx in item.history.cond:
-                item.history.non_cond.pop(frame_idx, None)
+        waiting = [pair for item in state._objects.values() for pair in item.without_memory()]
+        # objects with prompts on one frame share its features
+        for frame_idx, output in sorted(waiting, key=lambda pair: pair[0]):
+            self._tracker.remember(self._features(state, frame_idx), output)
+        for item in state._objects.values():
+            item.take_up()
 
     def propagate_in_video(
         self,
@@ -218,6 +193,7 @@ class VideoPredictor(Predictor):
 
         Yields max_frame_num_to_track + 1 frames at most (all if None), as the original does.
         Prompts may be added and objects removed between two frames; they count from the next.
+        Once the last object is removed, frames come without objects and cost no inference.
         """
         state = inference_state
         self.propagate_in_video_preflight(state)
@@ -229,9 +205,15 @@ class VideoPredictor(Predictor):
         )
         for frame_idx in self._with_features(state, order):
             if state._edits != edits:
-                self.propagate_in_video_preflight(state)
+                if state._objects:
+                    self.propagate_in_video_preflight(state)
                 edits = state._edits
-            self._track_frame(state, frame_idx, reverse)
+            try:
+                self._track_frame(state, frame_idx, reverse)
+            except FrameError:
+                if state.frames.on_error != "skip":
+                    raise
+                continue
             yield self._result(state, frame_idx, cond_first=True)
 
     def clear_all_prompts_in_frame(
@@ -240,7 +222,7 @@ class VideoPredictor(Predictor):
         """Remove an object's prompts on a frame; a result there stays as a tracked one."""
         frame_idx, obj_id = self._checked(inference_state, frame_idx, obj_id)
         item = self._known(inference_state, obj_id)
-        self._clear(item, frame_idx)
+        item.clear(frame_idx)
         inference_state._edits += 1
         return self._result(inference_state, frame_idx) if need_output else None
 
@@ -275,13 +257,15 @@ class VideoPredictor(Predictor):
         self._check_state(inference_state)
         inference_state._objects.clear()
         inference_state._edits += 1
+        self._tracker.release()
 
     def _prompted(
         self, state: VideoState, frame_idx: int, obj_id: int, prompt: Points | Array
     ) -> FrameResult:
         """Segment an object from its prompt on a frame, and give the frame's result."""
-        item = state._objects.get(obj_id) or _VideoObject(next(_KEYS))
-        first_time = frame_idx not in item.tracked
+        item = state._objects.get(obj_id) or VideoObject()
+        # without a prompted frame left there is no memory that a correction could start from
+        first_time = frame_idx not in item.tracked or not item.history.cond
         as_cond = first_time or self.add_all_frames_to_correct_as_cond
         features = self._features(state, frame_idx)
         if isinstance(prompt, np.ndarray):
@@ -307,7 +291,7 @@ class VideoPredictor(Predictor):
         state._edits += 1
         return self._result(state, frame_idx, cond_first=as_cond)
 
-    def _selection(self, state: VideoState, frame_idx: int, item: _VideoObject) -> Selection:
+    def _selection(self, state: VideoState, frame_idx: int, item: VideoObject) -> Selection:
         return select(
             item.history,
             frame_idx,
@@ -349,11 +333,11 @@ class VideoPredictor(Predictor):
 
     def _features(self, state: VideoState, frame_idx: int) -> Features:
         if state._features is None or state._features[0] != frame_idx:
-            state._features = frame_idx, self._encode(state, frame_idx)
+            state._features = frame_idx, self._encode(state.frames.read(frame_idx))
         return state._features[1]
 
-    def _encode(self, state: VideoState, frame_idx: int) -> Features:
-        return self._tracker.encode(self._input.tensor(state.frames.read(frame_idx)))
+    def _encode(self, rgb: Array) -> Features:
+        return self._tracker.encode(self._input.tensor(rgb))
 
     def _with_features(self, state: VideoState, order: range) -> Iterator[int]:
         """The frames of a propagation; in throughput mode their features come from a thread."""
@@ -361,21 +345,11 @@ class VideoPredictor(Predictor):
             yield from order
             return
         check_throughput(self.session)
-        with closing(encoded_ahead(partial(self._encode, state), order)) as pairs:
-            for frame_idx, features in pairs:
+        frames = readable(state.frames, order)
+        with closing(encoded_ahead(lambda pair: self._encode(pair[1]), frames)) as pairs:
+            for (frame_idx, _), features in pairs:
                 state._features = frame_idx, features
                 yield frame_idx
-
-    @staticmethod
-    def _clear(item: _VideoObject, frame_idx: int) -> None:
-        item.points.pop(frame_idx, None)
-        item.masks.pop(frame_idx, None)
-        item.fresh.cond.pop(frame_idx, None)
-        item.fresh.non_cond.pop(frame_idx, None)
-        output = item.history.cond.pop(frame_idx, None)
-        if output is not None:
-            item.history.non_cond[frame_idx] = output
-            item.tracked.pop(frame_idx, None)
 
     def _checked(self, state: VideoState, frame_idx: Any, obj_id: Any) -> tuple[int, int]:
         self._check_state(state)
@@ -388,7 +362,7 @@ class VideoPredictor(Predictor):
             raise InputError(f"inference_state is {shown(state)}: expected what init_state gives")
 
     @staticmethod
-    def _known(state: VideoState, obj_id: int) -> _VideoObject:
+    def _known(state: VideoState, obj_id: int) -> VideoObject:
         try:
             return state._objects[obj_id]
         except KeyError:

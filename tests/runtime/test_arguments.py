@@ -160,6 +160,23 @@ def test_prompts_of_every_predictor(
     refused(lambda: image.predict(**given), "point|box|labels")
 
 
+def test_pixels_where_fractions_are_expected(session: ColourSession) -> None:
+    image = ImagePredictor(session.bundle, session=session)
+    image.set_image(FRAME)
+    video = VideoPredictor(session.bundle, session=session)
+    state = video.init_state(FRAME[None])
+    stream = StreamTracker(session.bundle, session=session)
+    box = {"box": [8, 30, 32, 54], "normalize_coords": False}
+    message = "outside the image: expected fractions 0 to 1, or normalize_coords=True for pixels"
+    for call in (
+        lambda: image.predict([[20, 42]], [1], normalize_coords=False),
+        lambda: image.predict(**box),
+        lambda: video.add_new_points_or_box(state, 0, 1, **box),
+        lambda: stream.add_points(1, **box),
+    ):
+        refused(call, message)
+
+
 def test_a_box_overhangs_alike_everywhere(session: ColourSession) -> None:
     """The same box to pictures, a video and a stream: the model is asked the same."""
     box, asked = [-25, -10, 270, 281], []

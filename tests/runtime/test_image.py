@@ -157,6 +157,18 @@ def test_shapes_for_one_and_for_many_prompts(predictor: ImagePredictor) -> None:
     assert shapes(box=boxes[0], **one) == [(1, 60, 80), (1,), (1, *side)]
 
 
+@pytest.mark.parametrize("one", [0, np.bool_(False), np.array(False)])
+def test_multimask_output_is_any_truth_value(predictor: ImagePredictor, one: Any) -> None:
+    assert len(predictor.predict([[4, 5]], [1], multimask_output=one)[0]) == 1
+    assert len(predictor.predict([[4, 5]], [1], multimask_output=1)[0]) == 3
+
+
+def test_the_original_s_notebook_prints_the_embedding_s_shape(predictor: ImagePredictor) -> None:
+    embed = predictor._features["image_embed"]
+    np.testing.assert_array_equal(embed, predictor.get_image_embedding())
+    assert (embed.shape, embed[-1].shape) == ((1, 64, 16, 16), (64, 16, 16))
+
+
 def test_one_mask_is_the_first_where_stable_else_the_best_of_the_others(
     predictor: ImagePredictor, session: ScriptedSession
 ) -> None:

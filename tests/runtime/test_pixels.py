@@ -159,7 +159,8 @@ def test_frames_of_every_kind_become_rgb() -> None:
     ("frame", "message"),
     [
         (np.zeros((4, 4, 3), F32), r"uint8, got float32: use \(frame \* 255\)"),
-        (np.full((4, 4, 3), 200.0), r"uint8, got float64: use \(frame\)\.round"),
+        (np.full((4, 4, 3), 200.0), r"uint8, got float64: use frame\.round"),
+        (np.full((4, 4, 3), np.nan), r"uint8, got float64: use \(frame \* 255\)"),
         (np.zeros((4, 4, 3), bool), "got bool: use frame.astype"),
         (np.zeros((4, 4, 3), np.uint16), "got uint16: scale it"),
         (np.zeros((0, 4, 3), np.uint8), r"no pixels \(shape \(0, 4, 3\)\)"),

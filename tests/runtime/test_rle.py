@@ -89,6 +89,8 @@ def test_what_is_no_encoding(rle: Any) -> None:
 def test_masks_of_another_rank() -> None:
     with pytest.raises(InputError, match=r"masks must be \[N, H, W\], got shape \(2, 3\)"):
         rles_from_masks(np.zeros((2, 3), bool))
+    with pytest.raises(InputError, match=r"a mask must be \[H, W\], got shape \(1, 2, 3\)"):
+        rle_from_mask(np.zeros((1, 2, 3), bool))
 
 
 def test_without_pycocotools_the_extra_is_named(monkeypatch: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 from colour_model import ColourSession
@@ -9,7 +11,7 @@ from failing_session import FailingSession
 from recorded import CallLog
 from square_clip import BOX, CLICK, moving_square
 
-from sam2rt import InputError, SessionError, StreamTracker, VideoPredictor
+from sam2rt import FrameError, InputError, SessionError, StreamTracker, VideoPredictor
 from sam2rt.benchmarks.endurance import endurance
 
 
@@ -174,6 +176,21 @@ def test_an_object_may_come_back_under_its_old_id(session, video):
     np.testing.assert_array_equal(again.logits, first.logits)
 
 
+@pytest.mark.parametrize("end", ["remove", "reset"])
+def test_without_objects_nothing_is_held_for_them(session, video, end):
+    tracker = StreamTracker(session.bundle, session=session)
+    for obj_id in (1, 2):
+        tracker.add_points(obj_id, **CLICK)
+    for frame in video[:3]:
+        tracker.step(frame)
+    buffer = weakref.ref(next(iter(tracker._tracker._slots.values())))
+    if end == "reset":
+        tracker.reset()
+    for obj_id in tracker.obj_ids:
+        tracker.remove_object(obj_id)
+    assert buffer() is None
+
+
 def test_without_objects_no_graph_runs(session, video):
     class Refusing:
         bundle = session.bundle
@@ -292,7 +309,7 @@ def test_frames_of_another_size_are_refused(session, video):
     tracker = StreamTracker(session.bundle, session=session)
     tracker.add_points(1, **CLICK)
     first = tracker.step(video[0])
-    with pytest.raises(InputError, match="call reset"):
+    with pytest.raises(FrameError, match="call reset"):
         tracker.step(video[0][:50])
     second = tracker.step(video[1])
     assert (first.frame_idx, second.frame_idx) == (0, 1)
