@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -161,6 +162,8 @@ def starting(bundle: Bundle, request: Request) -> dict[str, float]:
         )
     if done.returncode != 0:
         why = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        # ours say enough without the name of their class
+        why = re.sub(r"^sam2rt\.configs\.errors\.\w+: ", "", why)
         raise SessionError(f"the bundle cannot be opened in a process of its own ({why})")
     found: dict[str, float] = json.loads(done.stdout)
     return found

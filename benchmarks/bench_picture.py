@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..configs.errors import InputError, MissingExtraError, Sam2rtError
+from ..configs.staging import check_file_target
 from ..runtime.overlay import replaced_file
 from .bench_report import PHASES, Report, SystemReport, read_report
 from .systems import STAGES
@@ -78,7 +79,7 @@ def _machine(report: Report) -> str:
 
 
 def _bars(axes: Any, report: Report, shown: list[SystemReport]) -> None:
-    names = [_label(s) for s in shown]
+    names = [s.label for s in shown]
     left = [0.0] * len(shown)
     for stage in STAGES:
         widths = [_width(s, stage) for s in shown]
@@ -100,12 +101,6 @@ def _width(system: SystemReport, stage: str) -> float:
     medians = {s: system.stages[s].median_ms for s in STAGES if s in system.stages}
     share = medians.get(stage, 0.0) / sum(medians.values())
     return share * system.stages["total"].median_ms
-
-
-def _label(system: SystemReport) -> str:
-    if system.precision in system.name.split():
-        return system.name
-    return f"{system.name}, {system.precision}"
 
 
 def _bar_text(report: Report, system: SystemReport) -> str:
@@ -131,7 +126,7 @@ def _lines(axes: Any, phase: str, shown: list[SystemReport]) -> None:
         x = [p.objects if phase == "objects" else p.memories for p in points]
         rows = [p.stages.get("tracking") or p.stages["total"] for p in points]
         y = [row.median_ms for row in rows]
-        axes.plot(x, y, marker="o", markersize=4, color=colour, label=_label(system))
+        axes.plot(x, y, marker="o", markersize=4, color=colour, label=system.label)
         axes.set_xticks(sorted({*axes.get_xticks(), *x} & set(x)) or x)
     axes.set_xlabel(_AXES[phase], fontsize=9)
     axes.set_ylabel("median ms", fontsize=9)
@@ -144,6 +139,7 @@ def _lines(axes: Any, phase: str, shown: list[SystemReport]) -> None:
 
 if __name__ == "__main__":
     try:
+        check_file_target(Path(sys.argv[2]))
         draw(read_report(sys.argv[1]), Path(sys.argv[2]))
     except IndexError:
         sys.exit(f"usage: python -m {__spec__.name} REPORT.json PICTURE.png")

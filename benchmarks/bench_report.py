@@ -90,6 +90,12 @@ class SystemReport:
     points: tuple[Point, ...] = ()
     not_run: str = ""
 
+    @property
+    def label(self) -> str:
+        """Name and precision, which most names hold already."""
+        named = self.precision in self.name.split()
+        return self.name if named else f"{self.name}, {self.precision}"
+
 
 @dataclass(frozen=True)
 class Report:

@@ -34,7 +34,7 @@ _HEAD = (
 
 
 def _system(report: Report, system: SystemReport) -> Iterator[str]:
-    yield f"{system.name}, {system.precision}"
+    yield system.label
     if system.not_run:
         yield f"  not run: {system.not_run}"
         return
@@ -91,7 +91,7 @@ def _points(report: Report, phase: str) -> Iterator[str]:
         if not chosen:
             continue
         yield ""
-        yield f"{phase}: {system.name}, {system.precision}; median ms, peak MiB"
+        yield f"{phase}: {system.label}; median ms, peak MiB"
         yield f"{'':18}" + "".join(f"{point_label(p):>9}" for p in chosen)
         for row in ROWS:
             if all(row in p.stages for p in chosen):

@@ -195,8 +195,14 @@ def make_clip(
     """A clip of num_frames frames of size x size pixels, fixed by its arguments.
 
     `stride` is the time between frames: 3 shows every third frame of a slower clip, so that a
-    short clip holds as much motion as a long one. Raises InputError for an unknown level.
+    short clip holds as much motion as a long one. Raises InputError for an unknown level and for
+    numbers that make no clip.
     """
+    if seed < 0 or num_frames < 1 or size < 1:
+        raise InputError(
+            f"seed {seed}, {num_frames} frames of {size} pixels: expected a seed of 0 or more, and "
+            "at least one frame of at least one pixel"
+        )
     rng = _rng(seed, level)
     scene = make_scene(rng, level, num_frames * stride, size)
     pairs = [scene.render(i * stride, rng) for i in range(num_frames)]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sam2rt.benchmarks import bench as benchmarks
-from sam2rt.benchmarks.bench import Entry, Request, bench_bundle
+from sam2rt.benchmarks.bench import Entry, Request, bench_bundle, starting
 from sam2rt.benchmarks.bench_clip import Clip, compared, judged_clip, timed_frames, timed_points
 from sam2rt.benchmarks.bench_forms import ABLATIONS, Forms, possible_ablations
 from sam2rt.benchmarks.bench_report import Report, SystemReport
@@ -168,6 +168,11 @@ def test_what_cannot_be_compared_is_said_before_anything_is_measured(
 ) -> None:
     with pytest.raises(InputError, match=why):
         bench_bundle(exported, request_)
+
+
+def test_a_bundle_that_cannot_be_opened_says_why(exported: Bundle) -> None:
+    with pytest.raises(SessionError, match=r"in a process of its own \(unknown device 'tpu'"):
+        starting(exported, Request(WORK, device="tpu"))
 
 
 def test_a_later_system_that_fails_is_out_and_the_first_one_is_fatal() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,6 +119,7 @@ def test_text_says_what_was_measured_on_what(report: Report) -> None:
     )
     rows = [" ".join(line.split()) for line in lines]
     assert "ours, fp32" in rows
+    assert "ours fp32" in table(replace(report, systems=(_system("ours fp32", 1.0),))).splitlines()
     assert "30.3 frames/s, load 1.50 s, first frame 0.50 s, peak memory 200 MiB" in rows
     # median, p95, p99, processor time, operations, 1.5 GFLOP in 20 ms at 100 GFLOP/s
     assert "memory_attention 20.0 20.0 20.0 40.0 1.5 75%" in rows
@@ -214,3 +217,19 @@ def test_picture_has_a_bar_for_each_stage_and_a_line_for_each_system(
 def test_a_picture_of_another_kind_is_refused() -> None:
     with pytest.raises(InputError, match=r"\.png, \.svg, \.pdf"):
         check_picture(Path("x.gif"))
+
+
+def test_the_script_that_draws_a_report_says_what_is_wrong_in_one_line(
+    report: Report, tmp_path: Path
+) -> None:
+    write_json(report.as_dict(), tmp_path / "r.json")
+    command = [sys.executable, "-m", "sam2rt.benchmarks.bench_picture", str(tmp_path / "r.json")]
+    done = subprocess.run(
+        [*command, str(tmp_path / "no" / "p.png")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    folder = tmp_path / "no"
+    assert (
+        done.stderr
+        == f"{folder / 'p.png'}: there is no folder {folder}: make it, or name another\n"
+    )

@@ -84,3 +84,9 @@ def test_saved_clips_come_back(tmp_path):
         np.testing.assert_array_equal(labels, clip.labels[i])
         frame = np.asarray(Image.open(tmp_path / f"JPEGImages/one/{i:05d}.jpg")).astype(int)
         assert np.abs(frame - clip.frames[i]).mean() < 8
+
+
+@pytest.mark.parametrize("numbers", [(-1, "plain", 3, 64), (0, "hard", 0, 64), (0, "plain", 3, 0)])
+def test_numbers_that_make_no_clip_are_refused(numbers):
+    with pytest.raises(InputError, match="at least one frame of at least one pixel"):
+        make_clip(*numbers)
