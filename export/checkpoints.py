@@ -1,9 +1,10 @@
 """Read a SAM 2 checkpoint, whatever wrote it, and say which model it is.
 
 Taken: the original's files (``{"model": ...}``), what its trainer saves beside the weights,
-a bare state dict, the layout of Hugging Face transformers, a folder holding one of these, an
-official name or address, a hub id. The model is recognised by names and shapes of the
-tensors, never by the file's name. Nothing but tensors and plain values is ever unpickled.
+a bare state dict, one under another name (an average) or with a wrapper's prefix, the layout
+of Hugging Face transformers, a folder holding one of these, an official name or address, a
+hub id. The model is recognised by names and shapes of the tensors, never by the file's name.
+Nothing but tensors and plain values is ever unpickled.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import torch
 from torch import Tensor
 
 from ..configs.bundle import file_sha256
-from ..configs.errors import CheckpointError, MissingExtraError
+from ..configs.checks import shown
+from ..configs.errors import CheckpointError, InputError, MissingExtraError
 from ..configs.models import MODELS, ModelConfig, model_config
 from .keymap import original_from_transformers
 from .model import Sam2
@@ -83,6 +85,8 @@ def _asked(model: str | ModelConfig | None) -> ModelConfig | None:
 def _checkpoint_file(
     source: str | os.PathLike[str], progress: Callable[[str, int, int | None], None] | None
 ) -> Path:
+    if not isinstance(source, (str, os.PathLike)):
+        raise InputError(f"checkpoint is {shown(source)}: expected a file, a folder or a name")
     path = Path(source)
     if path.is_dir():
         return _file_in(path)
@@ -163,26 +167,48 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _plain_state(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
     """The state dict in `content` under the original's names, without a wrapper's prefix."""
     for key in _CONTAINERS:
-        if isinstance(content.get(key), Mapping):
-            content = content[key]
+        held = content.get(key)
+        # the name may also hold a configuration
+        if isinstance(held, Mapping) and _tensors(held, nested=True):
+            content = held
             break
-    state = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    state = _tensors(content)
     for anchor in (_ORIGINAL, _TRANSFORMERS):
-        prefixes = sorted(k.removesuffix(anchor) for k in state if k.endswith(anchor))
+        # weights under a name of their own (an average, say) count where there are no others
+        everything = state if _under(anchor, state) else _tensors(content, nested=True)
+        prefixes = _under(anchor, everything)
         if len(prefixes) > 1:
             raise CheckpointError(
                 f"{path} holds {len(prefixes)} models, under "
                 f"{', '.join(repr(p) for p in prefixes)}: save one of them alone"
             )
         if prefixes:
-            state = {k.removeprefix(prefixes[0]): v for k, v in state.items()}
+            start = prefixes[0]
+            # what stands beside the prefix belongs to the wrapper
+            state = {k[len(start) :]: v for k, v in everything.items() if k.startswith(start)}
             return state if anchor == _ORIGINAL else original_from_transformers(state)
     if any(key.endswith("image_encoder.blocks.0.attn.rel_pos_h") for key in state):
         raise CheckpointError(f"{path} is a checkpoint of SAM 1: sam2rt runs SAM 2 and SAM 2.1")
-    held = ", ".join(map(str, list(content)[:3])) or "nothing"
+    names = ", ".join(map(str, list(content)[:3])) or "nothing"
     raise CheckpointError(
-        f"{path} holds no SAM 2 weights: expected tensors such as {_ORIGINAL}, found {held}"
+        f"{path} holds no SAM 2 weights: expected tensors such as {_ORIGINAL}, found {names}"
     )
+
+
+def _tensors(content: Mapping[str, Any], *, nested: bool = False) -> dict[str, Tensor]:
+    """Tensors by name, if `nested` also those of mappings in it, under dotted names."""
+    found: dict[str, Tensor] = {}
+    for key, value in content.items():
+        if isinstance(value, Tensor) and isinstance(key, str):
+            found[key] = value
+        elif nested and isinstance(value, Mapping):
+            inner = _tensors(value, nested=True)
+            found.update((f"{key}.{name}", tensor) for name, tensor in inner.items())
+    return found
+
+
+def _under(anchor: str, state: Mapping[str, Tensor]) -> list[str]:
+    return sorted(key.removesuffix(anchor) for key in state if key.endswith(anchor))
 
 
 def _traits(state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -277,16 +303,20 @@ def _fits(traits: Mapping[str, Any], config: ModelConfig) -> bool:
 
 
 def _float32(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    whole = [key for key, value in state.items() if not value.is_floating_point()]
-    if whole:
-        raise CheckpointError(
-            f"{path}: {whole[0]} is {state[whole[0]].dtype}, expected floating point "
-            "(a quantised checkpoint?): use the original weights"
-        )
-    broken = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
+    for key, value in state.items():
+        if not value.is_floating_point():
+            raise CheckpointError(
+                f"{path}: {key} is {value.dtype}, expected floating point "
+                "(a quantised checkpoint?): use the original weights"
+            )
+        if value.layout != torch.strided or value.is_meta:
+            kind = "meta, without values" if value.is_meta else str(value.layout)
+            raise CheckpointError(f"{path}: {key} is {kind}, expected a dense tensor: {_AGAIN}")
+    plain = {key: value.detach().float().contiguous() for key, value in state.items()}
+    broken = [key for key, value in plain.items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise CheckpointError(
             f"{path}: {broken[0]} holds NaN or infinity, and so do {len(broken) - 1} more "
             "tensors (did the training diverge?): use an earlier checkpoint"
         )
-    return {key: value.detach().float().contiguous() for key, value in state.items()}
+    return plain

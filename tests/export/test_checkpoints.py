@@ -69,6 +69,18 @@ _LAYOUTS: dict[str, Callable[[State], object]] = {
     "bare": lambda s: s,
     "lightning": lambda s: {"state_dict": {f"model.{k}": v for k, v in s.items()}, "epoch": 3},
     "data parallel": lambda s: {"model": {f"module.{k}": v for k, v in s.items()}},
+    "averaged": lambda s: {
+        "model": {"n_averaged": torch.tensor(3), **{f"module.{k}": v for k, v in s.items()}}
+    },
+    "average alone": lambda s: {"ema": s, "optimizer": _trainer(s)["optimizer"], "epoch": 2},
+    "average beside": lambda s: {"ema": {k: v + 1 for k, v in s.items()}, "model": s},
+    "average of transformers": lambda s: {"ema": {"module": transformers_from_original(s)}},
+    "nested": lambda s: {"model": {"state_dict": s, "step": 7}},
+    "configuration beside": lambda s: {"model": {"name": "tiny"}, "state_dict": s},
+    "part of a larger model": lambda s: {
+        "head.weight": torch.ones(2),
+        **{f"sam2.{k}": v for k, v in s.items()},
+    },
     "transformers .bin": transformers_from_original,
     "transformers with prefix": lambda s: {
         f"sam.{k}": v for k, v in transformers_from_original(s).items()
@@ -246,6 +258,13 @@ def test_two_models_in_one_file(tmp_path: Path, state: State) -> None:
     )
 
 
+def test_two_averages(tmp_path: Path, state: State) -> None:
+    path = saved(tmp_path / "w.pt", {"fast": state, "slow": state, "epoch": 3})
+    assert message(path) == (
+        f"{path} holds 2 models, under 'fast.', 'slow.': save one of them alone"
+    )
+
+
 def test_sam_1(tmp_path: Path) -> None:
     path = saved(tmp_path / "w.pth", {"image_encoder.blocks.0.attn.rel_pos_h": torch.ones(1)})
     assert message(path) == (f"{path} is a checkpoint of SAM 1: sam2rt runs SAM 2 and SAM 2.1")
@@ -342,6 +361,34 @@ def test_weights_that_are_no_numbers(tmp_path: Path, state: State, bad: float) -
         f"{path}: no_obj_ptr holds NaN or infinity, and so do 0 more tensors (did the training "
         "diverge?): use an earlier checkpoint"
     )
+
+
+def test_weights_beyond_float32(tmp_path: Path, state: State) -> None:
+    changed = {**state, "no_obj_ptr": torch.full((1, 64), 1e300, dtype=torch.float64)}
+    path = saved(tmp_path / "w.pt", changed)
+    assert message(path).startswith(f"{path}: no_obj_ptr holds NaN or infinity, ")
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (torch.Tensor.to_sparse, "torch.sparse_coo"),
+        (lambda value: value.to("meta"), "meta, without values"),
+    ],
+    ids=["sparse", "meta"],
+)
+def test_weights_that_are_no_plain_tensors(
+    tmp_path: Path, state: State, change: Callable[[torch.Tensor], torch.Tensor], found: str
+) -> None:
+    path = saved(tmp_path / "w.pt", {**state, "no_obj_ptr": change(state["no_obj_ptr"])})
+    assert message(path) == (
+        f"{path}: no_obj_ptr is {found}, expected a dense tensor: download or save it again"
+    )
+
+
+def test_a_source_that_is_no_path() -> None:
+    with pytest.raises(InputError, match="checkpoint is 3: expected a file, a folder or a name"):
+        load_checkpoint(3)  # type: ignore[arg-type]
 
 
 def test_integer_weights(tmp_path: Path, state: State) -> None:
