@@ -10,6 +10,7 @@ import numpy as np
 
 from ..configs.bundle import Precision
 from ..configs.errors import ProofError
+from ..configs.models import ModelConfig
 from ..runtime.session import Array
 from ..runtime.tracker import NO_OBJECT_LOGIT
 from .proof_record import Progress, Record, Sample, steps
@@ -22,6 +23,7 @@ from .proof_work import (
     case_inputs,
     chosen_masks,
     closed_loop,
+    lawful_choices,
     make_clip,
 )
 
@@ -112,7 +114,7 @@ class Report:
     flips: int = 0
     #: objects that were present in one and absent in the other
     presence_flips: int = 0
-    #: flips that no tie excuses, as sentences
+    #: flips that nothing excuses, as sentences
     wrong_choices: list[str] = field(default_factory=list)
     lowest_iou: float = 1.0
     #: largest difference of the loop's logits
@@ -154,7 +156,7 @@ def compare(
     for case in cases:
         inputs = case_inputs(case, config, expected.statistics, expected.seed)
         found = session.run(case.graph, inputs)
-        _compare_case(report, case, expected.outputs[case.key], found, bounds)
+        _compare_case(report, case, config, expected.outputs[case.key], found, bounds)
         tell()
     clip = make_clip(config, expected.frames, expected.seed)
     dropped: set[int] = set()
@@ -165,13 +167,15 @@ def compare(
 
 
 def _compare_case(
-    report: Report, case: Case, expected: Mapping[str, Sample], found: Mapping[str, Array],
-    bounds: Bounds,
+    report: Report, case: Case, config: ModelConfig, expected: Mapping[str, Sample],
+    found: Mapping[str, Array], bounds: Bounds,
 ) -> None:  # fmt: skip
     kept = np.ones(case.sizes.get("N", case.sizes.get("B", 1)), bool)
     decides = "all_ious" in expected
     if decides:
-        kept = _agreeing_rows(report, expected, found, bounds)
+        several = case.switch or case.graph != "mask_decoder"
+        lawful = lawful_choices(found, several, config)
+        kept = _agreeing_rows(report, expected, found, lawful, bounds)
     for name, sample in expected.items():
         entry = report.outputs.setdefault(f"{case.graph}.{name}", OutputDifference())
         if found[name].shape != sample.shape:
@@ -192,25 +196,34 @@ class _Decision:
     ious: Array
     choice: int
     score: float
+    #: whether its own outputs lead to its taking mask 0 or passing it over
+    lawful: bool
 
 
-def _decisions(decoded: Mapping[str, Array]) -> list[_Decision]:
-    choices, scores = chosen_masks(decoded).tolist(), decoded["object_score"].ravel().tolist()
-    return [_Decision(*d) for d in zip(decoded["all_ious"], choices, scores, strict=True)]
+def _decisions(decoded: Mapping[str, Array], lawful: Array | None) -> list[_Decision]:
+    scores = decoded["object_score"].ravel()
+    return _joined(decoded["all_ious"], chosen_masks(decoded), scores, lawful)
 
 
 def _loop_decisions(frame: LoopFrame) -> list[_Decision]:
-    choices, scores = frame.choices.tolist(), frame.scores.tolist()
-    return [_Decision(*d) for d in zip(frame.ious, choices, scores, strict=True)]
+    return _joined(frame.ious, frame.choices, frame.scores, frame.lawful)
+
+
+def _joined(ious: Array, choices: Array, scores: Array, lawful: Array | None) -> list[_Decision]:
+    # the reference is not judged
+    told = np.ones(len(ious), bool) if lawful is None else lawful
+    columns = (ious, choices.tolist(), scores.tolist(), told.tolist())
+    return [_Decision(*row) for row in zip(*columns, strict=True)]
 
 
 def _agreeing_rows(
-    report: Report, expected: Mapping[str, Sample], found: Mapping[str, Array], bounds: Bounds
-) -> Array:
+    report: Report, expected: Mapping[str, Sample], found: Mapping[str, Array], lawful: Array,
+    bounds: Bounds,
+) -> Array:  # fmt: skip
     """Objects for which the same mask was chosen and presence agrees; the others are counted."""
     small = ("all_ious", "iou", "object_score")
     wanted = {name: expected[name].values.reshape(expected[name].shape) for name in small}
-    pairs = zip(_decisions(wanted), _decisions(found), strict=True)
+    pairs = zip(_decisions(wanted, None), _decisions(found, lawful), strict=True)
     return np.array([_decided_alike(report, bounds, a, b) for a, b in pairs], bool)
 
 
@@ -222,6 +235,11 @@ def _decided_alike(report: Report, bounds: Bounds, wanted: _Decision, found: _De
     report.presence_flips += vanished
     gap = float(abs(wanted.ious[wanted.choice] - wanted.ious[found.choice]))
     # mask 0 stands or falls by its stability, not by an IoU
+    if flipped and not (wanted.choice and found.choice) and not found.lawful:
+        report.wrong_choices.append(
+            f"mask_logits is mask {found.choice} instead of {wanted.choice}, which neither "
+            "multimask_output nor the stability of its own mask 0 accounts for"
+        )
     if flipped and wanted.choice and found.choice and gap > bounds.tie:
         report.wrong_choices.append(
             f"mask {found.choice} was chosen instead of {wanted.choice}, whose IoU is {gap:.3f} "

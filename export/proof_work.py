@@ -56,7 +56,13 @@ CASES = (
     Case("track_step", {"I": 1, "G": 1, "N": 2, "M": 3, "K": 2}),
     # where objects are taken one by one, this is the graph itself
     Case("track_step", {"I": 1, "G": 1, "N": 1, "M": 7, "K": 16}),
+    # new ones come last, so that inputs of the others stay what records were made with
+    Case("mask_decoder", {"N": 2, "G": 1, "P": 5}),
 )
+#: kinds of points: a negative and a positive click, corners of a box
+_LABELS = (0, 1, 2, 3)
+#: logits as they are compared and as they are handed out may differ by this share of the largest
+_ROUNDING = 1e-4
 
 
 def case_inputs(
@@ -82,7 +88,9 @@ def _input(
         rows[:, :1] = config.num_maskmem - 1
         return rows
     if name == "point_labels":
-        labels = stream.choice([0, 1, 2, 3], shape).astype(np.int32)
+        labels = stream.choice(_LABELS, shape).astype(np.int32)
+        if shape[1] > len(_LABELS):
+            labels[:, : len(_LABELS)] = _LABELS
         labels[:, -1:] = -1
         return labels
     if name in ("point_coords", "obj_ptr_pos"):
@@ -174,6 +182,8 @@ class LoopFrame:
     ious: Array
     #: which of the four was chosen, [N]
     choices: Array
+    #: as :func:`lawful_choices`, [N]; a record has no use for it
+    lawful: Array | None = None
 
 
 class Runner(Protocol):
@@ -193,8 +203,8 @@ class Listener:
         self.bundle: Any = session.bundle
         #: the last outputs by name
         self.heard: dict[str, Array] = {}
-        #: IoUs and chosen masks of each object the decoder was called for
-        self.decided: list[tuple[Array, int]] = []
+        #: of each object the decoder was called for: IoUs, chosen mask, whether by the rule
+        self.decided: list[tuple[Array, int, bool]] = []
 
     def __getattr__(self, name: str) -> Any:
         # what a session offers besides, such as a ring on its device, is what users run
@@ -204,7 +214,11 @@ class Listener:
         outputs = self.session.run(graph, inputs, **named)
         self.heard.update(outputs)
         if "all_ious" in outputs:
-            self.decided += zip(outputs["all_ious"], chosen_masks(outputs).tolist(), strict=True)
+            # frames without prompts are decoded with several masks
+            several = bool(np.all(inputs.get("multimask_output", True)))
+            lawful = lawful_choices(outputs, several, self.bundle.model).tolist()
+            choices = chosen_masks(outputs).tolist()
+            self.decided += zip(outputs["all_ious"], choices, lawful, strict=True)
         return outputs
 
     def close(self) -> None:
@@ -222,6 +236,35 @@ def chosen_masks(decoded: Mapping[str, Array]) -> Array:
     distance = np.abs(decoded["all_ious"] - decoded["iou"])
     choice: Array = distance.argmin(axis=1)
     return choice
+
+
+def lawful_choices(decoded: Mapping[str, Array], multimask: bool, config: ModelConfig) -> Array:
+    """Whether the decoder's own outputs lead to its taking mask 0 or passing it over, [N] bool.
+
+    Mask 0 is never taken where several masks are asked for, and else exactly if it is stable.
+    """
+    distance = np.abs(decoded["all_ious"] - decoded["iou"])
+    # masks of equal IoU cannot be told apart
+    perhaps = distance == distance.min(axis=1, keepdims=True)
+    zero, other = perhaps[:, 0], perhaps[:, 1:].any(axis=1)
+    if multimask:
+        return np.asarray(other)
+    masks = np.asarray(decoded["all_mask_logits"])[:, 0]
+    ranges = np.array([_stability_range(logits, config.stability_delta) for logits in masks])
+    least, most = ranges.T
+    threshold = config.stability_threshold
+    return np.asarray((zero & (most >= threshold)) | (other & (least < threshold)))
+
+
+def _stability_range(logits: Array, delta: float) -> tuple[float, float]:
+    """Least and largest share of a mask's pixels above -delta that are above delta too."""
+    error = _ROUNDING * float(np.abs(logits).max())
+
+    def share(inner: float, outer: float) -> float:
+        whole = np.count_nonzero(logits > outer)
+        return np.count_nonzero(logits > inner) / whole if whole else 1.0
+
+    return share(delta + error, -delta - error), share(delta - error, -delta + error)
 
 
 def closed_loop(listener: Listener, clip: Clip) -> Iterator[LoopFrame]:
@@ -245,8 +288,8 @@ def closed_loop(listener: Listener, clip: Clip) -> Iterator[LoopFrame]:
         # the tracker answers prompts first, then tracks the others in their order
         order = sorted(range(len(result.obj_ids)), key=lambda i, t=t: i != t)  # type: ignore[misc]
         decided = [listener.decided[order.index(i)] for i in range(len(order))]
-        ious, choices = np.stack([d[0] for d in decided]), np.array([d[1] for d in decided])
-        yield LoopFrame(np.asarray(result.logits), result.object_scores, ious, choices)
+        ious, choices, lawful = (np.stack(values) for values in zip(*decided, strict=True))
+        yield LoopFrame(np.asarray(result.logits), result.object_scores, ious, choices, lawful)
 
 
 def statistics_of(heard: Mapping[str, Array]) -> Statistics:

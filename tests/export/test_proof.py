@@ -25,7 +25,14 @@ from sam2rt.export.proof import (
     problems,
 )
 from sam2rt.export.proof_record import Record, Sample, load_record, record, save_record
-from sam2rt.export.proof_work import CASES, Case, case_inputs, make_clip
+from sam2rt.export.proof_work import (
+    CASES,
+    Case,
+    case_inputs,
+    chosen_masks,
+    lawful_choices,
+    make_clip,
+)
 from sam2rt.export.reference import ReferenceSession
 from sam2rt.export.untrained import untrained_state
 from sam2rt.runtime.session import Array, check_inputs
@@ -178,7 +185,9 @@ def test_worst_output_comes_first(recorded: Record, reference: ReferenceSession)
 def _choose_another(outputs: dict[str, Array]) -> None:
     """Swap the best of masks 1..3 with the next, as a wrong argmax would."""
     order = outputs["all_ious"][:, 1:].argsort(axis=1)[:, ::-1] + 1
-    for i, (_, second, _) in enumerate(order):
+    # mask 0 is no matter of IoUs
+    for i in np.flatnonzero(chosen_masks(outputs)):
+        second = order[i, 1]
         outputs["iou"][i] = outputs["all_ious"][i, second]
         outputs["mask_logits"][i, 0] = outputs["all_mask_logits"][i, second]
 
@@ -195,6 +204,60 @@ def test_a_tie_is_counted_and_not_compared(recorded: Record, reference: Referenc
     assert report.flips > 0
     assert report.compared < report.results
     assert problems(report, generous) == []
+
+
+def _single_masks(outputs: dict[str, Array]) -> None:
+    """Mask 0 for everybody, as a switch that is not read would give."""
+    outputs["iou"] = outputs["all_ious"][:, :1]
+    outputs["mask_logits"] = outputs["all_mask_logits"][:, :1]
+
+
+def test_the_wrong_kind_of_mask_is_no_tie(recorded: Record, reference: ReferenceSession) -> None:
+    """Objects of another choice leave the comparison: the choice itself has to be judged."""
+    generous = replace(FP32, tie=1.0)
+    report = compare(recorded, Changed(reference, "mask_decoder", _single_masks), generous)
+    assert any(
+        p.startswith("mask_logits is mask 0 instead of ") for p in problems(report, generous)
+    )
+    assert problems(compare(recorded, reference, generous), generous) == []
+
+
+@pytest.mark.parametrize(
+    ("inside", "band", "chosen", "multimask", "lawful"),
+    [
+        (99, 1, 0, False, True),
+        (99, 1, 2, False, False),
+        (95, 5, 2, False, True),
+        (95, 5, 0, False, False),
+        # nothing above the threshold: stable by definition
+        (0, 0, 0, False, True),
+        (0, 0, 1, False, False),
+        (99, 1, 2, True, True),
+        (99, 1, 0, True, False),
+    ],
+)
+def test_whether_mask_0_may_be_chosen(
+    inside: int, band: int, chosen: int, multimask: bool, lawful: bool
+) -> None:
+    logits = np.full((1, 4, 20, 20), -9, np.float32)
+    flat = logits[0, 0].reshape(-1)
+    flat[:inside], flat[inside : inside + band] = 9, 0.01
+    ious = np.array([[0.9, 0.5, 0.7, 0.6]], np.float32)
+    decoded = {"all_mask_logits": logits, "all_ious": ious, "iou": ious[:, chosen, None]}
+    assert lawful_choices(decoded, multimask, CONFIG).tolist() == [lawful]
+    # masks of the same IoU cannot be told apart
+    alike = {**decoded, "all_ious": 0 * ious, "iou": 0 * ious[:, :1]}
+    assert lawful_choices(alike, multimask, CONFIG).tolist() == [True]
+
+
+def test_every_kind_of_point_is_proved(recorded: Record) -> None:
+    labels = [
+        case_inputs(case, CONFIG, recorded.statistics, seed)["point_labels"]
+        for case in CASES
+        for seed in (1, 2)
+        if case.graph == "mask_decoder" and case.sizes["P"] == 5
+    ]
+    assert [a.tolist() for a in labels] == [[[0, 1, 2, 3, -1]] * 2] * 2
 
 
 def test_a_lost_object_is_found(recorded: Record, reference: ReferenceSession) -> None:
@@ -293,6 +356,19 @@ def test_record_of_another_version(recorded: Record, tmp_path: Path) -> None:
         load_record(path, CONFIG)
     expected = f"{path} was recorded by another version of sam2rt: export the bundle again"
     assert str(caught.value) == expected
+
+
+def test_record_of_fewer_cases(
+    recorded: Record, reference: ReferenceSession, tmp_path: Path
+) -> None:
+    """Bundles made before a case was added are proved by those they have."""
+    path = tmp_path / "proof.npz"
+    outputs = {c.key: recorded.outputs[c.key] for c in CASES[:-1]}
+    save_record(replace(recorded, outputs=outputs), path)
+    older = load_record(path, CONFIG)
+    assert problems(compare(older, reference, FP32), FP32) == []
+    changed = Changed(reference, "mask_decoder", _shift("all_ious", 1e-3))
+    assert problems(compare(older, changed, FP32), FP32) != []
 
 
 def test_a_thin_sample_meets_every_row_and_column() -> None:
