@@ -170,8 +170,9 @@ class DeviceTensor:
         return cuda.Address(self.pointer)
 
     def _view(self) -> DeviceView:
-        device = self._stream.device
-        return DeviceView(self.pointer, self.shape, self.dtype.name, self._owner, None, device)
+        # whoever takes it waits for kernels that may still be writing; a closed stream is done
+        stream, device = self._stream.handle or None, self._stream.device
+        return DeviceView(self.pointer, self.shape, self.dtype.name, self._owner, stream, device)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:

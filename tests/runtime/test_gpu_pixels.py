@@ -83,6 +83,15 @@ def test_areas_beyond_32_bits_mean_every_component(gpu: GpuPixels, area: float) 
     np.testing.assert_array_equal(found, np.where(logits <= 0, np.float32(10), logits))
 
 
+def test_results_name_the_stream_that_writes_them(gpu: GpuPixels) -> None:
+    """Kernels may still run: a consumer of the interface has to wait for their stream."""
+    made = gpu.frame_tensor(np.zeros((8, 9, 3), np.uint8), 32)
+    assert made.__cuda_array_interface__["stream"] == gpu._stream.handle != 0
+    gpu._stream.close()
+    # 0 is no stream in the interface
+    assert made.__cuda_array_interface__["stream"] is None
+
+
 def test_wrong_arrays_are_refused(gpu: GpuPixels) -> None:
     with pytest.raises(FrameError, match=r"uint8 \[H, W, 3\], got float32 \[4, 4, 3\]"):
         gpu.frame_tensor(np.zeros((4, 4, 3), np.float32), 32)
