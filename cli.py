@@ -59,7 +59,9 @@ def main(args: Sequence[str] | None = None) -> None:
                 # they are for programmers, such as Pillow's about pictures of 90 megapixels
                 warnings.simplefilter("ignore")
             code = _run(sys.argv[1:] if args is None else list(args))
-        sys.stdout.flush()
+        # None where the caller closed it
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         code = _fail("interrupted", INTERRUPTED)
     except Sam2rtError as error:
@@ -105,5 +107,7 @@ def _in_options(message: str) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    print("sam2rt: " + " ".join(message.split()), file=sys.stderr)
+    # print takes None for standard output
+    if sys.stderr is not None:
+        print("sam2rt: " + " ".join(message.split()), file=sys.stderr)
     return code

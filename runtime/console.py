@@ -51,7 +51,8 @@ class Progress:
 
     def __call__(self, what: str, done: int = 0, total: int | None = None) -> None:
         now = self._clock()
-        if now < self._next or not self._stream.isatty():
+        # None where the caller closed it
+        if now < self._next or self._stream is None or not self._stream.isatty():
             return
         self._next = now + 0.1
         self._shown = True

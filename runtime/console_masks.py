@@ -69,6 +69,8 @@ def masks(
             backend=backend, device=device, threads=threads, progress=progress,
         )  # fmt: skip
     click.echo(f"{len(records)} masks written to {out}")
+    if not records:
+        click.echo("for more, lower --pred-iou-thresh and --stability-score-thresh")
 
 
 def _check_grids(settings: dict[str, Any]) -> None:

@@ -58,6 +58,15 @@ def quiet_opencv() -> Iterator[None]:
                     os.environ.pop(_FFMPEG_LEVEL, None)
 
 
+def opencv_opens(path: str | os.PathLike[str]) -> bool:
+    """Whether OpenCV can be given the path: a name that is no UTF-8 crashes the process."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def coco_mask() -> Any:
     """``pycocotools.mask``; MissingExtraError without it."""
     return _module("pycocotools.mask", "run-length encoding", "pycocotools")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..configs.errors import InputError
-from .media import opencv, pillow_image, quiet_opencv
+from .media import opencv, opencv_opens, pillow_image, quiet_opencv
 from .session import Array
 
 #: share of the colour in a mask's interior
@@ -85,6 +85,11 @@ class VideoWriter:
         self._cv2 = opencv("writing video")
         #: encoders want even sides: an odd last row or column is left out
         self._height, self._width = size[0] // 2 * 2, size[1] // 2 * 2
+        if not opencv_opens(path):
+            raise InputError(
+                f"cannot write a video to {path.parent}: it is no name in UTF-8, which OpenCV "
+                "needs; leave the video out"
+            )
         code = self._cv2.VideoWriter.fourcc(*"mp4v")
         with quiet_opencv():
             self._writer = self._cv2.VideoWriter(str(path), code, fps, (self._width, self._height))

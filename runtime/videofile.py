@@ -15,7 +15,7 @@ from typing import Any
 
 from ..configs.errors import FrameError
 from .frames import FrameSource, NoMoreFrames, OnError
-from .media import opencv, quiet_opencv
+from .media import opencv, opencv_opens, quiet_opencv
 from .session import Array
 
 #: decoded frames kept for reading backwards, bytes
@@ -31,7 +31,8 @@ class VideoFile(FrameSource):
     """A video file (or URL, which can only be read forward), decoded when asked for.
 
     Reading forward costs one decode a frame; reading backwards decodes chunks of at most 256 MB.
-    A frame the decoder conceals or drops leaves no trace. A file that ends early is an error,
+    A frame the decoder conceals or drops leaves no trace, and one of another size comes in the
+    first one's. A file that ends early is an error,
     or with on_error "skip" or "hold" a shorter video.
     """
 
@@ -188,6 +189,8 @@ class VideoFile(FrameSource):
         path, is_address = Path(self._path), "://" in self._path
         if not is_address and path.is_file() and path.stat().st_size == 0:
             raise FrameError(f"{self._path} is an empty file: expected a video")
+        if not opencv_opens(self._path):
+            raise FrameError(f"{self._path!a} is no name in UTF-8, which OpenCV needs: rename it")
         if not is_address and not os.access(path, os.R_OK):
             raise FrameError(f"{self._path} may not be read: ask its owner, or copy it")
         with quiet_opencv():

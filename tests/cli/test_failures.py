@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,6 +124,35 @@ def test_text_is_no_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str
         f"{tmp_path / 'text.jpg'} is no checkpoint, or truncated (neither a torch nor a "
         "safetensors file): download or save it again"
     )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="descriptors are POSIX")
+@pytest.mark.parametrize(
+    ("closed", "args", "code", "said"),
+    [
+        (">&-", "plugins", 0, ("", "")),
+        ("2>&-", "inspect none", 1, ("", "")),
+        (">&-", "inspect none", 1, ("", "sam2rt: expected a bundle at none, found no such ")),
+    ],
+)
+def test_closed_streams_are_no_crash(
+    closed: str, args: str, code: int, said: tuple[str, str], tmp_path: Path
+) -> None:
+    command = f"{sys.executable} -c 'from sam2rt.cli import main; main()' {args} {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (code, said[0])
+    assert done.stderr.startswith(said[1])
+    assert bool(done.stderr) == bool(said[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
+def test_an_overlay_in_a_folder_opencv_cannot_name(bundle: Bundle, tmp_path: Path) -> None:
+    prompt = SimpleNamespace(obj_id=1, frame_idx=0, points=[(5.0, 5.0, 1)], box=None)
+    frames, out = np.zeros((2, 60, 80, 3), np.uint8), tmp_path / "o\udcff"
+    with pytest.raises(InputError, match=r"UTF-8, which OpenCV needs; .* \(--no-video, in Python"):
+        track_video(bundle, frames, out, [prompt], threads=1)
+    assert list(tmp_path.iterdir()) == []
+    assert track_video(bundle, frames, out, [prompt], threads=1, write_video=False).num_frames == 2
 
 
 @pytest.mark.parametrize("existing", [False, True])

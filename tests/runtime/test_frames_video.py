@@ -202,6 +202,15 @@ def test_what_cannot_be_opened_says_why(tmp_path: Path, monkeypatch: pytest.Monk
     assert str(refused.value) == f"{tmp_path}/secret.mp4 may not be read: ask its owner, or copy it"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
+def test_a_name_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    """OpenCV would end the process."""
+    path = tmp_path / "v\udcff.mp4"
+    path.write_bytes(b"x")
+    with pytest.raises(FrameError, match=r"v\\udcff\.mp4' is no name in UTF-8, which OpenCV needs"):
+        open_frames(path)
+
+
 def test_opening_in_several_threads_leaves_the_log_levels_as_they_were() -> None:
     import cv2
 

@@ -73,6 +73,17 @@ def test_the_folder_holds_what_the_generator_found(
     assert changed[covered].mean() > 0.95
 
 
+def test_where_nothing_passes_it_says_what_would_help(
+    bundle: Bundle, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["masks", picture, "--bundle", bundle.path, "-o", tmp_path / "out", "--threads", "1"]
+    out, _ = run(*args, "--points-per-side", "2", "--pred-iou-thresh", "1", capsys=capsys)
+    assert out == (
+        f"0 masks written to {tmp_path / 'out'}\n"
+        "for more, lower --pred-iou-thresh and --stability-score-thresh\n"
+    )
+
+
 def test_options_reach_the_generator(
     bundle: Bundle, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
