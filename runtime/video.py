@@ -248,7 +248,7 @@ class VideoPredictor(Predictor):
         if not state._objects:
             self.reset_state(state)
             return [], []
-        frames = sorted(item.points.keys() | item.masks.keys())
+        frames = sorted(item.points.keys() | item.masks)
         updated = [(t, self._result(state, t)[2]) for t in frames] if need_output else []
         return state.obj_ids, updated
 
@@ -281,9 +281,9 @@ class VideoPredictor(Predictor):
         # nothing can fail any more: the state changes as a whole
         state._objects[obj_id] = item
         item.points.pop(frame_idx, None)
-        item.masks.pop(frame_idx, None)
+        item.masks.discard(frame_idx)
         if isinstance(prompt, np.ndarray):
-            item.masks[frame_idx] = prompt
+            item.masks.add(frame_idx)
         else:
             item.points[frame_idx] = prompt
         fresh = item.fresh.cond if as_cond else item.fresh.non_cond

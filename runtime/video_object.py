@@ -6,7 +6,6 @@ import itertools
 from dataclasses import dataclass, field
 
 from .bank import FrameOutput, ObjectHistory
-from .session import Array
 from .tracker import Points
 
 #: one tracker serves all states of a predictor: no two of their objects share a key
@@ -22,8 +21,9 @@ class VideoObject:
     history: ObjectHistory = field(default_factory=ObjectHistory)
     #: results of prompts that the next propagation takes up
     fresh: ObjectHistory = field(default_factory=ObjectHistory)
+    #: prompts by frame; of masks the frames alone, a mask of the model's size is megabytes
     points: dict[int, Points] = field(default_factory=dict)
-    masks: dict[int, Array] = field(default_factory=dict)
+    masks: set[int] = field(default_factory=set)
     #: frames a propagation has passed, and whether it ran in reverse
     tracked: dict[int, bool] = field(default_factory=dict)
 
@@ -52,7 +52,7 @@ class VideoObject:
     def clear(self, frame_idx: int) -> None:
         """Forget the prompts of a frame; a result that was taken up stays as a tracked one."""
         self.points.pop(frame_idx, None)
-        self.masks.pop(frame_idx, None)
+        self.masks.discard(frame_idx)
         self.fresh.cond.pop(frame_idx, None)
         self.fresh.non_cond.pop(frame_idx, None)
         output = self.history.cond.pop(frame_idx, None)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from failing_session import FailingSession
-from recorded import CallLog
 
-from sam2rt import FrameError, InputError, SessionError, StateError, VideoPredictor, open_frames
+from sam2rt import FrameError, InputError, SessionError, StateError, VideoPredictor
 from sam2rt.runtime.video import without_overlap
 
 CLICK = {"points": [[20, 42]], "labels": [1]}
@@ -102,31 +101,6 @@ def test_clearing_every_prompt_makes_propagation_an_error(predictor, video):
     assert len(run(predictor, state)) == 10
 
 
-@pytest.mark.parametrize("prompt", ["click", "mask"])
-def test_after_clearing_its_only_prompt_an_object_may_start_on_a_tracked_frame(
-    predictor, video, prompt
-):
-    """The original raises: at the click, or when it propagates from the mask."""
-
-    def add(state):
-        if prompt == "mask":
-            mask = np.zeros((96, 128), bool)
-            mask[30:54, 23:47] = True
-            return predictor.add_new_mask(state, 3, 1, mask)
-        return predictor.add_new_points_or_box(state, 3, 1, [[35, 42]], [1])
-
-    state = predictor.init_state(video)
-    predictor.add_new_points_or_box(state, 0, 1, **CLICK)
-    run(predictor, state)
-    predictor.clear_all_prompts_in_frame(state, 0, 1)
-    _, _, logits = add(state)
-    if prompt == "mask":
-        # a click is given the earlier mask of its frame
-        np.testing.assert_array_equal(logits, add(predictor.init_state(video))[2])
-    assert list(run(predictor, state)) == list(range(3, 10))
-    assert list(state._objects[1].history.cond) == [3]
-
-
 def test_corrections_last_when_they_make_prompted_frames(session, video):
     """The original's option: without it a later pass recomputes the corrected frame."""
     results = {}
@@ -162,63 +136,6 @@ def test_prompts_added_while_it_runs_count_from_the_next_frame(predictor, video)
     for t, logits in run(predictor, alone).items():
         if t <= 6:
             np.testing.assert_array_equal(seen[t][1][0], logits[0], err_msg=f"frame {t}")
-
-
-@pytest.mark.parametrize("throughput", [False, True])
-@pytest.mark.parametrize("reset", [False, True])
-def test_frames_after_the_last_object_is_removed_are_empty(session, video, throughput, reset):
-    log = CallLog(session)
-    predictor = VideoPredictor(session.bundle, session=log, throughput=throughput)
-    state = predictor.init_state(video)
-    predictor.add_new_points_or_box(state, 0, 1, **CLICK)
-    seen, graphs = {}, {}
-    for t, obj_ids, logits in predictor.propagate_in_video(state):
-        seen[t] = (obj_ids, logits.shape)
-        graphs[t] = {graph for graph, _, _ in log.take()}
-        if t == 2:
-            predictor.reset_state(state) if reset else predictor.remove_object(state, 1)
-        if t == 6:
-            predictor.add_new_points_or_box(state, 7, 2, **BOX)
-    none = ([], (0, 1, 96, 128))
-    assert [seen[t] for t in (3, 4, 5, 6)] == [none] * 4
-    # in throughput mode frames are encoded before it is known who is on them
-    most = {"image_encoder"} if throughput else set()
-    assert all(graphs[t] <= most for t in (3, 4, 5, 6)), graphs
-    assert [seen[t] for t in (2, 7, 9)] == [([i], (1, 1, 96, 128)) for i in (1, 2, 2)]
-
-
-@pytest.mark.parametrize("throughput", [False, True])
-def test_frames_that_cannot_be_read_follow_the_policy_of_their_source(session, video, throughput):
-    predictor = VideoPredictor(session.bundle, session=session, throughput=throughput)
-    frames = [frame if t not in (4, 5) else frame[:50] for t, frame in enumerate(video)]
-    passed = {}
-    for policy in ("raise", "skip", "hold"):
-        state = predictor.init_state(open_frames(frames, on_error=policy))
-        predictor.add_new_points_or_box(state, 0, 1, **CLICK)
-        seen = passed[policy] = []
-        try:
-            seen.extend(t for t, _, _ in predictor.propagate_in_video(state))
-        except FrameError as error:
-            seen.append(str(error)[:20])
-        assert [t for t, _, _ in predictor.propagate_in_video(state, 6)] == [6, 7, 8, 9]
-    assert passed == {
-        "raise": [0, 1, 2, 3, "frame 4 is 128 x 50,"],
-        "skip": [0, 1, 2, 3, 6, 7, 8, 9],
-        "hold": list(range(10)),
-    }
-
-
-def test_prompts_on_one_frame_share_its_features(session, video):
-    log = CallLog(session)
-    predictor = VideoPredictor(session.bundle, session=log)
-    state = predictor.init_state(video)
-    for obj_id in (1, 2, 3):
-        for t in (3, 6):
-            predictor.add_new_points_or_box(state, t, obj_id, **BOX)
-    log.take()
-    predictor.propagate_in_video_preflight(state)
-    graphs = [graph for graph, _, _ in log.take()]
-    assert graphs == ["image_encoder", *["memory_encoder"] * 3] * 2
 
 
 def test_removing_the_last_object_resets(predictor, video):
