@@ -189,7 +189,11 @@ def _made(job: Job, todo: list[int], processes: int, progress: Report, count: in
     progress("opening the model")
     if processes > 1 and len(todo) > 1:
         done = count - len(todo)
-        for index, record in in_processes(job, todo, processes):
+
+        def moved(under_way: float) -> None:
+            progress(f"{done} of {count} videos", int(100 * (done + under_way)), 100 * count)
+
+        for index, record in in_processes(job, todo, processes, moved):
             yield index, record
             done += 1
             progress(f"{done} of {count} videos, {record['name']} finished", done, count)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
 from typing import TYPE_CHECKING, Any
 
 from ..configs import errors
 from ..configs.errors import Sam2rtError, SessionError
+from .evaluate_protocols import Tick
 
 if TYPE_CHECKING:
     from .evaluate import Job
@@ -19,11 +21,16 @@ if TYPE_CHECKING:
 
 #: (index of a video, its record), in the order in which they are finished
 Records = Generator[tuple[int, dict[str, Any]], None, None]
+#: seconds between two words of a process on how far its video is
+_TOLD_EVERY = 1.0
 
 
-def in_processes(job: Job, todo: list[int], processes: int) -> Records:
+def in_processes(
+    job: Job, todo: list[int], processes: int, moved: Callable[[float], None]
+) -> Records:
     """Evaluate videos of a job in that many processes at most.
 
+    moved: called with the videos' worth of work done on those that are under way.
     Closing the iterator, an interrupt or an error ends the processes. Raises what a process
     raised, SessionError when one died.
     """
@@ -40,7 +47,11 @@ def in_processes(job: Job, todo: list[int], processes: int) -> Records:
         while busy:
             for connection in wait(list(busy)):
                 worker = busy[connection]  # type: ignore[index]
-                yield worker.received()
+                record = worker.received()
+                if record is None:
+                    moved(sum(w.share for w in busy.values()))
+                    continue
+                yield record
                 worker.send(waiting.popleft() if waiting else None)
                 if worker.index is None:
                     del busy[worker.connection]
@@ -57,16 +68,19 @@ class _Worker:
         # only the process holds its end now: when it dies, ours reports the end of file
         theirs.close()
         self.index: int | None = None
+        #: of its video, as far as it told
+        self.share = 0.0
 
     def send(self, index: int | None) -> None:
         """Hand over a video, or None when there are no more."""
-        self.index = index
+        self.index, self.share = index, 0.0
         try:
             self.connection.send(index)
         except OSError:
             self._raise_death()
 
-    def received(self) -> tuple[int, dict[str, Any]]:
+    def received(self) -> tuple[int, dict[str, Any]] | None:
+        """The record of its video, None when it told how far it is."""
         assert self.index is not None
         try:
             kind, *content = self.connection.recv()
@@ -74,6 +88,9 @@ class _Worker:
             self._raise_death()
         if kind == "error":
             raise _revived(*content)
+        if kind == "at":
+            self.share = content[0]
+            return None
         return self.index, content[0]
 
     def end(self) -> None:
@@ -96,12 +113,25 @@ def _serve(connection: Connection, job: Job) -> None:
     try:
         with job.opener.open() as session:
             while (index := connection.recv()) is not None:
-                connection.send(("done", job.record(session, index)))
+                record = job.record(session, index, _teller(connection))
+                connection.send(("done", record))
     except (EOFError, ConnectionError):
         # who started us has gone
         return
     except (Sam2rtError, OSError, MemoryError) as error:
         connection.send(("error", type(error).__name__, str(error)))
+
+
+def _teller(connection: Connection) -> Tick:
+    told = time.monotonic()
+
+    def tick(done: int, of: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _TOLD_EVERY:
+            told = time.monotonic()
+            connection.send(("at", done / of))
+
+    return tick
 
 
 def _revived(kind: str, message: str) -> Exception:

@@ -15,6 +15,7 @@ import pytest
 from colour_model import BLUE, GREEN, RED, Clip, ColourOpener, ColourSession, box_mask
 from PIL import Image
 
+from sam2rt.benchmarks import evaluate_workers
 from sam2rt.benchmarks.datasets import Dataset, open_dataset, read_labels
 from sam2rt.benchmarks.evaluate import Job, Settings, evaluate, evaluate_to_file, parts_folder
 from sam2rt.benchmarks.evaluate_interactive import EncoderCache
@@ -241,6 +242,19 @@ def test_processes_give_the_same_report() -> None:
     alone, together = (evaluate(job(*clips, prompt="click"), processes=p) for p in (1, 3))
     assert _timeless(alone) == _timeless(together)
     assert [o["video"] for o in alone["results"]] == [*"001122", "turns blue"]
+
+
+def test_processes_tell_how_far_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long videos: something has to be seen before the first of them is finished."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(evaluate_workers, "_TOLD_EVERY", 0)
+    ours, theirs = multiprocessing.Pipe()
+    for index in (0, None):
+        ours.send(index)
+    _serve(theirs, job(still(frames=4)))
+    told = [ours.recv() for _ in range(5)]
+    assert told[:4] == [("at", 0), ("at", 0.25), ("at", 0.5), ("at", 0.75)]
+    assert (told[4][0], told[4][1]["name"]) == ("done", "still")
 
 
 def _timeless(data: dict[str, Any]) -> dict[str, Any]:
