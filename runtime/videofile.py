@@ -91,7 +91,8 @@ class VideoFile(FrameSource):
     def _keep(self, index: int, last: int) -> None:
         """Decode the grabbed frame; unreadable ones before the one asked for are left out."""
         good, bgr = self._capture.retrieve()
-        if good:
+        # of a damaged file there may be none, called good
+        if good and bgr is not None:
             frame = self._cv2.cvtColor(bgr, self._cv2.COLOR_BGR2RGB)
             frame.flags.writeable = False
             self._cache[index] = frame
@@ -103,7 +104,7 @@ class VideoFile(FrameSource):
 
     def _past_end(self, index: int) -> Array:
         assert self._end is not None
-        if self._end == 0:
+        if self._end == 0 and index == 0:
             raise FrameError(
                 f"{self._path} holds no frame that can be decoded: encode the video again"
             )

@@ -14,7 +14,7 @@ import pytest
 from golden import data_path
 
 from sam2rt import FrameError
-from sam2rt.runtime.frames import FrameSource, open_frames
+from sam2rt.runtime.frames import FrameSource, OnError, open_frames
 
 
 def _marked(index: int, size: tuple[int, int] = (96, 128)) -> Any:
@@ -209,6 +209,39 @@ def test_a_name_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"x")
     with pytest.raises(FrameError, match=r"v\\udcff\.mp4' is no name in UTF-8, which OpenCV needs"):
         open_frames(path)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("on_error", ["raise", "skip", "hold"])
+def test_a_video_that_opens_and_has_no_frame(on_error: OnError, tmp_path: Path) -> None:
+    """Skipping what cannot be read comes to an end."""
+    import cv2
+
+    path = _video(tmp_path / "c.avi", "MJPG", count=3)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"movi") + 4])
+    assert cv2.VideoCapture(str(path)).isOpened()
+    with pytest.raises(FrameError, match="no frame"):
+        open_frames(path, on_error=on_error)
+
+
+def test_a_frame_of_no_pixels_is_an_unreadable_one(tmp_path: Path) -> None:
+    """Random damage of MJPEG was seen to make OpenCV give one and call it good."""
+    path = _video(tmp_path / "c.avi", "MJPG", count=3)
+    with open_frames(path) as frames:
+        frames.read(0)
+        capture = frames._capture  # type: ignore[attr-defined]
+
+        class Damaged:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(capture, name)
+
+            def retrieve(self) -> tuple[bool, Any]:
+                return True, None
+
+        frames._capture = Damaged()  # type: ignore[attr-defined]
+        with pytest.raises(FrameError, match="frame 1 of .* cannot be decoded"):
+            frames.read(1)
 
 
 def test_opening_in_several_threads_leaves_the_log_levels_as_they_were() -> None:
