@@ -240,7 +240,7 @@ def test_a_frame_of_no_pixels_is_an_unreadable_one(tmp_path: Path) -> None:
                 return True, None
 
         frames._capture = Damaged()  # type: ignore[attr-defined]
-        with pytest.raises(FrameError, match="frame 1 of .* cannot be decoded"):
+        with pytest.raises(FrameError, match=r"frame 1 of .* cannot be decoded"):
             frames.read(1)
 
 
