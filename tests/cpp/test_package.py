@@ -46,10 +46,8 @@ def downstream(prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for source in DOWNSTREAM.iterdir():
         (folder / source.name).write_bytes(source.read_bytes())
     (folder / "documented.cpp").write_text(documented_program())
-    run(
-        ["cmake", "-S", str(folder), "-B", str(folder / "build"), f"-DCMAKE_PREFIX_PATH={prefix}",
-         f"-Donnxruntime_ROOT={HEADERS}"]
-    )  # fmt: skip
+    # the package remembers where ONNX Runtime lay, which the static library needs
+    run(["cmake", "-S", str(folder), "-B", str(folder / "build"), f"-DCMAKE_PREFIX_PATH={prefix}"])
     run(["cmake", "--build", str(folder / "build")])
     return folder / "build"
 
@@ -82,6 +80,19 @@ def test_found_by_pkg_config(prefix: Path, tmp_path: Path, micro_session: Sessio
     program = str(tmp_path / "from_c")
     run(["cc", str(DOWNSTREAM / "from_c.c"), "-o", program, *flags.split(),
          f"-Wl,-rpath,{library}"])  # fmt: skip
+    out = run([program, str(micro_session.bundle.path)]).splitlines()
+    assert out[1:] == expected_lines(micro_session)
+
+
+def test_the_static_library_is_linked_with_pkg_config(
+    prefix: Path, tmp_path: Path, micro_session: Session
+) -> None:
+    config = {"PKG_CONFIG_PATH": str(next(prefix.glob("lib*/**/pkgconfig")))}
+    flags = run(["pkg-config", "--static", "--cflags", "--libs", "sam2rt"], **config)
+    library, program = next(prefix.glob("lib*/**/libsam2rt.a")), str(tmp_path / "from_c")
+    run(["cc", str(DOWNSTREAM / "from_c.c"), "-o", program, str(library), *flags.split(),
+         f"-Wl,--as-needed,-rpath,{HEADERS / 'lib'}"])  # fmt: skip
+    assert "libsam2rt" not in run(["ldd", program])
     out = run([program, str(micro_session.bundle.path)]).splitlines()
     assert out[1:] == expected_lines(micro_session)
 

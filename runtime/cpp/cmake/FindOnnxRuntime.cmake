@@ -2,11 +2,12 @@
 # Looks into onnxruntime_ROOT (a release archive, or headers and library in other folders given as
 # ONNXRUNTIME_INCLUDE_DIR and ONNXRUNTIME_LIBRARY), then where the system keeps libraries.
 find_path(ONNXRUNTIME_INCLUDE_DIR onnxruntime_c_api.h
-          HINTS ${onnxruntime_ROOT} $ENV{onnxruntime_ROOT}
+          HINTS ${onnxruntime_ROOT} $ENV{onnxruntime_ROOT} ${sam2rt_onnxruntime_built_with}
           PATH_SUFFIXES include include/onnxruntime include/onnxruntime/core/session
                         onnxruntime onnxruntime/core/session)
 find_library(ONNXRUNTIME_LIBRARY onnxruntime
-             HINTS ${onnxruntime_ROOT} $ENV{onnxruntime_ROOT} PATH_SUFFIXES lib lib64)
+             HINTS ${onnxruntime_ROOT} $ENV{onnxruntime_ROOT} ${sam2rt_onnxruntime_built_with}
+             PATH_SUFFIXES lib lib64)
 
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(
