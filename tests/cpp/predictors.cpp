@@ -161,7 +161,7 @@ void a_stream_goes_on_after_bad_input(const sam2rt::Bundle& bundle) {
   Scene::prompt(clean, 1);
   Scene::prompt(tracker, 1);
   CHECK_EQ(digest(tracker.step(scene.frame(0))), digest(clean.step(scene.frame(0))));
-  CHECK_EQ(MESSAGE_OF(sam2rt::InputError, tracker.step(small.frame(1))),
+  CHECK_EQ(MESSAGE_OF(sam2rt::FrameError, tracker.step(small.frame(1))),
            "the frame is 100 x 240, earlier ones were 320 x 240: resize it, or call reset() first");
   CHECK_EQ(MESSAGE_OF(sam2rt::InputError, tracker.add_points(2, {{{500, 5}}, {1}, {}})),
            "the point [500.0, 5.0] lies outside the image of width 320 and height 240: check the "
@@ -227,11 +227,28 @@ class SceneSource final : public sam2rt::FrameSource {
   int num_frames() const override { return 6; }
   int width() const override { return scene_.width; }
   int height() const override { return scene_.height; }
-  sam2rt::FrameView read(int t) override { return scene_.frame(t); }
+  sam2rt::FrameView read(int t) override {
+    ++reads;
+    return scene_.frame(t);
+  }
+  int reads = 0;
 
  private:
   Scene scene_;
 };
+
+void prompts_on_one_frame_share_its_features(const sam2rt::Bundle& bundle) {
+  const auto source = std::make_shared<SceneSource>();
+  sam2rt::VideoTracker tracker(std::make_shared<MixingSession>(bundle), source);
+  for (const int frame_idx : {0, 3}) {
+    for (const std::int64_t obj_id : {1, 2, 3}) {
+      tracker.add_points(frame_idx, obj_id, {{{50.0F, 110.0F}}, {1}, {}});
+    }
+  }
+  CHECK_EQ(source->reads, 2);
+  tracker.propagate();
+  CHECK_EQ(source->reads, 4);
+}
 
 std::vector<std::string> propagated(sam2rt::VideoTracker& tracker) {
   std::vector<std::string> digests;
@@ -268,7 +285,7 @@ void a_stream_may_outlive_its_length(const sam2rt::Bundle& bundle) {
   sam2rt::StreamOptions options;
   options.num_frames = 0;
   CHECK_EQ(MESSAGE_OF(sam2rt::InputError, sam2rt::StreamTracker(watched, options)),
-           "num_frames is 0: expected at least 1");
+           "num_frames is 0: expected at least 1, or None for a live stream");
   options.num_frames = 2;
   sam2rt::StreamTracker tracker(watched, options);
   Scene::prompt(tracker, 1);
@@ -301,6 +318,17 @@ void a_video_has_one_size(const sam2rt::Bundle& bundle) {
   CHECK(frames.next() != nullptr);
   CHECK_EQ(MESSAGE_OF(sam2rt::FrameError, frames.next()),
            "frame 2 is 100 x 240, the first is 320 x 240: all frames of a video have one size");
+}
+
+void options_of_images_are_checked(const sam2rt::Bundle& bundle) {
+  const auto session = std::make_shared<MixingSession>(bundle);
+  const auto refused = [&](const sam2rt::ImageOptions& options) {
+    return MESSAGE_OF(sam2rt::InputError, sam2rt::ImagePredictor(session, options));
+  };
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  CHECK_EQ(refused({nan}), "mask_threshold is nan: expected a number that is finite");
+  CHECK_EQ(refused({0, -1.5}), "max_hole_area is -1.5: expected a number of at least 0");
+  CHECK_EQ(refused({0, 0, nan}), "max_sprinkle_area is nan: expected a number of at least 0");
 }
 
 void areas_larger_than_an_int(const sam2rt::Bundle& bundle) {
@@ -336,8 +364,10 @@ int main(int argc, char** argv) {
       {"a stream goes on after bad input", [&] { a_stream_goes_on_after_bad_input(bundle); }},
       {"a failed frame again", [&] { a_frame_that_failed_may_be_pushed_again(bundle); }},
       {"a video has one size", [&] { a_video_has_one_size(bundle); }},
+      {"shared features", [&] { prompts_on_one_frame_share_its_features(bundle); }},
       {"a failed prompt leaves no trace", [&] { a_prompt_that_failed_leaves_no_trace(bundle); }},
       {"a stream may outlive its length", [&] { a_stream_may_outlive_its_length(bundle); }},
+      {"options of images", [&] { options_of_images_are_checked(bundle); }},
       {"areas larger than an int", [&] { areas_larger_than_an_int(bundle); }},
   };
   return check::run(tests) == 0 ? 0 : 1;

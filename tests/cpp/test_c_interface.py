@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, get_args
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
-from cpp_build import built, require_toolchain
 from cpp_library import Failed, Image, Library, Result, Stream, Video
-from fake_bundle import write_bundle
 
 import sam2rt
 from sam2rt import (
-    BundleError,
     ImagePredictor,
     InputError,
     StateError,
     StreamTracker,
     VideoPredictor,
 )
-from sam2rt.configs.bundle import MANIFEST, Bundle, Precision, _digest
+from sam2rt.configs.bundle import Bundle
 from sam2rt.runtime.session import Session
 
 pytestmark = pytest.mark.slow
 
-INPUT, FRAME, STATE, BUNDLE = -1, -2, -3, -4
+INPUT, STATE = -1, -3
 HEIGHT, WIDTH = 90, 120
-
-
-@pytest.fixture
-def library() -> Iterator[Library]:
-    require_toolchain()
-    opened = Library(built() / "libsam2rt.so")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
@@ -113,6 +99,32 @@ def test_a_video_has_the_bits_of_python(
         assert not video.next(found)
 
 
+def test_a_propagation_outlives_its_objects_and_a_correction_its_prompt(
+    library: Library, session: Any, micro_session: Session, frames: np.ndarray
+) -> None:
+    """Frames without objects; then a click on a tracked frame whose object has no prompt left."""
+    predictor = VideoPredictor(micro_session.bundle, session=micro_session)
+    state = predictor.init_state(frames)
+    video, found = Video(library, session, frames), Result(HEIGHT, WIDTH)
+    for last in (False, True):
+        predictor.add_new_points_or_box(state, 0, 1, **CLICK)
+        video.add_points(0, 1, found, **CLICK)
+        video.propagate()
+        for frame_idx, obj_ids, logits in predictor.propagate_in_video(state):
+            assert video.next(found)
+            assert (found.raw.frame_idx, found.obj_ids) == (frame_idx, obj_ids)
+            np.testing.assert_array_equal(found.logits, logits[:, 0])
+            if frame_idx == 2 and not last:
+                predictor.remove_object(state, 1)
+                video.remove_object(1)
+        assert not video.next(found)
+    predictor.clear_all_prompts_in_frame(state, 0, 1)
+    video.clear_prompts(0, 1, found)
+    _, _, logits = predictor.add_new_points_or_box(state, 3, 1, **BOX)
+    video.add_points(3, 1, found, **BOX)
+    np.testing.assert_array_equal(found.logits, logits[:, 0])
+
+
 def test_an_image_has_the_bits_of_python(
     library: Library, session: Any, micro_session: Session, frames: np.ndarray
 ) -> None:
@@ -129,6 +141,31 @@ def test_an_image_has_the_bits_of_python(
             )  # fmt: skip
             np.testing.assert_array_equal(masks, wanted[0])
             np.testing.assert_array_equal(ious, wanted[1])
+
+
+def test_an_image_is_refined_as_in_python(
+    library: Library, session: Any, micro_session: Session, frames: np.ndarray
+) -> None:
+    expected = ImagePredictor(micro_session.bundle, session=micro_session)
+    expected.set_image(frames[0])
+    image, side = Image(library, session), micro_session.bundle.model.mask_size
+    image.set(frames[0])
+    earlier = None
+    for _ in range(2):
+        found = image.refine(CLICK["points"], CLICK["labels"], earlier, side)
+        wanted = expected.predict(
+            CLICK["points"], CLICK["labels"], mask_input=None if earlier is None else earlier[None]
+        )
+        for one, other in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(one, other)
+        earlier = found[2][1]
+    assert earlier is not None
+    earlier[3, 4] = np.nan
+    with pytest.raises(InputError) as python:
+        expected.predict(mask_input=earlier[None])
+    with pytest.raises(Failed) as cpp:
+        image.refine(None, None, earlier, side)
+    assert (str(cpp.value), cpp.value.status) == (str(python.value), INPUT)
 
 
 def test_small_buffers_are_refused_and_the_result_can_be_asked_for_again(
@@ -157,6 +194,8 @@ BAD_PROMPTS: dict[str, dict[str, Any]] = {
     "box corner outside": {"box": [-99, 0, 5, 5]},
     "box beside the frame": {"box": [-5, 0, 0, 5]},
     "box after clicks": {"box": [1, 1, 5, 5], "clear_old_points": False},
+    "many, not a number": {"points": [[1.25, 2.125], [float("nan"), 4]] * 9, "labels": [1] * 18},
+    "many unknown labels": {"points": [[1.25, 2.125]] * 40, "labels": [1, 9] * 20},
 }
 
 
@@ -173,6 +212,44 @@ def test_bad_prompts_get_pythons_message(
         expected.add_points(1, **prompt)
     with pytest.raises(Failed) as cpp:
         stream.add_points(1, **prompt)
+    assert (str(cpp.value), cpp.value.status) == (str(python.value), INPUT)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in BAD_PROMPTS if n not in ("nothing", "box after clicks")]
+)
+def test_bad_prompts_for_an_image_get_pythons_message(
+    name: str, library: Library, session: Any, micro_session: Session, frames: np.ndarray
+) -> None:
+    points, labels, box = (BAD_PROMPTS[name].get(key) for key in ("points", "labels", "box"))
+    expected = ImagePredictor(micro_session.bundle, session=micro_session)
+    expected.set_image(frames[0])
+    image = Image(library, session)
+    image.set(frames[0])
+    with pytest.raises(InputError) as python:
+        expected.predict(points, labels, box)
+    with pytest.raises(Failed) as cpp:
+        image.predict(points, labels, box, multimask=True)
+    assert (str(cpp.value), cpp.value.status) == (str(python.value), INPUT)
+
+
+BAD_OPTIONS = {
+    "max_cond_frames_in_attn": 1, "fill_hole_area": -1, "objects_per_call": -1, "num_frames": -1,
+    "memory_dtype": "int8",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_OPTIONS)
+def test_bad_options_get_pythons_message(
+    name: str, library: Library, session: Any, micro_session: Session
+) -> None:
+    value: Any = BAD_OPTIONS[name]
+    options = library.default_options()
+    setattr(options, name, value.encode() if isinstance(value, str) else value)
+    with pytest.raises(InputError) as python:
+        StreamTracker(micro_session.bundle, session=micro_session, **{name: value})
+    with pytest.raises(Failed) as cpp:
+        Stream(library, session, options)
     assert (str(cpp.value), cpp.value.status) == (str(python.value), INPUT)
 
 
@@ -196,125 +273,6 @@ def test_bad_states_get_pythons_message(
         with pytest.raises(Failed) as failed:
             cpp()
         assert (str(failed.value), failed.value.status) == (str(expected.value), status)
-
-
-def _edit(change: Callable[[dict[str, Any]], None], sign: bool) -> Callable[[Path], None]:
-    def edit(folder: Path) -> None:
-        path = folder / MANIFEST
-        data = json.loads(path.read_text())
-        change(data)
-        if sign:
-            data["digest"] = _digest(data)
-        path.write_text(json.dumps(data))
-
-    return edit
-
-
-def _set(*keys: Any, to: Any) -> Callable[[dict[str, Any]], None]:
-    def change(data: Any) -> None:
-        for key in keys[:-1]:
-            data = data[key]
-        data[keys[-1]] = to
-
-    return change
-
-
-def _drop(*keys: Any) -> Callable[[dict[str, Any]], None]:
-    def change(data: Any) -> None:
-        for key in keys[:-1]:
-            data = data[key]
-        del data[keys[-1]]
-
-    return change
-
-
-BROKEN: dict[str, Callable[[Path], Any]] = {
-    "no manifest": lambda f: (f / MANIFEST).unlink(),
-    "other schema": _edit(_set("schema", to=2), sign=False),
-    "schema is text": _edit(_set("schema", to="one"), sign=False),
-    "no schema": _edit(_drop("schema"), sign=False),
-    "edited": _edit(_set("opset", to=17), sign=False),
-    "illegal size": _edit(_set("model", "image_size", to=100), sign=True),
-    "widths": _edit(_set("model", "mem_dim", to=24), sign=True),
-    "another precision": _edit(_set("precision", to="fp8"), sign=True),
-    "no opset": _edit(_drop("opset"), sign=True),
-    "graph lacking": _edit(_drop("graphs", "mask_prompt"), sign=True),
-    "another contract": _edit(
-        _set("graphs", "mask_decoder", "inputs", 0, "shape", to=["N", 1, 2, 3]), sign=True
-    ),
-    "another fused graph": _edit(
-        _set("graphs", "track_step", "outputs", 5, "name", to="memory"), sign=True
-    ),
-    "path leaves": _edit(_set("graphs", "mask_prompt", "path", to="../x.onnx"), sign=True),
-    "path is absolute": _edit(_set("graphs", "mask_prompt", "path", to="/etc/passwd"), sign=True),
-    "path is no text": _edit(_set("graphs", "mask_prompt", "path", to=3), sign=True),
-    "file missing": lambda f: (f / "mask_prompt.onnx").unlink(),
-    "file truncated": lambda f: (f / "image_encoder.data").write_bytes(b"short"),
-    "file changed": lambda f: (f / "image_encoder.data").write_bytes(bytes(256)),
-    "link leaves": lambda f: (
-        (f.parent / "out.onnx").write_bytes((f / "mask_prompt.onnx").read_bytes()),
-        (f / "mask_prompt.onnx").unlink(),
-        os.symlink(f.parent / "out.onnx", f / "mask_prompt.onnx"),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_broken_bundles_get_pythons_message(name: str, library: Library, tmp_path: Path) -> None:
-    folder = tmp_path / "bundle"
-    write_bundle(folder)
-    library.bundle(folder)
-    BROKEN[name](folder)
-    with pytest.raises(BundleError) as python:
-        Bundle.load(folder)
-    with pytest.raises(Failed) as cpp:
-        library.bundle(folder)
-    assert (str(cpp.value), cpp.value.status) == (str(python.value), BUNDLE)
-
-
-ALSO_GOOD: dict[str, Callable[[Path], Any]] = {
-    **{name: _edit(_set("precision", to=name), sign=True) for name in get_args(Precision)},
-    "no fused graph": _edit(_drop("graphs", "track_step"), sign=True),
-}
-
-
-@pytest.mark.parametrize("name", ALSO_GOOD)
-def test_bundles_that_python_takes_are_taken(name: str, library: Library, tmp_path: Path) -> None:
-    folder = tmp_path / "bundle"
-    write_bundle(folder)
-    ALSO_GOOD[name](folder)
-    assert Bundle.load(folder).model.name == "micro"
-    assert library.lib.sam2rt_bundle_model(library.bundle(folder)) == b"micro"
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        0.1,
-        1e-7,
-        1.5e16,
-        123456789.123,
-        -0.0,
-        5e-324,
-        1 / 3,
-        '\u00e9 \U0001f600 \x7f\n"',
-        2**60,
-        None,
-    ],
-    ids=repr,
-)
-def test_what_python_signs_is_read(value: Any, library: Library, tmp_path: Path) -> None:
-    """The digest is over Python's way to write numbers and text."""
-    write_bundle(tmp_path / "bundle")
-    _edit(_set("proof", "noted", to=[value, {"deep": value}]), sign=True)(tmp_path / "bundle")
-    library.bundle(tmp_path / "bundle")
-
-
-def test_no_manifest_is_deep_enough_to_overflow(library: Library, tmp_path: Path) -> None:
-    write_bundle(tmp_path / "bundle")
-    (tmp_path / "bundle" / MANIFEST).write_text("[" * 200000)
-    with pytest.raises(Failed, match=r"cannot read .*manifest\.json"):
-        library.bundle(tmp_path / "bundle")
 
 
 def test_null_arguments_are_refused(library: Library, session: Any) -> None:

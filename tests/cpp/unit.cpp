@@ -73,7 +73,7 @@ void bfloat16_rounds_to_nearest_even() {
   stored.restore(found.data());
   CHECK(found == expected);
   CHECK_EQ(MESSAGE_OF(sam2rt::InputError, sam2rt::memory_dtype("half")),
-           "memory_dtype is 'half': expected one of ('float32', 'float16', 'bfloat16')");
+           "memory_dtype is 'half': expected one of (None, 'float32', 'float16', 'bfloat16')");
 }
 
 /// A history whose memories hold their frame's number.
@@ -288,6 +288,7 @@ void frames_that_cannot_be_used() {
   const auto refused = [&](const sam2rt::FrameView& frame) {
     return MESSAGE_OF(sam2rt::FrameError, sam2rt::PixelRows::check(frame));
   };
+  CHECK_EQ(refused({nullptr, 10, 10}), "a frame has no data: its address is null");
   CHECK_EQ(refused({pixels.data(), 0, 10}),
            "a frame has no pixels (shape (10, 0, 3)): leave it out");
   CHECK_EQ(refused({pixels.data(), 10, 10, 29}),

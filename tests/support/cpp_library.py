@@ -173,6 +173,9 @@ class Stream:
     def remove_object(self, obj_id: int) -> None:
         self._library.call("sam2rt_stream_remove_object", self._handle, c.c_int64(obj_id))
 
+    def reset(self) -> None:
+        self._library.call("sam2rt_stream_reset", self._handle)
+
     def step(self, rgb: Array, result: Result | None) -> None:
         to = None if result is None else c.byref(result.raw)
         self._library.call("sam2rt_stream_step", self._handle, c.byref(_frame(rgb)), to)
@@ -184,8 +187,12 @@ class Stream:
 class Video:
     """sam2rt_video_*, over an array of frames."""
 
-    def __init__(self, library: Library, session: c.c_void_p, frames: Sequence[Array]) -> None:
+    def __init__(
+        self, library: Library, session: c.c_void_p, frames: Sequence[Array],
+        options: Options | None = None,
+    ) -> None:  # fmt: skip
         self._library = library
+        given = None if options is None else c.byref(options)
 
         def read(_: Any, index: int, frame: Any) -> int:
             if index not in range(len(frames)):
@@ -196,8 +203,9 @@ class Video:
         self._read: Callable[..., int] = _ReadFrame(read)  # kept: the library calls it later
         height, width = frames[0].shape[:2]
         self._handle = library.make(
-            "video", "sam2rt_video_new", session, None, len(frames), width, height, self._read, None
-        )
+            "video", "sam2rt_video_new", session, given, len(frames), width, height, self._read,
+            None,
+        )  # fmt: skip
 
     def add_points(self, frame_idx: int, obj_id: int, result: Result, **prompt: Any) -> None:
         given = _Given(
@@ -208,6 +216,25 @@ class Video:
             "sam2rt_video_add_points", self._handle, frame_idx, c.c_int64(obj_id),
             c.byref(given.prompt), c.byref(result.raw),
         )  # fmt: skip
+
+    def add_mask(self, frame_idx: int, obj_id: int, mask: Array, result: Result) -> None:
+        pixels = np.ascontiguousarray(mask, np.uint8)
+        self._library.call(
+            "sam2rt_video_add_mask", self._handle, frame_idx, c.c_int64(obj_id),
+            c.c_void_p(pixels.ctypes.data), c.byref(result.raw),
+        )  # fmt: skip
+
+    def clear_prompts(self, frame_idx: int, obj_id: int, result: Result) -> None:
+        self._library.call(
+            "sam2rt_video_clear_prompts", self._handle, frame_idx, c.c_int64(obj_id),
+            c.byref(result.raw),
+        )  # fmt: skip
+
+    def remove_object(self, obj_id: int) -> None:
+        self._library.call("sam2rt_video_remove_object", self._handle, c.c_int64(obj_id))
+
+    def reset(self) -> None:
+        self._library.call("sam2rt_video_reset", self._handle)
 
     def propagate(self, start: int = -1, most: int = -1, reverse: bool = False) -> None:
         self._library.call("sam2rt_video_propagate", self._handle, start, most, int(reverse))
@@ -238,3 +265,17 @@ class Image:
             c.c_void_p(masks.ctypes.data), c.c_void_p(ious.ctypes.data),
         )  # fmt: skip
         return masks.astype(bool), ious
+
+    def refine(
+        self, points: Any, labels: Any, mask_input: Array | None, side: int
+    ) -> tuple[Array, Array, Array]:
+        masks, ious = np.zeros((3, *self._size), np.uint8), np.zeros(3, np.float32)
+        low_res = np.zeros((3, side, side), np.float32)
+        given = _Given(points, labels, None, True)
+        earlier = None if mask_input is None else np.ascontiguousarray(mask_input, np.float32)
+        self._library.call(
+            "sam2rt_image_refine", self._handle, c.byref(given.prompt),
+            None if earlier is None else c.c_void_p(earlier.ctypes.data), 1,
+            *(c.c_void_p(array.ctypes.data) for array in (masks, ious, low_res)),
+        )  # fmt: skip
+        return masks.astype(bool), ious, low_res

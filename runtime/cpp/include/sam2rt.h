@@ -118,6 +118,12 @@ SAM2RT_API sam2rt_status sam2rt_image_set(sam2rt_image* image, const sam2rt_fram
 SAM2RT_API sam2rt_status sam2rt_image_predict(sam2rt_image* image, const sam2rt_prompt* prompt,
                                               int32_t multimask, uint8_t* masks, float* ious,
                                               sam2rt_error* error);
+/* The same from a mask of an earlier call: mask_input [S / 4, S / 4], one plane of its low_res, or
+ * null; low_res: [C, S / 4, S / 4] logits, S = sam2rt_bundle_image_size; null: not wanted. */
+SAM2RT_API sam2rt_status sam2rt_image_refine(sam2rt_image* image, const sam2rt_prompt* prompt,
+                                             const float* mask_input, int32_t multimask,
+                                             uint8_t* masks, float* ious, float* low_res,
+                                             sam2rt_error* error);
 SAM2RT_API void sam2rt_image_free(sam2rt_image* image);
 
 /* Live video; options null: the defaults. */

@@ -1,6 +1,5 @@
 #include "sam2rt.h"
 
-#include <cstring>
 #include <optional>
 
 #include "c_handles.hpp"
@@ -70,7 +69,7 @@ StreamOptions stream_options(const sam2rt_options* given) {
   if (used.objects_per_call != 0) options.objects_per_call = used.objects_per_call;
   options.memory_dtype = used.memory_dtype;
   options.non_overlap_masks = used.non_overlap_masks != 0;
-  if (used.num_frames > 0) options.num_frames = used.num_frames;
+  if (used.num_frames != 0) options.num_frames = used.num_frames;
   return options;
 }
 
@@ -128,7 +127,9 @@ sam2rt_status sam2rt_image_new(const sam2rt_session* session, sam2rt_image** ima
   return guarded(error, [&] {
     sam2rt::required(session, "session");
     sam2rt::required(image, "place for the predictor");
-    *image = new sam2rt_image{sam2rt::ImagePredictor(session->session)};
+    const int low_side = session->session->bundle().model().mask_size();
+    *image = new sam2rt_image{sam2rt::ImagePredictor(session->session),
+                              static_cast<std::size_t>(low_side)};
   });
 }
 
@@ -143,15 +144,25 @@ sam2rt_status sam2rt_image_set(sam2rt_image* image, const sam2rt_frame* frame,
 sam2rt_status sam2rt_image_predict(sam2rt_image* image, const sam2rt_prompt* prompt,
                                    int32_t multimask, uint8_t* masks, float* ious,
                                    sam2rt_error* error) {
+  return sam2rt_image_refine(image, prompt, nullptr, multimask, masks, ious, nullptr, error);
+}
+
+sam2rt_status sam2rt_image_refine(sam2rt_image* image, const sam2rt_prompt* prompt,
+                                  const float* mask_input, int32_t multimask, uint8_t* masks,
+                                  float* ious, float* low_res, sam2rt_error* error) {
   return guarded(error, [&] {
     sam2rt::required(image, "predictor");
     const sam2rt::PointPrompt given = sam2rt::point_prompt(prompt);
+    sam2rt::ImagePrompt asked{given.points, given.labels, given.box, {}};
+    if (mask_input != nullptr) {
+      asked.mask_input.assign(mask_input, mask_input + image->low_side * image->low_side);
+    }
     sam2rt::PredictOptions options;
     options.multimask_output = multimask != 0;
-    const auto result =
-        image->predictor.predict({given.points, given.labels, given.box, {}}, options);
-    if (masks != nullptr) std::memcpy(masks, result.masks.data(), result.masks.size());
+    const auto result = image->predictor.predict(asked, options);
+    if (masks != nullptr) std::copy(result.masks.begin(), result.masks.end(), masks);
     if (ious != nullptr) std::copy(result.ious.begin(), result.ious.end(), ious);
+    if (low_res != nullptr) std::copy(result.low_res.begin(), result.low_res.end(), low_res);
   });
 }
 

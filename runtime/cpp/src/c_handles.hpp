@@ -19,6 +19,7 @@ struct sam2rt_session {
 };
 struct sam2rt_image {
   sam2rt::ImagePredictor predictor;
+  std::size_t low_side;  ///< of low-resolution masks
 };
 struct sam2rt_stream {
   sam2rt::StreamTracker tracker;
@@ -50,7 +51,12 @@ inline sam2rt_status status_of(const std::exception& error) noexcept {
 inline sam2rt_status told(sam2rt_error* error, sam2rt_status status, const char* message) noexcept {
   if (error != nullptr) {
     error->status = status;
-    const std::size_t length = std::min(std::strlen(message), sizeof error->message - 1);
+    std::size_t length = std::strlen(message);
+    if (length >= sizeof error->message) {
+      length = sizeof error->message - 1;
+      // not within a character of UTF-8
+      while (length > 0 && (static_cast<unsigned char>(message[length]) & 0xC0U) == 0x80U) --length;
+    }
     std::memcpy(error->message, message, length);
     error->message[length] = '\0';
   }

@@ -1,6 +1,7 @@
 #include "sam2rt/image_predictor.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 
 #include "antialias.hpp"
@@ -69,6 +70,21 @@ std::size_t single_mask(const float* logits, const float* ious, std::size_t pixe
   return static_cast<std::size_t>(std::max_element(ious + 1, ious + 4) - ious);
 }
 
+void check_area(const char* name, double area) {
+  if (!std::isfinite(area) || area < 0) {
+    throw InputError(text(name, " is ", repr(area), ": expected a number of at least 0"));
+  }
+}
+
+void check_options(const ImageOptions& options) {
+  if (!std::isfinite(options.mask_threshold)) {
+    throw InputError(text("mask_threshold is ", repr(double{options.mask_threshold}),
+                          ": expected a number that is finite"));
+  }
+  check_area("max_hole_area", options.max_hole_area);
+  check_area("max_sprinkle_area", options.max_sprinkle_area);
+}
+
 }  // namespace
 
 struct ImagePredictor::Impl {
@@ -94,6 +110,7 @@ struct ImagePredictor::Impl {
 
 ImagePredictor::ImagePredictor(std::shared_ptr<Session> session, const ImageOptions& options) {
   if (!session) throw InputError("no session was given: it must not be null");
+  check_options(options);
   impl_ = std::make_unique<Impl>(std::move(session), options);
 }
 
@@ -198,7 +215,7 @@ std::shared_ptr<const EncodedImages> ImagePredictor::Impl::encode(const FrameVie
 ImageResult ImagePredictor::Impl::predict(const SetImage& image,
                                           const std::vector<ImagePrompt>& prompts,
                                           const PredictOptions& asked) {
-  const FrameSize pixels_of = asked.normalize_coords ? image.size : FrameSize{1, 1};
+  const PixelsOf pixels_of = asked.normalize_coords ? PixelsOf(image.size) : std::nullopt;
   const ImagePrompts made = image_prompts(prompts, pixels_of, model);
   ImageResult result;
   result.prompts = static_cast<int>(made.count);

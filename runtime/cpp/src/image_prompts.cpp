@@ -9,7 +9,7 @@ namespace sam2rt {
 
 namespace {
 
-void check_points(const ImagePrompt& prompt, FrameSize size) {
+void check_points(const ImagePrompt& prompt, const PixelsOf& size) {
   if (prompt.points.empty() != prompt.labels.empty()) {
     const bool have_points = prompt.labels.empty();
     throw InputError(text(have_points ? "points" : "labels", " were given without ",
@@ -22,13 +22,15 @@ void check_points(const ImagePrompt& prompt, FrameSize size) {
   for (const int label : prompt.labels) {
     if (label < -1 || label > 3) {
       throw InputError(text("labels ",
-                            listed(prompt.labels, [](int l) { return std::to_string(l); }),
+                            first_listed(prompt.labels, [](int l) { return repr(double(l)); }),
                             ": expected 1 (positive), 0 (negative) or -1 (padding)"));
     }
   }
+  std::vector<Point> used;
   for (std::size_t i = 0; i < prompt.points.size(); ++i) {
-    if (prompt.labels[i] != -1) check_inside("point", {prompt.points[i]}, size);
+    if (prompt.labels[i] != -1) used.push_back(prompt.points[i]);
   }
+  check_inside("point", used, size);
 }
 
 void check_mask_input(const std::vector<float>& mask, int side) {
@@ -56,12 +58,13 @@ void check_alike(const ImagePrompt& first, const ImagePrompt& other) {
 
 }  // namespace
 
-ImagePrompts image_prompts(const std::vector<ImagePrompt>& prompts, FrameSize size,
+ImagePrompts image_prompts(const std::vector<ImagePrompt>& prompts, const PixelsOf& size,
                            const ModelConfig& model) {
   if (prompts.empty()) throw InputError("no prompt was given: expected at least one");
   ImagePrompts made;
   made.count = prompts.size();
-  const auto width = static_cast<float>(size.width), height = static_cast<float>(size.height);
+  const FrameSize sides = size.value_or(FrameSize{1, 1});
+  const auto width = static_cast<float>(sides.width), height = static_cast<float>(sides.height);
   const auto side = static_cast<float>(model.image_size);
   const auto add = [&](const Point& p, int label) {
     const Point used = label == -1 ? Point{} : p;

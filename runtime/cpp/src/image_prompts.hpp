@@ -18,11 +18,10 @@ struct ImagePrompts {
   std::vector<float> mask_input;     ///< [N, 1, 4h, 4w], or empty
 };
 
-/// Check and convert prompts. `size` is what coordinates are pixels of (1 x 1: fractions). Throws
-/// InputError: points without labels or the reverse, unknown labels, coordinates that are NaN,
-/// infinite or more than a tenth beyond the image, a box that check_box refuses, prompts that
-/// differ in their number of points or in having a box or a mask.
-ImagePrompts image_prompts(const std::vector<ImagePrompt>& prompts, FrameSize size,
+/// Check and convert prompts. Throws InputError: points without labels or the reverse, unknown
+/// labels, coordinates that are NaN, infinite or more than a tenth beyond the image, a box that
+/// check_box refuses, prompts that differ in their number of points or in having a box or a mask.
+ImagePrompts image_prompts(const std::vector<ImagePrompt>& prompts, const PixelsOf& size,
                            const ModelConfig& model);
 
 }  // namespace sam2rt

@@ -67,7 +67,14 @@ json parse_json(const std::string& json_text) {
     if (depth > deepest) throw std::runtime_error("nested too deep");
     return true;
   };
-  return json::parse(json_text, shallow);
+  // Python refuses one, the parser skips it
+  if (json_text.compare(0, 3, "\xEF\xBB\xBF") == 0) throw std::runtime_error("a byte order mark");
+  try {
+    return json::parse(json_text, shallow);
+  } catch (const json::parse_error& error) {
+    // its own words repeat bytes of the file, which need not be text
+    throw std::runtime_error(text("no JSON from byte ", error.byte, " on"));
+  }
 }
 
 }  // namespace sam2rt

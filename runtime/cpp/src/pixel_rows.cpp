@@ -42,10 +42,11 @@ void nv12_row(const std::uint8_t* luma, const std::uint8_t* chroma, int width, s
 }  // namespace
 
 void PixelRows::check(const FrameView& frame) {
-  if (frame.data == nullptr || frame.width < 1 || frame.height < 1) {
+  if (frame.width < 1 || frame.height < 1) {
     throw FrameError(text("a frame has no pixels (shape (", frame.height, ", ", frame.width,
                           ", 3)): leave it out"));
   }
+  if (frame.data == nullptr) throw FrameError("a frame has no data: its address is null");
   if (pixel_bytes(frame.format) == 0) {
     throw FrameError("a frame has an unknown pixel format: use rgb, bgr, rgba or nv12");
   }

@@ -34,25 +34,28 @@ void check_labels(const PointPrompt& prompt) {
 
 }  // namespace
 
-void check_inside(const char* what, const std::vector<Point>& points, FrameSize size) {
+void check_inside(const char* what, const std::vector<Point>& points, const PixelsOf& size) {
   for (const Point& p : points) {
     if (!std::isfinite(p.x) || !std::isfinite(p.y)) {
-      throw InputError(text("a ", what, " is NaN or infinite: ", listed(points, pair)));
+      throw InputError(text("a ", what, " is NaN or infinite: ", first_listed(points, pair)));
     }
   }
-  const auto width = static_cast<float>(size.width), height = static_cast<float>(size.height);
+  const FrameSize sides = size.value_or(FrameSize{1, 1});
+  const auto width = static_cast<float>(sides.width), height = static_cast<float>(sides.height);
   const float beyond = 1.0F + overhang;
   for (const Point& p : points) {
     if (p.x < -overhang * width || p.y < -overhang * height || p.x > beyond * width ||
         p.y > beyond * height) {
-      throw InputError(text("the ", what, " ", pair(p), " lies outside the image of width ",
-                            size.width, " and height ", size.height,
-                            ": check the order x, y and the image's size"));
+      throw InputError(text("the ", what, " ", pair(p), " lies outside the image",
+                            size ? text(" of width ", size->width, " and height ", size->height,
+                                        ": check the order x, y and the image's size")
+                                 : ": expected fractions 0 to 1, or normalize_coords=True for "
+                                   "pixels"));
     }
   }
 }
 
-void check_box(const Box& box, FrameSize size) {
+void check_box(const Box& box, const PixelsOf& size) {
   check_inside("box corner", {{box.x0, box.y0}, {box.x1, box.y1}}, size);
   const auto refuse = [&box](const char* why) {
     const std::array<float, 4> corners{box.x0, box.y0, box.x1, box.y1};
@@ -62,8 +65,9 @@ void check_box(const Box& box, FrameSize size) {
   if (!(box.x1 > box.x0 && box.y1 > box.y0)) {
     refuse("is empty or reversed: expected x0 < x1, y0 < y1");
   }
-  if (box.x1 <= 0 || box.y1 <= 0 || box.x0 >= static_cast<float>(size.width) ||
-      box.y0 >= static_cast<float>(size.height)) {
+  const FrameSize sides = size.value_or(FrameSize{1, 1});
+  if (box.x1 <= 0 || box.y1 <= 0 || box.x0 >= static_cast<float>(sides.width) ||
+      box.y0 >= static_cast<float>(sides.height)) {
     refuse("lies outside the image: expected one that overlaps it");
   }
 }
@@ -82,11 +86,12 @@ ModelPoints model_points(const PointPrompt& prompt, FrameSize frame_size, int im
   if (prompt.points.empty() && !prompt.box) {
     throw InputError("no prompt: give points with labels, a box, or both");
   }
-  const FrameSize size = prompt.normalize_coords ? frame_size : FrameSize{1, 1};
-  check_inside("point", prompt.points, size);
+  const PixelsOf pixels_of = prompt.normalize_coords ? PixelsOf(frame_size) : std::nullopt;
+  check_inside("point", prompt.points, pixels_of);
   check_labels(prompt);
-  if (prompt.box) check_box(*prompt.box, size);
+  if (prompt.box) check_box(*prompt.box, pixels_of);
 
+  const FrameSize size = pixels_of.value_or(FrameSize{1, 1});
   ModelPoints made;
   const auto width = static_cast<float>(size.width), height = static_cast<float>(size.height);
   const auto side = static_cast<float>(image_size);

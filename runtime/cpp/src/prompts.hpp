@@ -30,13 +30,16 @@ struct FrameSize {
 /// Before the first frame coordinates are checked against no size.
 inline constexpr FrameSize any_size{1 << 30, 1 << 30};
 
+/// What coordinates are pixels of; nothing: they are fractions 0..1.
+using PixelsOf = std::optional<FrameSize>;
+
 /// Throws InputError for coordinates that are NaN, infinite, or more than a tenth of its side
 /// beyond the frame.
-void check_inside(const char* what, const std::vector<Point>& points, FrameSize size);
+void check_inside(const char* what, const std::vector<Point>& points, const PixelsOf& size);
 
 /// Throws InputError for a box that is empty, reversed, wholly outside the frame, or whose corners
 /// check_inside refuses.
-void check_box(const Box& box, FrameSize size);
+void check_box(const Box& box, const PixelsOf& size);
 
 /// A prompt as model-input pixels. `frame_size` is what its coordinates are pixels of (not used
 /// where they are fractions). Throws InputError: points without labels or the reverse, neither

@@ -35,7 +35,7 @@ MemoryDType memory_dtype(std::string_view name) {
   if (name == "float16") return MemoryDType::float16;
   if (name == "bfloat16") return MemoryDType::bfloat16;
   throw InputError("memory_dtype is " + repr(name) +
-                   ": expected one of ('float32', 'float16', 'bfloat16')");
+                   ": expected one of (None, 'float32', 'float16', 'bfloat16')");
 }
 
 std::uint16_t to_half(float value) noexcept {

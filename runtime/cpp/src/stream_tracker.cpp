@@ -206,7 +206,7 @@ const FrameResult& StreamTracker::Impl::step(const FrameView& frame) {
   PixelRows::check(frame);
   const FrameSize size{frame.height, frame.width};
   if (frame_size && !(*frame_size == size)) {
-    throw InputError(text("the frame is ", size.width, " x ", size.height, ", earlier ones were ",
+    throw FrameError(text("the frame is ", size.width, " x ", size.height, ", earlier ones were ",
                           frame_size->width, " x ", frame_size->height,
                           ": resize it, or call reset() first"));
   }
@@ -232,7 +232,8 @@ const FrameResult& StreamTracker::Impl::step(const FrameView& frame) {
 StreamTracker::StreamTracker(std::shared_ptr<Session> session, const StreamOptions& options) {
   if (!session) throw InputError("no session was given: it must not be null");
   if (options.num_frames && *options.num_frames < 1) {
-    throw InputError(text("num_frames is ", *options.num_frames, ": expected at least 1"));
+    throw InputError(text("num_frames is ", *options.num_frames,
+                          ": expected at least 1, or None for a live stream"));
   }
   if (options.non_overlap_masks && !options.frame_logits) {
     throw InputError("non_overlap_masks compares the logits of all objects: leave frame_logits on");
@@ -281,6 +282,7 @@ void StreamTracker::remove_object(std::int64_t obj_id, bool strict) {
                                   [obj_id](const StreamObject& o) { return o.id == obj_id; });
   if (found != objects.end()) {
     objects.erase(found);
+    if (objects.empty()) impl_->tracker.release();
   } else if (strict) {
     throw InputError(text("no object ", obj_id, ": the objects are ",
                           listed(obj_ids(), [](std::int64_t id) { return std::to_string(id); })));
@@ -289,6 +291,7 @@ void StreamTracker::remove_object(std::int64_t obj_id, bool strict) {
 
 void StreamTracker::reset() {
   impl_->objects.clear();
+  impl_->tracker.release();
   impl_->frame_idx = 0;
   impl_->frame_size.reset();
 }

@@ -33,6 +33,12 @@ std::string listed(const Container& values, Write write) {
   return out + "]";
 }
 
+/// `listed`, cut off: the start of one line.
+template <class Container, class Write>
+std::string first_listed(const Container& values, Write write) {
+  return listed(values, write).substr(0, 80);
+}
+
 }  // namespace sam2rt
 
 #endif

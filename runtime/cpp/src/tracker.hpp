@@ -64,6 +64,9 @@ class Tracker {
   /// Encode the memory of a prompted frame: its mask binarised, holes filled.
   void remember(const Features& features, FrameOutput& output);
 
+  /// Free what groups of objects attend to; tracking fills new buffers.
+  void release() noexcept { slots_.clear(); }
+
  private:
   /// Slots of the group of objects with these keys.
   struct GroupSlots {

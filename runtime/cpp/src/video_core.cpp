@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <set>
 
 #include "sam2rt/error.hpp"
 #include "text.hpp"
@@ -69,7 +68,8 @@ const FrameResult& VideoCore::prompted(int frame_idx, std::int64_t obj_id, Video
   VideoObject* present = find(obj_id);
   VideoObject& item = present != nullptr ? *present : made;
   const auto passed = item.tracked.find(frame_idx);
-  const bool first_time = passed == item.tracked.end();
+  // without a prompted frame left there is no memory that a correction could start from
+  const bool first_time = passed == item.tracked.end() || item.history.cond.empty();
   const bool as_cond = first_time || options_.add_all_frames_to_correct_as_cond;
   FrameOutput output;
   if (!prompt.mask.empty()) {
@@ -89,7 +89,7 @@ const FrameResult& VideoCore::prompted(int frame_idx, std::int64_t obj_id, Video
   if (prompt.mask.empty()) {
     item.points[frame_idx] = std::move(prompt.points);
   } else {
-    item.masks[frame_idx] = std::move(prompt.mask);
+    item.masks.insert(frame_idx);
   }
   (as_cond ? item.fresh.cond : item.fresh.non_cond).put(frame_idx, output);
   if (present == nullptr) {
@@ -105,16 +105,34 @@ void VideoCore::preflight() {
   if (objects_.empty()) {
     throw StateError("no object to track: add points, a box or a mask first");
   }
-  for (VideoObject& item : objects_) {
-    take_up(item.fresh.non_cond, item.history.non_cond);
-    take_up(item.fresh.cond, item.history.cond);
-    if (item.history.cond.empty()) {
+  for (const VideoObject& item : objects_) {
+    if (item.history.cond.empty() && item.fresh.cond.empty()) {
       throw StateError(text("object ", item.id,
                             " has no prompt: add points, a box or a mask, or remove it"));
     }
+  }
+  remember_prompts();
+  for (VideoObject& item : objects_) {
+    take_up(item.fresh.non_cond, item.history.non_cond);
+    take_up(item.fresh.cond, item.history.cond);
     for (const auto& entry : item.history.cond) item.history.non_cond.erase(entry.first);
   }
   edited_ = false;
+}
+
+void VideoCore::remember_prompts() {
+  std::vector<std::pair<int, FrameOutput*>> waiting;
+  for (VideoObject& item : objects_) {
+    for (FrameMap* fresh : {&item.fresh.non_cond, &item.fresh.cond}) {
+      for (auto& [frame_idx, output] : *fresh) {
+        if (output.memory.empty()) waiting.emplace_back(frame_idx, &output);
+      }
+    }
+  }
+  // objects with prompts on one frame share its features
+  std::stable_sort(waiting.begin(), waiting.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  for (const auto& [frame_idx, output] : waiting) tracker_.remember(features(frame_idx), *output);
 }
 
 void VideoCore::take_up(FrameMap& fresh, FrameMap& taken) {
@@ -124,11 +142,7 @@ void VideoCore::take_up(FrameMap& fresh, FrameMap& taken) {
         std::min_element(fresh.begin(), fresh.end(), [](const auto& a, const auto& b) {
           return a.second.order < b.second.order;
         });
-    const int frame_idx = earliest->first;
-    if (earliest->second.memory.empty()) {
-      tracker_.remember(features(frame_idx), earliest->second);
-    }
-    fresh.move_to(taken, frame_idx);
+    fresh.move_to(taken, earliest->first);
   }
 }
 
@@ -141,7 +155,8 @@ FrameRange VideoCore::order(const PropagateOptions& options) const {
   check_frame(start);
   const int most = options.max_frame_num_to_track.value_or(num_frames_);
   if (most < 0) {
-    throw InputError(text("max_frame_num_to_track is ", most, ": expected 0 or more"));
+    throw InputError(
+        text("max_frame_num_to_track is ", most, ": expected at least 0, or None for all"));
   }
   if (options.reverse) {
     // from the first frame there is nothing to track backwards
@@ -151,7 +166,9 @@ FrameRange VideoCore::order(const PropagateOptions& options) const {
 }
 
 const FrameResult& VideoCore::track(int frame_idx, bool reverse) {
-  if (edited_) preflight();
+  // without objects frames cost nothing
+  if (edited_ && !objects_.empty()) preflight();
+  edited_ = false;
   waiting_.clear();
   for (const VideoObject& item : objects_) {
     if (!item.history.cond.contains(frame_idx)) waiting_.push_back({item.key, &item.history});
@@ -191,19 +208,22 @@ Removal VideoCore::remove_object(std::int64_t obj_id, bool strict) {
     if (strict) known(obj_id);
     return {obj_ids(), {}};
   }
-  std::set<int> frames;
+  std::set<int> frames = found->masks;
   for (const auto& entry : found->points) frames.insert(entry.first);
-  for (const auto& entry : found->masks) frames.insert(entry.first);
   objects_.erase(found);
   edited_ = true;
   Removal removal{obj_ids(), {}};
-  if (objects_.empty()) return removal;
+  if (objects_.empty()) {
+    tracker_.release();
+    return removal;
+  }
   for (const int frame_idx : frames) removal.updated.push_back(result(frame_idx));
   return removal;
 }
 
 void VideoCore::reset() {
   objects_.clear();
+  tracker_.release();
   edited_ = true;
 }
 

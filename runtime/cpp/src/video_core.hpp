@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "frame_tensor.hpp"
@@ -18,8 +19,9 @@ struct VideoObject {
   int key = 0;
   ObjectHistory history;  ///< what propagation has taken up
   ObjectHistory fresh;    ///< results of prompts that the next propagation takes up
+  // prompts by frame; of masks the frames alone, a mask of the model's size is megabytes
   std::map<int, ModelPoints> points;
-  std::map<int, std::vector<float>> masks;
+  std::set<int> masks;
   std::map<int, bool> tracked;  ///< frames a propagation has passed, and whether in reverse
 
   FrameOutput* result(int frame_idx, bool cond_first) noexcept;
@@ -66,7 +68,9 @@ class VideoCore {
   const FrameResult& prompted(int frame_idx, std::int64_t obj_id, VideoPrompt prompt);
   const FrameResult& result(int frame_idx, std::optional<bool> cond_first = std::nullopt);
   void write_masks(int frame_idx, bool cond_first);
-  void take_up(FrameMap& fresh, FrameMap& taken);
+  /// Encode the memories of all prompts that propagation has not taken up.
+  void remember_prompts();
+  static void take_up(FrameMap& fresh, FrameMap& taken);
   VideoObject* find(std::int64_t obj_id) noexcept;
   VideoObject& known(std::int64_t obj_id);
   void check_frame(int frame_idx) const;

@@ -53,6 +53,7 @@ struct ImageResult {
 /// shared.
 class SAM2RT_API ImagePredictor {
  public:
+  /// Throws InputError for options that make no sense.
   explicit ImagePredictor(std::shared_ptr<Session> session, const ImageOptions& options = {});
   ImagePredictor(ImagePredictor&&) noexcept;
   ImagePredictor& operator=(ImagePredictor&&) noexcept;

@@ -31,6 +31,7 @@ struct StreamOptions : TrackerOptions {
 /// outside the backend. Belongs to one thread; the session may be shared.
 class SAM2RT_API StreamTracker {
  public:
+  /// Throws InputError for options that make no sense.
   explicit StreamTracker(std::shared_ptr<Session> session, const StreamOptions& options = {});
   StreamTracker(StreamTracker&&) noexcept;
   StreamTracker& operator=(StreamTracker&&) noexcept;
@@ -49,9 +50,9 @@ class SAM2RT_API StreamTracker {
   void reset();
 
   /// Push one frame; gives the result on it, valid until the next call. Without objects nothing
-  /// is computed. Throws FrameError for a frame that cannot be used, InputError for one of
-  /// another size than the first or for a prompt that does not fit the frame (the prompt is
-  /// dropped); the tracker goes on with the next frame in each case.
+  /// is computed. Throws FrameError for a frame that cannot be used or has another size than the
+  /// first, InputError for a prompt that does not fit the frame (the prompt is dropped); the
+  /// tracker goes on with the next frame in each case.
   const FrameResult& step(const FrameView& frame);
 
   /// The mask of the object at `position` of the last result, into out [height, width] of 0 and 1:

@@ -55,8 +55,9 @@ class SAM2RT_API VideoTracker {
   const FrameResult& add_mask(int frame_idx, std::int64_t obj_id, const MaskView& mask);
 
   /// Track all objects. Prompts may be added and objects removed between two frames; they count
-  /// from the next. Throws StateError without an object, or with an object without any prompt.
-  /// The propagation must not outlive the tracker.
+  /// from the next. Once the last object is removed, frames come without objects and cost no
+  /// inference. Throws StateError without an object, or with an object without any prompt. The
+  /// propagation must not outlive the tracker.
   Propagation propagate(const PropagateOptions& options = {});
 
   /// Remove an object's prompts on a frame; a result there stays as a tracked one.
