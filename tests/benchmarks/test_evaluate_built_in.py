@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sam2rt.benchmarks.accuracy_runs import AUTOMATIC, ReferenceOpener
@@ -14,7 +16,9 @@ from sam2rt.benchmarks.evaluate_synthetic import synthetic_dataset
 from sam2rt.configs.bundle import Bundle
 
 pytestmark = pytest.mark.slow
-CLIPS, FRAMES, SEED = 20, 30, 7
+CLIPS, FRAMES = 20, 30
+#: a set of clips hangs on a few objects: what holds is said of the mean of three
+SEEDS = (7, 8, 9)
 
 
 @pytest.fixture(scope="module")
@@ -34,38 +38,46 @@ def opener(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> BundleOpe
 
 
 def measured(
-    opener: Opener, level: Any = "standard", clips: int = CLIPS, **settings: Any
+    opener: Opener, level: Any = "standard", seed: int = 7, clips: int = CLIPS, **settings: Any
 ) -> dict[str, Any]:
-    dataset = synthetic_dataset(level, SEED, clips, FRAMES)
+    dataset = synthetic_dataset(level, seed, clips, FRAMES)
     return evaluate(Job(dataset, opener, Settings(**settings)), processes=2)
 
 
+def mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
 @pytest.fixture(scope="module")
-def standard(opener: BundleOpener) -> dict[str, Any]:
-    return measured(opener, prompt="click")
+def standard(opener: BundleOpener) -> list[dict[str, Any]]:
+    return [measured(opener, seed=seed, prompt="click") for seed in SEEDS]
 
 
 def test_one_click_on_plain_clips(opener: BundleOpener) -> None:
     assert measured(opener, "plain", prompt="click")["J&F"] >= 0.85
 
 
-def test_one_click_on_standard_clips(standard: dict[str, Any]) -> None:
-    assert standard["J&F"] >= 0.75
+def test_one_click_on_standard_clips(standard: list[dict[str, Any]]) -> None:
+    assert min(report["J&F"] for report in standard) >= 0.75
 
 
 def test_a_box_is_at_least_as_good_as_a_click(
-    opener: BundleOpener, standard: dict[str, Any]
+    opener: BundleOpener, standard: list[dict[str, Any]]
 ) -> None:
-    assert measured(opener, prompt="box")["J&F"] >= standard["J&F"]
+    boxes = [measured(opener, seed=seed, prompt="box") for seed in SEEDS]
+    assert mean(r["J&F"] for r in boxes) >= mean(r["J&F"] for r in standard)
 
 
 def test_a_corrective_click_on_the_worst_frame_raises_the_mean(opener: BundleOpener) -> None:
-    first, second = measured(opener, clips=8, protocol="offline", clicks=1, rounds=2)["rounds"]
-    assert second > first
+    rounds = [
+        measured(opener, seed=seed, protocol="offline", clicks=1, rounds=2)["rounds"]
+        for seed in SEEDS
+    ]
+    assert mean(second for _, second in rounds) > mean(first for first, _ in rounds)
 
 
-def test_the_object_score_tells_absent_from_present(standard: dict[str, Any]) -> None:
-    assert standard["object_score_auc"] >= 0.95
+def test_the_object_score_tells_absent_from_present(standard: list[dict[str, Any]]) -> None:
+    assert mean(report["object_score_auc"] for report in standard) >= 0.95
 
 
 def test_pytorch_gives_the_same(opener: BundleOpener, weights: Path) -> None:
@@ -77,7 +89,7 @@ def test_pytorch_gives_the_same(opener: BundleOpener, weights: Path) -> None:
 
 def test_automatic_masks_find_the_objects(opener: BundleOpener) -> None:
     with opener.open() as session:
-        found = automatic_recall(session, synthetic_dataset("plain", SEED, 30, 3), AUTOMATIC)
+        found = automatic_recall(session, synthetic_dataset("plain", 7, 30, 3), AUTOMATIC)
     assert found.objects > 40
     assert found.share is not None
     assert found.share >= 0.9
