@@ -175,13 +175,21 @@ def _gpu() -> str:
         return "a GPU that nvidia-smi does not name"
 
 
-def _processor() -> str:
+def _processor(described: str = "/proc/cpuinfo") -> str:
+    """Name, family and model: on a virtual machine the name alone is often that of a whole line."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":", 1)[1] for line in file if line.startswith("model name")]
-        return names[0].strip()
-    except (OSError, IndexError):
+        with open(described, encoding="utf-8") as file:
+            first = file.read().split("\n\n", 1)[0]
+    except OSError:
+        first = ""
+    fields = {
+        name.strip(): value.strip()
+        for name, _, value in (line.partition(":") for line in first.splitlines())
+    }
+    if "model name" not in fields:
         return platform.processor() or platform.machine()
+    numbers = [f"{n.split()[-1]} {fields[n]}" for n in ("cpu family", "model") if n in fields]
+    return fields["model name"] + (f" ({', '.join(numbers)})" if numbers else "")
 
 
 def _versions() -> dict[str, str]:

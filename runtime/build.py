@@ -219,7 +219,8 @@ class _Job:
             splits=self._splits() if attention == "plugin" else 1,
         )  # fmt: skip
         write_record(target, record)
-        self.seconds[graph] = time.monotonic() - started
+        # of memory attention several forms may be built
+        self.seconds[graph] = self.seconds.get(graph, 0.0) + time.monotonic() - started
         return record
 
     def build_attention(self, prove: Prove) -> tuple[Candidate, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +57,18 @@ def test_a_process_measures_with_the_asked_threads(monkeypatch: pytest.MonkeyPat
     Done.returncode, Done.stderr = 1, "a\nMemoryError: no\n"
     with pytest.raises(SessionError, match=r"\(MemoryError: no\)"):
         machine.matrix_rate(3)
+
+
+def test_a_processor_has_its_family_and_model_beside_its_name(tmp_path: Path) -> None:
+    described = tmp_path / "cpuinfo"
+    first = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: A CPU\n"
+    described.write_text(first + "\n" + first.replace("17", "18"))
+    assert machine._processor(str(described)) == "A CPU (family 25, model 17)"
+    described.write_text("processor\t: 0\nmodel name\t: B CPU\n")
+    assert machine._processor(str(described)) == "B CPU"
+    for path in (described, tmp_path / "absent"):
+        described.write_text("processor\t: 0\nBogoMIPS\t: 50.00\n")
+        assert machine._processor(str(path)) == (platform.processor() or platform.machine())
 
 
 def test_the_line_names_hardware_versions_and_rate() -> None:
