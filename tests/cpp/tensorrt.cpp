@@ -1,6 +1,7 @@
 // The native TensorRT session on doubles of TensorRT and of the CUDA driver:
 //   tensorrt run BUNDLE               what it computes, copies, takes and gives back
-//   tensorrt open BUNDLE [ENGINES]    prints why it cannot be opened
+//   tensorrt open BUNDLE [ENGINES...] prints why they cannot be opened, one after the other; each
+//                                     stays open until the next is
 #include <dlfcn.h>
 
 #include <thread>
@@ -251,12 +252,12 @@ int print(const char* type, const Error& error) {
   return 0;
 }
 
-int open_and_print(const char* path, const char* engines) {
+int open_and_print(const char* path, const char* engines, std::shared_ptr<Session>& kept) {
   try {
     sam2rt::SessionOptions options;
     options.backend = "tensorrt";
     options.engines = engines;
-    sam2rt::open_session(Bundle::load(path), options);
+    kept = sam2rt::open_session(Bundle::load(path), options);
   } catch (const sam2rt::BundleError& error) {
     return print("BundleError", error);
   } catch (const sam2rt::SessionError& error) {
@@ -273,6 +274,11 @@ int open_and_print(const char* path, const char* engines) {
 int main(int argc, char** argv) {
   if (argc < 3) return 2;
   const std::string mode = argv[1];
-  if (mode == "open") return open_and_print(argv[2], argc > 3 ? argv[3] : "");
+  if (mode == "open") {
+    std::shared_ptr<Session> kept;
+    int status = open_and_print(argv[2], argc > 3 ? argv[3] : "", kept);
+    for (int i = 4; i < argc; ++i) status |= open_and_print(argv[2], argv[i], kept);
+    return status;
+  }
   return run_all(argv[2]) == 0 ? 0 : 1;
 }

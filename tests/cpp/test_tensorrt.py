@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +18,17 @@ from cpp_engines import write_engines
 from fake_bundle import write_bundle
 from fake_tensorrt import MACHINE
 
-from sam2rt.configs.bundle import Bundle
+from sam2rt.configs.bundle import Bundle, file_sha256
 from sam2rt.configs.errors import BundleError, Sam2rtError, SessionError
 from sam2rt.plugins.operators import digests
-from sam2rt.runtime.engine_sidecar import ENGINES, Machine, check_engine
+from sam2rt.runtime.engine_sidecar import (
+    ENGINES,
+    EngineRecord,
+    Machine,
+    check_engine,
+    engine_folder,
+    write_record,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -176,20 +184,109 @@ def test_what_tensorrt_cannot_read_names_its_message(bundle: Bundle) -> None:
         check_engine(bundle, MACHINE.folder, GRAPH, MACHINE)
     _write_record_for(engine, sidecar)
     out = tensorrt("release", "open", str(bundle.path))
-    assert out == (
-        f"SessionError: TensorRT 10.16.1.11 cannot load {engine}: magic tag does not match: build "
-        f"it again with 'sam2rt build {bundle.path} --graphs image_encoder'\n"
+    assert out == _cannot_load(bundle, engine, "magic tag does not match")
+
+
+def test_tensorrt_s_logger_outlives_the_session_that_gave_it(bundle: Bundle) -> None:
+    """TensorRT calls the first logger while anything of it lives; here its session has ended."""
+    fine = write_engines(bundle)
+    fine.rename(fine.with_name("fine"))
+    write_engines(bundle)
+    engine, sidecar = _broken(bundle, GRAPH)
+    engine.write_text("something else")
+    _write_record_for(engine, sidecar)
+    out = tensorrt("asan", "open", str(bundle.path), "fine", "fine", MACHINE.folder)
+    assert out == "opened\nopened\n" + _cannot_load(bundle, engine, "magic tag does not match")
+
+
+def _cannot_load(bundle: Bundle, engine: Path, why: str) -> str:
+    return (
+        f"SessionError: TensorRT 10.16.1.11 cannot load {engine}: {why}: build it again with "
+        f"'sam2rt build {bundle.path} --graphs {engine.stem}'\n"
     )
 
 
-def _write_record_for(engine: Path, sidecar: Path) -> None:
-    from sam2rt.configs.bundle import file_sha256
-    from sam2rt.runtime.engine_sidecar import EngineRecord, write_record
-
+def _write_record_for(engine: Path, sidecar: Path, **changed: object) -> None:
     data = json.loads(sidecar.read_text())
     del data["schema"], data["digest"]
-    data |= {"size": engine.stat().st_size, "sha256": file_sha256(engine)}
+    data |= {"size": engine.stat().st_size, "sha256": file_sha256(engine), **changed}
     write_record(engine, EngineRecord(**data))
+
+
+def _for_later(bundle: Bundle, *versions: str, **changed: object) -> None:
+    """Engines for later TensorRT in a folder of each version, and none for this one."""
+    own = bundle.path / ENGINES / MACHINE.folder
+    for version in versions:
+        write_engines(bundle, tensorrt=version, **{"version_compatible": True, **changed})
+        own.rename(own.with_name(f"sm90-trt{version}"))
+
+
+def _folder(bundle: Bundle, version: str) -> Path:
+    return bundle.path / ENGINES / f"sm90-trt{version}"
+
+
+def test_engines_for_later_tensorrt_are_found_in_an_older_folder(bundle: Bundle) -> None:
+    shutil.rmtree(bundle.path / ENGINES)
+    _for_later(bundle, "10.14.1.48")
+    assert tensorrt("release", "open", str(bundle.path)) == "opened\n"
+
+
+#: folders beside the two of 10.9.0.3 and 10.14.1.48, and the newest that runs here
+_FOLDERS: dict[str, tuple[Callable[[Bundle], object], str]] = {
+    "numbers are compared as such": (lambda bundle: None, "10.14.1.48"),
+    "not for later": (
+        lambda bundle: _for_later(bundle, "10.15.0.1", version_compatible=False), "10.14.1.48",
+    ),
+    "newer than this TensorRT": (lambda bundle: _for_later(bundle, "10.17.0.1"), "10.14.1.48"),
+    "another export": (lambda bundle: _for_later(bundle, "10.15.0.1", onnx="00"), "10.14.1.48"),
+    "unreadable": (
+        lambda bundle: (_folder(bundle, "10.14.1.48") / "memory_encoder.json").write_text("{"),
+        "10.9.0.3",
+    ),
+    "incomplete": (
+        lambda bundle: (_folder(bundle, "10.14.1.48") / "mask_decoder.json").unlink(), "10.9.0.3",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(_FOLDERS))
+def test_the_newest_folder_that_fits_is_python_s(name: str, bundle: Bundle) -> None:
+    """Records alone decide: the message about an engine that is gone says which was chosen."""
+    change, chosen = _FOLDERS[name]
+    shutil.rmtree(bundle.path / ENGINES)
+    _for_later(bundle, "10.9.0.3", "10.14.1.48")
+    change(bundle)
+    for engine in bundle.path.glob("*/*/*.engine"):
+        engine.unlink()
+    assert engine_folder(bundle, MACHINE) == _folder(bundle, chosen).name
+    with pytest.raises(BundleError) as expected:
+        check_engine(bundle, _folder(bundle, chosen).name, GRAPH, MACHINE)
+    out = tensorrt("release", "open", str(bundle.path), SAM2RT_DOUBLE_ABORT="1")
+    assert out == f"BundleError: {expected.value}\n"
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [({"version_compatible": False}, None), ({"arch": 80}, None), ({}, "other")],
+)
+def test_where_no_folder_fits_those_that_are_there_are_named(
+    changed: dict[str, object], named: str | None, bundle: Bundle
+) -> None:
+    shutil.rmtree(bundle.path / ENGINES)
+    _for_later(bundle, "10.9.0.3", "10.14.1.48", **changed)
+    with pytest.raises(BundleError, match=r"found sm90-trt10\.14\.1\.48, sm") as expected:
+        engine_folder(bundle, MACHINE, named)
+    out = tensorrt("release", "open", str(bundle.path), *filter(None, [named]))
+    assert out == f"BundleError: {expected.value}\n"
+
+
+def test_only_engines_for_later_tensorrt_may_bring_code_for_the_host(bundle: Bundle) -> None:
+    write_engines(bundle, version_compatible=True)
+    assert tensorrt("release", "open", str(bundle.path)) == "opened\n"
+    engine, sidecar = _broken(bundle, "mask_decoder")
+    _write_record_for(engine, sidecar, version_compatible=False)
+    out = tensorrt("release", "open", str(bundle.path))
+    assert out == _cannot_load(bundle, engine, "host code is not allowed")
 
 
 def test_a_machine_without_tensorrt_or_driver_says_so(tmp_path: Path, bundle: Bundle) -> None:

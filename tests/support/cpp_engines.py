@@ -20,9 +20,9 @@ def _line(kind: str, tensor: TensorSpec) -> str:
     return " ".join([kind, tensor.name, str(_BYTES[tensor.dtype]), *map(str, tensor.shape)])
 
 
-def _text(number: int, spec: GraphSpec, profiles: int) -> str:
+def _text(kind: str, number: int, spec: GraphSpec, profiles: int) -> str:
     lines = [
-        f"engine {number} {profiles}",
+        f"{kind} {number} {profiles}",
         *(_line("in", t) for t in spec.inputs),
         *(_line("out", t) for t in spec.outputs),
     ]
@@ -33,10 +33,12 @@ def write_engines(bundle: Bundle, **changed: Any) -> Path:
     """An engine of every graph, for two objects and images; `changed` fields in the records."""
     folder = bundle.path / ENGINES / MACHINE.folder
     folder.mkdir(parents=True, exist_ok=True)
+    # an engine for later TensorRT brings code of its own
+    kind = "portable" if changed.get("version_compatible") else "engine"
     for number, (name, spec) in enumerate(engine_specs(bundle.model).items()):
         profiles = graph_profiles(spec, bundle.model, Limits(objects=2))
         path = folder / f"{name}.engine"
-        path.write_text(_text(number, spec, len(profiles)))
+        path.write_text(_text(kind, number, spec, len(profiles)))
         record = EngineRecord(
             graph=name, source=name, size=path.stat().st_size, sha256=file_sha256(path),
             onnx=onnx_digest(bundle, name), tensorrt=VERSION, arch=MACHINE.arch, gpu=MACHINE.gpu,

@@ -176,6 +176,34 @@ std::vector<std::string> misfits(const EngineRecord& record, const Bundle& bundl
   return found;
 }
 
+/// Whether every engine of a folder was built to run with later TensorRT too, and fits.
+bool portable(const Bundle& bundle, const fs::path& folder, const Machine& machine) {
+  try {
+    for (int i = 0; i < graph_count; ++i) {
+      const auto graph = static_cast<Graph>(i);
+      const auto record = read_record(engine_path(folder, graph), bundle.graph(graph).spec);
+      if (!record.version_compatible) return false;
+      if (!misfits(record, bundle, graph, machine).empty()) return false;
+    }
+  } catch (const BundleError&) {  // an unreadable folder is no reason not to look further
+    return false;
+  }
+  return true;
+}
+
+/// The numbers in a folder's name, which say how new it is.
+std::vector<std::uint64_t> numbers(const std::string& folder) {
+  std::vector<std::uint64_t> found;
+  bool inside = false;
+  for (const char c : folder) {
+    const bool digit = c >= '0' && c <= '9';
+    if (digit && !inside) found.push_back(0);
+    if (digit) found.back() = found.back() * 10 + static_cast<std::uint64_t>(c - '0');
+    inside = digit;
+  }
+  return found;
+}
+
 bool admits(const Profile& profile, Span<const InputTensor> inputs) noexcept {
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     for (std::size_t d = 0; d < static_cast<std::size_t>(inputs[i].shape.rank); ++d) {
@@ -209,6 +237,15 @@ fs::path engine_folder(const Bundle& bundle, const std::string& named, const Mac
     if (entry.is_directory(ignored)) have.push_back(entry.path().filename().string());
   }
   std::sort(have.begin(), have.end());
+  if (named.empty()) {
+    std::vector<std::string> newest = have;
+    std::stable_sort(newest.begin(), newest.end(), [](const auto& a, const auto& b) {
+      return numbers(a) > numbers(b);
+    });
+    for (const std::string& folder : newest) {
+      if (portable(bundle, all / folder, machine)) return all / folder;
+    }
+  }
   throw BundleError(text("expected engines for ", name, " in ", bundle.path().string(), ", found ",
                          have.empty() ? "none" : joined(have, ", "),
                          ": build them with 'sam2rt build ", bundle.path().string(), "'"));

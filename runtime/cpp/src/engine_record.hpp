@@ -50,8 +50,8 @@ struct EngineRecord {
   std::map<std::string, std::string> kernels;  ///< sha256 of custom kernels inside, by name
 };
 
-/// The folder of engines for this machine, or `named` in its place. Throws BundleError that says
-/// which there are.
+/// The folder of engines that is `named`, else this machine's own, else the newest of those that
+/// were built to run with later TensorRT too and fit. Throws BundleError that says which there are.
 std::filesystem::path engine_folder(const Bundle& bundle, const std::string& named,
                                     const Machine& machine);
 

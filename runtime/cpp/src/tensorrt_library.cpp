@@ -2,6 +2,9 @@
 
 #include <dlfcn.h>
 
+#include <mutex>
+#include <set>
+
 #include "sam2rt/error.hpp"
 #include "text.hpp"
 
@@ -10,6 +13,42 @@
 #endif
 
 namespace sam2rt {
+
+/// TensorRT goes on calling the first logger it was given while anything of it lives, whatever
+/// later runtimes are given: so there is one, which outlives every session and serves them all.
+class TensorRTLogger final : public nvinfer1::ILogger {
+ public:
+  static TensorRTLogger& get() {
+    // never destroyed: TensorRT may log while the process ends
+    static auto* const made = new TensorRTLogger;
+    return *made;
+  }
+
+  void log(Severity severity, nvinfer1::AsciiChar const* message) noexcept override {
+    if (severity != Severity::kINTERNAL_ERROR && severity != Severity::kERROR) return;
+    try {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      for (TensorRTMessages* listener : listeners_) listener->last_ = message;
+    } catch (...) {  // a message less, when there is no memory for it
+    }
+  }
+  void add(TensorRTMessages* listener) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    listeners_.insert(listener);
+  }
+  void remove(TensorRTMessages* listener) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    listeners_.erase(listener);
+  }
+  std::string last(const TensorRTMessages& listener) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return listener.last_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::set<TensorRTMessages*> listeners_;
+};
 
 namespace {
 
@@ -45,10 +84,11 @@ TensorRTLibrary::TensorRTLibrary() {
   version_ = version_of(library_);
 }
 
-std::unique_ptr<nvinfer1::IRuntime> TensorRTLibrary::runtime(nvinfer1::ILogger& logger) const {
+std::unique_ptr<nvinfer1::IRuntime> TensorRTLibrary::runtime() const {
   const auto create =
       taken<void* (*)(void*, std::int32_t)>(library_, "createInferRuntime_INTERNAL");
-  void* made = create(&logger, static_cast<std::int32_t>(NV_TENSORRT_VERSION));
+  nvinfer1::ILogger* const logger = &TensorRTLogger::get();
+  void* made = create(logger, static_cast<std::int32_t>(NV_TENSORRT_VERSION));
   if (made == nullptr) {
     throw SessionError(text("TensorRT ", version_, " gives no runtime to a program built with ",
                             NV_TENSORRT_MAJOR, ".", NV_TENSORRT_MINOR, ": ", install));
@@ -56,18 +96,13 @@ std::unique_ptr<nvinfer1::IRuntime> TensorRTLibrary::runtime(nvinfer1::ILogger& 
   return std::unique_ptr<nvinfer1::IRuntime>(static_cast<nvinfer1::IRuntime*>(made));
 }
 
-void TensorRTMessages::log(Severity severity, nvinfer1::AsciiChar const* message) noexcept {
-  if (severity != Severity::kINTERNAL_ERROR && severity != Severity::kERROR) return;
-  try {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    last_ = message;
-  } catch (...) {  // a message less, when there is no memory for it
-  }
-}
+TensorRTMessages::TensorRTMessages() { TensorRTLogger::get().add(this); }
+
+TensorRTMessages::~TensorRTMessages() { TensorRTLogger::get().remove(this); }
 
 std::string TensorRTMessages::last() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  return last_.empty() ? "TensorRT gave no message" : last_;
+  const std::string last = TensorRTLogger::get().last(*this);
+  return last.empty() ? "TensorRT gave no message" : last;
 }
 
 }  // namespace sam2rt

@@ -4,7 +4,6 @@
 #include <NvInferRuntime.h>
 
 #include <memory>
-#include <mutex>
 #include <string>
 
 namespace sam2rt {
@@ -20,22 +19,25 @@ class TensorRTLibrary {
   /// As sidecars record it: "10.16.1.11".
   const std::string& version() const noexcept { return version_; }
   /// Only with a GPU: without one TensorRT hands out a runtime that crashes. Throws SessionError.
-  std::unique_ptr<nvinfer1::IRuntime> runtime(nvinfer1::ILogger& logger) const;
+  std::unique_ptr<nvinfer1::IRuntime> runtime() const;
 
  private:
   void* library_;
   std::string version_;
 };
 
-/// Keeps the last error instead of printing: TensorRT reports most failures there and returns
-/// nothing.
-class TensorRTMessages final : public nvinfer1::ILogger {
+/// Keeps the last error that TensorRT logs while this lives instead of printing: it reports most
+/// failures there and returns nothing.
+class TensorRTMessages {
  public:
-  void log(Severity severity, nvinfer1::AsciiChar const* message) noexcept override;
+  TensorRTMessages();
+  TensorRTMessages(const TensorRTMessages&) = delete;
+  TensorRTMessages& operator=(const TensorRTMessages&) = delete;
+  ~TensorRTMessages();
   std::string last() const;
 
  private:
-  mutable std::mutex mutex_;
+  friend class TensorRTLogger;
   std::string last_;
 };
 

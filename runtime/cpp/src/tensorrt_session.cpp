@@ -186,17 +186,19 @@ class TensorRTSession final : public Session {
     device_->require_memory(loaded.record.size + loaded.record.device_memory,
                             text("the engine of ", graph_name(graph)));
     // only now: without a device TensorRT hands out a runtime that crashes
-    if (runtime_ == nullptr) runtime_ = library_->runtime(messages_);
-    // such an engine carries the runtime it was built with; its hash was checked
-    if (loaded.record.version_compatible) runtime_->setEngineHostCodeAllowed(true);
+    if (runtime_ == nullptr) runtime_ = library_->runtime();
+    // such an engine carries the runtime it was built with, and its hash was checked; others bring
+    // no code for the host
+    runtime_->setEngineHostCodeAllowed(loaded.record.version_compatible);
     const auto path = engine_path(folder, graph);
     std::ifstream file(path, std::ios::binary);
     const std::string content{std::istreambuf_iterator<char>(file),
                               std::istreambuf_iterator<char>()};
+    TensorRTMessages messages;
     loaded.engine.reset(runtime_->deserializeCudaEngine(content.data(), content.size()));
     if (loaded.engine == nullptr) {
       throw SessionError(text("TensorRT ", library_->version(), " cannot load ", path.string(),
-                              ": ", messages_.last(), ": build it again with 'sam2rt build ",
+                              ": ", messages.last(), ": build it again with 'sam2rt build ",
                               bundle_.path().string(), " --graphs ", loaded.record.graph, "'"));
     }
     engines_.push_back(std::move(loaded));
@@ -205,7 +207,6 @@ class TensorRTSession final : public Session {
   Bundle bundle_;
   std::shared_ptr<const cuda::Device> device_;
   std::unique_ptr<TensorRTLibrary> library_;
-  TensorRTMessages messages_;
   std::unique_ptr<nvinfer1::IRuntime> runtime_;
   std::vector<LoadedEngine> engines_;
   std::mutex making_;

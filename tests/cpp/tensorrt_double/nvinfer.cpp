@@ -1,6 +1,6 @@
 // libnvinfer.so.10 beside the double of the driver: engines are text files that say which graph
-// they are. SAM2RT_DOUBLE_TENSORRT is the version it says it has; with SAM2RT_DOUBLE_ABORT set, the
-// process ends when a runtime is asked for.
+// they are, and whether they bring code for the host. SAM2RT_DOUBLE_TENSORRT is the version it says
+// it has; with SAM2RT_DOUBLE_ABORT set, the process ends when a runtime is asked for.
 #include <NvInferRuntime.h>
 #include <dlfcn.h>
 
@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <sstream>
 #include <string>
@@ -36,16 +37,20 @@ struct Tensor {
 };
 
 struct Description {
+  bool host_code = false;
   int graph = 0;
   int profiles = 0;
   std::vector<Tensor> inputs, outputs;
 };
 
-/// Lines: "engine GRAPH PROFILES", then "in|out NAME BYTES DIM...".
+/// Lines: "engine GRAPH PROFILES", or "portable ..." with code for the host, then "in|out NAME
+/// BYTES DIM...".
 bool read(const std::string& content, Description& made) {
   std::istringstream lines(content);
   std::string word, line;
-  if (!(lines >> word >> made.graph >> made.profiles) || word != "engine") return false;
+  if (!(lines >> word >> made.graph >> made.profiles)) return false;
+  made.host_code = word == "portable";
+  if (!made.host_code && word != "engine") return false;
   std::getline(lines, line);
   while (std::getline(lines, line)) {
     std::istringstream words(line);
@@ -136,23 +141,43 @@ class Engine final : public nvinfer1::ICudaEngine {
   Description about_;
 };
 
+/// What every runtime logs to: the first logger that was given, as long as there is a runtime.
+struct {
+  std::mutex mutex;
+  nvinfer1::ILogger* logger = nullptr;
+  int runtimes = 0;
+} shared;
+
 class Runtime final : public nvinfer1::IRuntime {
  public:
-  explicit Runtime(nvinfer1::ILogger& logger) : logger_(logger) {}
+  explicit Runtime(nvinfer1::ILogger& logger) {
+    const std::lock_guard<std::mutex> lock(shared.mutex);
+    if (shared.runtimes++ == 0) shared.logger = &logger;
+  }
+  ~Runtime() noexcept override {
+    const std::lock_guard<std::mutex> lock(shared.mutex);
+    --shared.runtimes;
+  }
   nvinfer1::ICudaEngine* deserializeCudaEngine(void const* blob,
                                                std::size_t size) noexcept override {
     Description about;
     if (!read(std::string(static_cast<const char*>(blob), size), about)) {
-      logger_.log(nvinfer1::ILogger::Severity::kERROR, "magic tag does not match");
-      logger_.log(nvinfer1::ILogger::Severity::kINFO, "nothing of weight");
-      return nullptr;
+      return refused("magic tag does not match");
     }
+    if (about.host_code && !allowed_) return refused("host code is not allowed");
     return new (std::nothrow) Engine(std::move(about));
   }
-  void setEngineHostCodeAllowed(bool) noexcept override {}
+  void setEngineHostCodeAllowed(bool allowed) noexcept override { allowed_ = allowed; }
 
  private:
-  nvinfer1::ILogger& logger_;
+  static nvinfer1::ICudaEngine* refused(const char* why) noexcept {
+    const std::lock_guard<std::mutex> lock(shared.mutex);
+    shared.logger->log(nvinfer1::ILogger::Severity::kERROR, why);
+    shared.logger->log(nvinfer1::ILogger::Severity::kINFO, "nothing of weight");
+    return nullptr;
+  }
+
+  bool allowed_ = false;
 };
 
 std::int32_t version_part(int index) {
