@@ -184,9 +184,9 @@ class TensorRTSession(Closing):
     def _deserialized(self, path: Path, record: EngineRecord) -> Any:
         if self._runtime is None:
             self._runtime = self._trt.Runtime(make_logger(self._trt, self._messages))
-        if record.version_compatible:
-            # such an engine carries the runtime it was built with; its hash was checked
-            self._runtime.engine_host_code_allowed = True
+        # an engine for later TensorRT carries the runtime it was built with, and its hash was
+        # checked; no other may bring code for the host
+        self._runtime.engine_host_code_allowed = record.version_compatible
         engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if engine is None:
             raise SessionError(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sam2rt.configs.bundle import Bundle
+from sam2rt.configs.bundle import Bundle, file_sha256
 from sam2rt.configs.errors import BundleError, InputError, SessionError
 from sam2rt.configs.graphs import engine_specs
 from sam2rt.runtime import trt
-from sam2rt.runtime.engine_sidecar import ENGINES
+from sam2rt.runtime.engine_sidecar import ENGINES, read_record, write_record
 from sam2rt.runtime.gpu_tensor import DeviceTensor
 
 pytest.importorskip("cuda.bindings.runtime")
@@ -214,6 +215,23 @@ def test_engines_for_later_tensorrt_are_found_in_an_older_folder(
         own.rename(own.with_name("sm90-trt" + changed["tensorrt"]))
         with pytest.raises(BundleError, match=r"engines for sm90-trt10\.16\.1\.11 in "):
             trt.TensorRTSession(bundle).engine("mask_decoder")
+
+
+def test_only_engines_for_later_tensorrt_may_bring_code_for_the_host(
+    bundle: Bundle, gpu: FakeCuda
+) -> None:
+    folder = write_engines(bundle)
+    for graph, compatible in (("mask_decoder", True), ("memory_encoder", False)):
+        path = folder / f"{graph}.engine"
+        record = read_record(path)
+        path.write_bytes(f"portable:{graph}".encode())
+        size, digest = path.stat().st_size, file_sha256(path)
+        write_record(path, replace(record, size=size, sha256=digest, version_compatible=compatible))
+    session = trt.TensorRTSession(bundle)
+    assert session.engine("mask_decoder")[1].version_compatible
+    with pytest.raises(SessionError, match=r"cannot load .*memory_encoder\.engine"):
+        session.engine("memory_encoder")
+    session.close()
 
 
 def test_sessions_of_two_gpus_in_one_thread_keep_apart(bundle: Bundle, gpu: FakeCuda) -> None:
