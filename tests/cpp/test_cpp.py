@@ -62,7 +62,7 @@ def replay(kind: str, bundle: Bundle, threads: int, cases: list[str]) -> None:
 
 
 @SANITIZED
-@pytest.mark.parametrize(("name", "count"), [("unit", 15), ("predictors", 14)])
+@pytest.mark.parametrize(("name", "count"), [("unit", 11), ("pixels", 5), ("predictors", 14)])
 def test_what_needs_no_model(kind: str, name: str, count: int, micro_bundle: Bundle) -> None:
     out = run([str(program(kind, name)), str(micro_bundle.path)])
     assert out.count("ok ") == count

@@ -6,8 +6,6 @@
 #include "antialias.hpp"
 #include "bank.hpp"
 #include "components.hpp"
-#include "frame_tensor.hpp"
-#include "normalise.hpp"
 #include "prompts.hpp"
 #include "sam2rt/sam2rt.hpp"
 #include "storage.hpp"
@@ -15,7 +13,6 @@
 #include "support/scene.hpp"
 #include "support/sessions.hpp"
 #include "text.hpp"
-#include "upsample.hpp"
 
 namespace {
 
@@ -207,104 +204,6 @@ void run_lengths_come_back() {
   }
 }
 
-void every_pixel_format_gives_the_same_tensor() {
-  Scene scene;
-  scene.width = 202, scene.height = 150;
-  const auto rgb = scene.frame(3);
-  std::vector<std::uint8_t> bgr, rgba, padded;
-  for (int y = 0; y < rgb.height; ++y) {
-    for (int x = 0; x < rgb.width; ++x) {
-      const std::uint8_t* p = rgb.data + static_cast<std::size_t>(y * rgb.width + x) * 3;
-      for (const int c : {2, 1, 0}) bgr.push_back(p[c]);
-      for (const int c : {0, 1, 2}) rgba.push_back(p[c]);
-      for (const int c : {0, 1, 2}) padded.push_back(p[c]);
-      rgba.push_back(77);
-    }
-    padded.insert(padded.end(), 19, 255);
-  }
-  const auto tensor = [](const sam2rt::FrameView& frame) {
-    std::vector<float> out(3 * 128 * 128);
-    sam2rt::FrameTensor(128).run(frame, out.data());
-    return out;
-  };
-  const auto expected = tensor(rgb);
-  using sam2rt::PixelFormat;
-  CHECK(tensor({bgr.data(), 202, 150, 0, PixelFormat::bgr}) == expected);
-  CHECK(tensor({rgba.data(), 202, 150, 0, PixelFormat::rgba}) == expected);
-  CHECK(tensor({padded.data(), 202, 150, 202 * 3 + 19}) == expected);
-}
-
-void every_instruction_set_gives_the_same_tensor() {
-  const int side = 64;
-  const auto size = static_cast<std::size_t>(3 * side * side);
-  const int best = static_cast<int>(sam2rt::best_quad_level());
-  // smaller and larger, square or not, of every remainder; tall ones begin with the columns
-  const std::vector<std::pair<int, int>> sizes{{64, 64},  {1, 1},    {5, 3},    {17, 200},
-                                               {961, 541}, {333, 64}, {64, 333}, {40, 700},
-                                               {130, 18}, {700, 31}};
-  std::uint32_t state = 5;
-  for (const auto& [width, height] : sizes) {
-    for (const auto format : {sam2rt::PixelFormat::rgb, sam2rt::PixelFormat::rgba}) {
-      const std::size_t bytes = format == sam2rt::PixelFormat::rgb ? 3 : 4;
-      std::vector<std::uint8_t> pixels(static_cast<std::size_t>(width * height) * bytes);
-      for (auto& value : pixels) {
-        state = state * 1664525U + 1013904223U;
-        // black and white: sums go below 0 and above 255
-        value = static_cast<std::uint8_t>((state >> 30) == 0 ? state >> 16 : (state >> 31) * 255);
-      }
-      sam2rt::FrameView view{pixels.data(), width, height};
-      view.format = format;
-      std::vector<float> expected(size), found(size);
-      sam2rt::FrameTensor(side, sam2rt::QuadLevel::any).run(view, expected.data());
-      for (int level = 1; level <= best; ++level) {
-        sam2rt::FrameTensor(side, static_cast<sam2rt::QuadLevel>(level)).run(view, found.data());
-        CHECK(found == expected);
-      }
-    }
-  }
-}
-
-void every_byte_is_normalised_alike() {
-  constexpr int side = 32;
-  constexpr auto size = std::size_t{3} * side * side;
-  const int best = static_cast<int>(sam2rt::best_quad_level());
-  for (int value = 0; value < 256; ++value) {
-    const std::vector<std::uint8_t> pixels(size, static_cast<std::uint8_t>(value));
-    std::vector<float> found(size);
-    for (int level = 0; level <= best; ++level) {
-      sam2rt::FrameTensor(side, static_cast<sam2rt::QuadLevel>(level))
-          .run({pixels.data(), side, side}, found.data());
-      for (std::size_t i = 0; i < size; ++i) {
-        const std::size_t channel = i / (std::size_t{side} * side);
-        const auto share = static_cast<float>(value / 255.0);
-        CHECK_EQ(found[i], sam2rt::normalised(share, channel));
-      }
-    }
-  }
-}
-
-void frames_that_cannot_be_used() {
-  const std::vector<std::uint8_t> pixels(300, 0);
-  const auto refused = [&](const sam2rt::FrameView& frame) {
-    return MESSAGE_OF(sam2rt::FrameError, sam2rt::PixelRows::check(frame));
-  };
-  CHECK_EQ(refused({nullptr, 10, 10}), "a frame has no data: its address is null");
-  CHECK_EQ(refused({pixels.data(), 0, 10}),
-           "a frame has no pixels (shape (10, 0, 3)): leave it out");
-  CHECK_EQ(refused({pixels.data(), 10, 10, 29}),
-           "a frame has a stride of 29 bytes, its rows have 30: give the bytes from one row to the "
-           "next");
-  CHECK_EQ(refused({pixels.data(), 5, 4, 0, sam2rt::PixelFormat::nv12}),
-           "an nv12 frame has even sides, got 5 x 4: convert it to RGB");
-  const auto device = MESSAGE_OF(sam2rt::FrameError, {
-    std::vector<float> out(3 * 64 * 64);
-    sam2rt::FrameView frame{pixels.data(), 10, 10};
-    frame.memory = sam2rt::MemoryKind::cuda;
-    sam2rt::FrameTensor(64).run(frame, out.data());
-  });
-  CHECK(device.find("CUDA") != std::string::npos);
-}
-
 void prompts_are_checked() {
   const auto refused = [](const sam2rt::PointPrompt& prompt) {
     return MESSAGE_OF(sam2rt::InputError, sam2rt::model_points(prompt, {100, 200}, 256));
@@ -353,11 +252,6 @@ int main(int argc, char** argv) {
              {"small holes are filled", small_holes_are_filled},
              {"specks are removed", specks_are_removed},
              {"run lengths come back", run_lengths_come_back},
-             {"every pixel format gives the same tensor", every_pixel_format_gives_the_same_tensor},
-             {"every instruction set gives the same tensor",
-              every_instruction_set_gives_the_same_tensor},
-             {"every byte is normalised alike", every_byte_is_normalised_alike},
-             {"frames that cannot be used", frames_that_cannot_be_used},
              {"prompts are checked", prompts_are_checked},
          }) == 0
              ? 0

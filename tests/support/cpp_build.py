@@ -25,7 +25,7 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "release": ((*COMMON, "-DSAM2RT_BUILD_EXAMPLES=ON"), ()),
     "asan": (
         (*CHECKED, "-DSAM2RT_SANITIZE=address,undefined"),
-        ("replay", "unit", "predictors", "threads", "tensorrt"),
+        ("replay", "unit", "pixels", "predictors", "threads", "tensorrt"),
     ),
     "tsan": ((*CHECKED, "-DSAM2RT_SANITIZE=thread"), ("threads", "tensorrt")),
     "fuzz": (

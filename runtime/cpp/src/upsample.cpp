@@ -23,6 +23,33 @@ SAM2RT_AVX2 void lerp_rows_avx2(const float* low, const float* high, float wl, f
   lerp_rows(low, high, wl, wh, out, count);
 }
 
+/// Logits that will not stay in a core's own cache until somebody reads them.
+constexpr std::size_t large_plane = std::size_t{1} << 20;
+
+/// As lerp_rows, past the caches: a store into them would first read the line from memory.
+void stream_rows_any(const float* low, const float* high, float wl, float wh, float* out,
+                     std::size_t count) {
+  lerp_rows(low, high, wl, wh, out, count);
+}
+
+#ifdef SAM2RT_HAS_AVX2
+SAM2RT_AVX2 void stream_rows_avx2(const float* low, const float* high, float wl, float wh,
+                                  float* out, std::size_t count) {
+  constexpr std::size_t lanes = 8, alignment = lanes * sizeof(float);
+  const std::size_t past = reinterpret_cast<std::uintptr_t>(out) % alignment / sizeof(float);
+  const std::size_t first = std::min(count, past == 0 ? 0 : lanes - past);
+  lerp_rows(low, high, wl, wh, out, first);
+  const __m256 weight_low = _mm256_set1_ps(wl), weight_high = _mm256_set1_ps(wh);
+  std::size_t x = first;
+  for (; x + lanes <= count; x += lanes) {
+    const __m256 part = _mm256_mul_ps(_mm256_loadu_ps(low + x), weight_low);
+    const __m256 rest = _mm256_mul_ps(_mm256_loadu_ps(high + x), weight_high);
+    _mm256_stream_ps(out + x, _mm256_add_ps(part, rest));
+  }
+  lerp_rows(low + x, high + x, wl, wh, out + x, count - x);
+}
+#endif
+
 /// Between neighbours of one row; the tables say which, and how much of each.
 void spread_any(const float* in, std::size_t, const int* low, const int* high, const float* wl,
                 const float* wh, float* out, std::size_t count) {
@@ -91,12 +118,21 @@ void Upsampler::prepare(const float* logits, int side, FrameSize to) {
 void Upsampler::run(const float* logits, int side, FrameSize to, float* out) {
   prepare(logits, side, to);
   const auto width = static_cast<std::size_t>(to.width);
-  for (std::size_t y = 0; y < static_cast<std::size_t>(to.height); ++y) {
+  const auto height = static_cast<std::size_t>(to.height);
+  const bool large = width * height * sizeof(float) > large_plane;
+  for (std::size_t y = 0; y < height; ++y) {
     const float* low = wide_.data() + static_cast<std::size_t>(y_.low[y]) * width;
     const float* high = wide_.data() + static_cast<std::size_t>(y_.high[y]) * width;
-    SAM2RT_DISPATCH(lerp_rows, low, high, y_.weight_low[y], y_.weight_high[y], out + y * width,
-                    width);
+    const float wl = y_.weight_low[y], wh = y_.weight_high[y];
+    if (large) {
+      SAM2RT_DISPATCH(stream_rows, low, high, wl, wh, out + y * width, width);
+    } else {
+      SAM2RT_DISPATCH(lerp_rows, low, high, wl, wh, out + y * width, width);
+    }
   }
+#ifdef SAM2RT_HAS_AVX2
+  if (large) _mm_sfence();  // before another thread is told that they are there
+#endif
 }
 
 void Upsampler::run_mask(const float* logits, int side, FrameSize to, float threshold,
