@@ -12,7 +12,7 @@ test: lint pytest
 
 # CHECKPOINT=weights.pt or MODEL=sam2.1_hiera_tiny (downloaded) instead of the built-in weights
 demo: $(VENV)/.installed
-	$(BIN)/sam2rt demo $(CHECKPOINT) $(MODEL) -o out
+	$(BIN)/sam2rt demo $(if $(CHECKPOINT),"$(CHECKPOINT)") $(MODEL) -o out
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol
 
 from .. import __version__
 from ..configs.bundle import Bundle
-from ..configs.errors import InputError
+from ..configs.errors import FrameError, InputError
 from ..configs.staging import check_file_target
 from ..runtime.overlay import replaced_file
 from ..runtime.results import Report, silent
@@ -115,7 +115,16 @@ class Job:
 
     def record(self, session: Session, index: int, tick: Tick = no_tick) -> dict[str, Any]:
         """Evaluate one video: its record, as JSON data."""
-        video, start = self.dataset.videos[index], time.perf_counter()
+        video = self.dataset.videos[index]
+        try:
+            return self._evaluated(session, video, tick)
+        except FrameError as error:
+            # every frame counts: none is skipped or held, as a message may propose
+            what = str(error).partition(", or use on_error=")[0]
+            raise FrameError(f"video {video.name}: {what}") from None
+
+    def _evaluated(self, session: Session, video: Video, tick: Tick) -> dict[str, Any]:
+        start = time.perf_counter()
         if self.settings.protocol == "semi-supervised":
             result = semi_supervised(
                 session, video, self.dataset, self.settings.prompt,

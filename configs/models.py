@@ -19,6 +19,14 @@ Family = Literal["2.0", "2.1"]
 LARGEST_IMAGE = 4096
 
 
+def check_image_size(size: int) -> None:
+    """Raises InputError for a side of the model's input, in pixels, that no model takes."""
+    if size < 64 or size % 32:
+        raise InputError(f"image size {size} is not legal: expected a multiple of 32, at least 64")
+    if size > LARGEST_IMAGE:
+        raise InputError(f"image size {size} is not legal: expected at most {LARGEST_IMAGE}")
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """One SAM 2 model: everything needed to build it and to orchestrate its graphs."""
@@ -52,13 +60,7 @@ class ModelConfig:
     stability_threshold: float = 0.98
 
     def __post_init__(self) -> None:
-        size = self.image_size
-        if size < 64 or size % 32:
-            raise InputError(
-                f"image size {size} is not legal: expected a multiple of 32, at least 64"
-            )
-        if size > LARGEST_IMAGE:
-            raise InputError(f"image size {size} is not legal: expected at most {LARGEST_IMAGE}")
+        check_image_size(self.image_size)
         if self.hidden_dim % self.mem_dim:
             raise InputError(
                 f"hidden width {self.hidden_dim} is no multiple of memory width {self.mem_dim}"

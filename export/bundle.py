@@ -23,13 +23,14 @@ from ..configs.bundle import (
 )
 from ..configs.errors import BundleError, CheckpointError, InputError, ProofError
 from ..configs.graphs import GraphSpec, graph_specs, row_specs
+from ..configs.models import check_image_size
 from .checkpoints import Checkpoint, load_checkpoint
 from .download import cache_folder, official_name
 from .engine_forms import engine_forms
 from .graphs import GraphForm, graph_modules, row_modules
 from .int8 import QUANTISED_GRAPH, quantised
 from .model import Sam2, build_model
-from .onnx_from_module import onnx_from_module
+from .onnx_from_module import check_opset, onnx_from_module
 from .precision import EXACT_GRAPHS, lowered
 from .proof_record import Progress, Record, record, save_record
 from .reference import ReferenceSession
@@ -73,11 +74,7 @@ def export_bundle(
     InputError for an illegal image size, precision or opset, CheckpointError and BundleError
     for a checkpoint or target that cannot be used. Then `target` is what it was.
     """
-    if precision not in get_args(Precision):
-        known = ", ".join(get_args(Precision))
-        raise InputError(f"unknown precision '{precision}': expected one of {known}")
-    if precision == "int8" and for_engines:
-        raise InputError("int8 is for CPUs: export fp32, fp16 or bf16 for engines")
+    check_export(image_size, precision, opset, for_engines)
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = load_checkpoint(checkpoint, progress=progress)
     if image_size is not None:
@@ -104,6 +101,26 @@ def export_bundle(
         files = {"record": bundle_file(work, _PROOF_FILE)}
         write_manifest(replace(bundle, proof=proof, proof_files=files))
     return Bundle.load(target, check_hashes=False)
+
+
+def check_export(
+    image_size: int | None = None,
+    precision: str = "fp32",
+    opset: int | None = None,
+    for_engines: bool = False,
+) -> None:
+    """Refuse what no checkpoint can be exported as, before one is fetched and read.
+
+    Raises InputError for an illegal image size, precision or opset.
+    """
+    if image_size is not None:
+        check_image_size(image_size)
+    if precision not in get_args(Precision):
+        known = ", ".join(get_args(Precision))
+        raise InputError(f"unknown precision '{precision}': expected one of {known}")
+    if precision == "int8" and for_engines:
+        raise InputError("int8 is for CPUs: export fp32, fp16 or bf16 for engines")
+    check_opset(DEFAULT_OPSET if opset is None else opset)
 
 
 def bundle_for(name: str) -> Bundle:

@@ -42,10 +42,11 @@ def export(
     # told before the weights are fetched and read
     check_bundle_target(target)
     try:
-        from .bundle import export_bundle
+        from .bundle import check_export, export_bundle
         from .checkpoints import load_checkpoint
     except ModuleNotFoundError as error:
         raise MissingExtraError("export", error.name or "torch", "export") from None
+    check_export(image_size, precision, opset, engine_forms)
     with Progress() as progress:
         loaded = load_checkpoint(checkpoint, model=model, image_size=image_size, progress=progress)
         bundle = export_bundle(

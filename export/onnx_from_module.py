@@ -40,14 +40,19 @@ _ONNX_TYPES = {
 }
 
 
+def check_opset(opset: int) -> None:
+    """Raises InputError for an opset that graphs are not written in."""
+    if opset not in OPSETS:
+        raise InputError(f"opset {opset} is not supported: expected one of {list(OPSETS)}")
+
+
 def onnx_from_module(module: nn.Module, spec: GraphSpec, opset: int = 20) -> onnx.ModelProto:
     """The ONNX model of a graph module, opset 18 to 20, IR version 10.
 
     Raises InputError for another opset, and AssertionError should the result not be what the
     contract says.
     """
-    if opset not in OPSETS:
-        raise InputError(f"opset {opset} is not supported: expected one of {list(OPSETS)}")
+    check_opset(opset)
     with _no_log("onnx_ir"):
         model = onnxscript.optimizer.optimize(_traced(module, spec, opset))
     model.ir_version = IR_VERSION

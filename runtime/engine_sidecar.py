@@ -211,7 +211,10 @@ def _misfits(record: EngineRecord, bundle: Bundle, graph: str, machine: Machine)
 
 def _same_tensorrt(record: EngineRecord, found: str) -> bool:
     if record.version_compatible:
-        built, here = (tuple(map(int, v.split(".")[:2])) for v in (record.tensorrt, found))
+        try:
+            built, here = (tuple(map(int, v.split(".")[:2])) for v in (record.tensorrt, found))
+        except ValueError:  # a record that was not written by us
+            return False
         return built[0] == here[0] and built[1] <= here[1]
     return record.tensorrt == found
 

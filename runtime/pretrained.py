@@ -26,6 +26,9 @@ def pretrained_bundle(model_id: str | os.PathLike[str]) -> Bundle:
         raise InputError(
             f"model_id is {shown(model_id)}: expected the folder of a bundle, or a model's name"
         )
+    if not os.fspath(model_id):
+        # it would be the working folder
+        raise InputError("model_id is empty: expected the folder of a bundle, or a model's name")
     if (Path(model_id) / MANIFEST).is_file():
         return Bundle.load(model_id)
     front_door = importlib.import_module(__name__.split(".runtime.")[0])

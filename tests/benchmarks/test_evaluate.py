@@ -22,7 +22,7 @@ from sam2rt.benchmarks.evaluate_interactive import EncoderCache
 from sam2rt.benchmarks.evaluate_report import table
 from sam2rt.benchmarks.evaluate_workers import _serve
 from sam2rt.benchmarks.metrics import RULES
-from sam2rt.configs.errors import InputError, MissingExtraError, SessionError
+from sam2rt.configs.errors import FrameError, InputError, MissingExtraError, SessionError
 
 #: the place of an object 1 and of an object 2
 ONE, TWO = (20, 20, 100, 80), (140, 120, 220, 200)
@@ -235,6 +235,18 @@ def test_a_folder_dataset_from_end_to_end(tmp_path: Path) -> None:
     dataset = open_dataset(tmp_path)
     data = evaluate(Job(dataset, ColourOpener(), Settings()))
     assert (data["dataset"], data["J&F"], data["frames"]) == ("mose", 1, 4)
+
+
+def test_a_frame_of_another_size_names_its_video_and_no_option(tmp_path: Path) -> None:
+    for i, side in enumerate((64, 64, 32)):
+        for part, kind in (("JPEGImages", (side, side, 3)), ("Annotations", (side, side))):
+            folder = tmp_path / part / "walk"
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.ones(kind, np.uint8)).save(folder / f"{i:05d}.png")
+    wanted = "video walk: frame 2 is 32 x 32, the first is 64 x 64: resize it"
+    with pytest.raises(FrameError) as raised:
+        evaluate(Job(open_dataset(tmp_path), ColourOpener(), Settings()))
+    assert str(raised.value) == wanted
 
 
 def test_processes_give_the_same_report() -> None:

@@ -315,9 +315,19 @@ def test_output_into_a_closed_pipe_is_no_crash(bundle: Bundle) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
-@pytest.mark.parametrize("command", ["export", "track"])
-def test_ctrl_c(command: str, weights: Path, bundle: Bundle, clip: Path, tmp_path: Path) -> None:
-    """One line, code 130, and nothing written, whenever it comes."""
+@pytest.mark.parametrize(
+    ("command", "sent", "code", "line"),
+    [
+        ("export", signal.SIGINT, 130, "interrupted"),
+        ("track", signal.SIGINT, 130, "interrupted"),
+        ("track", signal.SIGTERM, 143, "terminated"),
+    ],
+)
+def test_ended_by_a_signal(
+    command: str, sent: signal.Signals, code: int, line: str, weights: Path, bundle: Bundle,
+    clip: Path, tmp_path: Path,
+) -> None:  # fmt: skip
+    """One line, the code of the signal, and nothing written, whenever it comes."""
     target = tmp_path / "result"
     args = {
         "export": ["export", str(weights), "-o", str(target), "--threads", "1"],
@@ -334,9 +344,9 @@ def test_ctrl_c(command: str, weights: Path, bundle: Bundle, clip: Path, tmp_pat
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (130, "", "sam2rt: interrupted\n")
+    assert (process.returncode, out, err) == (code, "", f"sam2rt: {line}\n")
     assert not target.exists()
     assert not list(tmp_path.glob(".result.*"))
 

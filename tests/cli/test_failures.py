@@ -88,6 +88,33 @@ def test_a_target_that_cannot_be_used_is_told_before_weights_are_fetched(
     )
 
 
+@pytest.mark.parametrize(
+    ("option", "line"),
+    [
+        (("--opset", "17"), "opset 17 is not supported: expected one of [18, 19, 20]"),
+        (
+            ("--image-size", "1000"),
+            "image size 1000 is not legal: expected a multiple of 32, at least 64",
+        ),
+        (
+            ("--precision", "int8", "--engine-forms"),
+            "int8 is for CPUs: export fp32, fp16 or bf16 for engines",
+        ),
+    ],
+)
+def test_an_export_that_cannot_be_made_is_told_before_weights_are_fetched(
+    option: tuple[str, ...],
+    line: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sam2rt.export.checkpoints.load_checkpoint", None)
+    target = tmp_path / "bundle"
+    assert failed("export", "sam2.1_hiera_large", "-o", target, *option, capsys=capsys) == line
+    assert not target.exists()
+
+
 def test_a_picture_is_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "p.png").touch()
     line = failed("inspect", tmp_path / "p.png", capsys=capsys)

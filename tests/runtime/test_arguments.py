@@ -54,6 +54,7 @@ def test_what_is_no_session(owner: Any, session: ColourSession) -> None:
     refused(lambda: owner(session.bundle, backend=[]), r"backend is \[\]: expected one of onnx")
     refused(lambda: owner(session.bundle, device=0), "device is 0: expected text such as 'cpu'")
     refused(lambda: owner.from_pretrained(None), "model_id is None: expected the folder")
+    refused(lambda: owner.from_pretrained(""), "model_id is empty: expected the folder")
     refused(lambda: Bundle.load(None), "path is None: expected the folder of a bundle")  # type: ignore[arg-type]
 
 

@@ -207,8 +207,12 @@ def test_engines_for_later_tensorrt_are_found_in_an_older_folder(
         session.run("mask_decoder", inputs)
     with pytest.raises(BundleError, match=r"engines for other in .*, found sm90-trt10\.14"):
         trt.TensorRTSession(bundle, engines="other").engine("mask_decoder")
-    # of a later TensorRT than this one, and of another export
-    for changed in ({"tensorrt": "10.17.0.1"}, {"tensorrt": "10.14.1.48", "onnx": "00"}):
+    # of a later TensorRT than this one, of another export, and a record that was not written by us
+    for changed in (
+        {"tensorrt": "10.17.0.1"},
+        {"tensorrt": "10.14.1.48", "onnx": "00"},
+        {"tensorrt": "10.next"},
+    ):
         for old in (bundle.path / ENGINES).iterdir():
             shutil.rmtree(old)
         write_engines(bundle, version_compatible=True, **changed)
