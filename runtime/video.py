@@ -345,8 +345,14 @@ class VideoPredictor(Predictor):
             yield from order
             return
         check_throughput(self.session)
+        # those of the frame that was prompted last, as a rule the first one
+        known, made = state._features or (-1, None)
+
+        def encode(pair: tuple[int, Array]) -> Features:
+            return made if made is not None and pair[0] == known else self._encode(pair[1])
+
         frames = readable(state.frames, order)
-        with closing(encoded_ahead(lambda pair: self._encode(pair[1]), frames)) as pairs:
+        with closing(encoded_ahead(encode, frames)) as pairs:
             for (frame_idx, _), features in pairs:
                 state._features = frame_idx, features
                 yield frame_idx
