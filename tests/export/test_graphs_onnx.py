@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from exported import contract, exported, recipe_model
+from golden import TINY
 from onnx import TensorProto, helper, numpy_helper
 
 from sam2rt.configs.errors import InputError
@@ -14,7 +15,7 @@ from sam2rt.export.onnx_from_module import onnx_from_module
 from sam2rt.export.tensorrt_rules import tensorrt_problems
 
 GRAPHS = ("image_encoder", "memory_attention", "mask_decoder", "mask_prompt", "memory_encoder")
-VARIANTS = ("micro", "micro20", "sam2.1_hiera_t")
+VARIANTS = ("micro", "micro20", TINY)
 
 
 def declared(values):

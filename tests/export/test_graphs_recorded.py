@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from exported import OnnxSession, onnx_graph, recipe_model
-from golden import golden_set
+from golden import TINY, golden_set
 from recorded import Scenario
 from recorded_modules import (
     CASES,
@@ -18,11 +18,11 @@ from recorded_modules import (
 
 #: as in test_modules: logits 1e-3, everything that feeds them less
 LOGITS, REST = 1e-3, 1e-4
-VARIANTS = ("micro", "micro20", "sam2.1_hiera_t")
+VARIANTS = ("micro", "micro20", TINY)
 
 
 @pytest.mark.parametrize("image", ["noise", "truck"])
-@pytest.mark.parametrize("variant", ["micro", "sam2.1_hiera_t"])
+@pytest.mark.parametrize("variant", ["micro", TINY])
 def test_image_encoder(variant, image):
     golden, config = golden_set(variant), recipe_model(variant).config
     out = onnx_graph(variant, "image_encoder")(

@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from golden import golden_set, recipe_state, require_shared, variant_name
+from golden import TINY, golden_set, recipe_state, require_shared, variant_name
 from recorded_modules import (
     SECTIONS,
     decoder_features,
@@ -21,7 +21,7 @@ from recorded_modules import (
 from sam2rt.configs.models import MODELS, model_config
 from sam2rt.export.model import ABSENT_LOGIT, Sam2, build_model
 
-VARIANTS = ("micro", "micro20", "sam2.1_hiera_t")
+VARIANTS = ("micro", "micro20", TINY)
 #: float32 on another build of the same kernels: logits 1e-3, everything that feeds them less
 LOGITS, REST = 1e-3, 1e-4
 
@@ -55,7 +55,7 @@ def test_no_recorded_section_is_left_out(variant):
 
 
 @pytest.mark.parametrize("image", ["truck", "bedroom0", "noise"])
-@pytest.mark.parametrize("variant", ["micro", "sam2.1_hiera_t"])
+@pytest.mark.parametrize("variant", ["micro", TINY])
 @torch.inference_mode()
 def test_encoder(variant, image):
     golden = golden_set(variant)
@@ -66,7 +66,7 @@ def test_encoder(variant, image):
         golden.compare(name, values[name].numpy(), atol=REST)
 
 
-@pytest.mark.parametrize("variant", ["micro", "sam2.1_hiera_t"])
+@pytest.mark.parametrize("variant", ["micro", TINY])
 @torch.inference_mode()
 def test_encoder_positions(variant):
     golden = golden_set(variant)

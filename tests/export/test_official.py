@@ -44,6 +44,7 @@ def test_tiny(tiny_bundle: Bundle) -> None:
     judge(tiny_bundle, "sam2.1_hiera_tiny", 1024)
 
 
+@pytest.mark.slow
 def test_tiny_at_512(tmp_path: Path) -> None:
     name = "sam2.1_hiera_tiny"
     checkpoint = Checkpoint(model_config(name), recipe_state(name), "0" * 64, "the recipe")

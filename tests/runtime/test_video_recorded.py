@@ -36,6 +36,7 @@ def test_family_2_0(name, micro20_session):
     Scenario(golden_set("micro20"), name, micro20_session).play()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["V1", "V2"])
 def test_tiny_at_1024(name, tiny_session):
     Scenario(golden_set("sam2.1_hiera_t"), name, tiny_session).play()
