@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .configs.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from .configs.bundle import Bundle
     from .configs.errors import (
@@ -22,13 +24,11 @@ if TYPE_CHECKING:
         StateError,
     )
     from .export.bundle import bundle_for
-    from .runtime.frames import open_frames
-    from .runtime.image import ImagePredictor
-    from .runtime.masks import MaskGenerator
-    from .runtime.stream import StreamTracker
-    from .runtime.video import VideoPredictor
-
-__version__ = "0.1.0"
+    from .runtime.media.open import open_frames
+    from .runtime.predictors.image import ImagePredictor
+    from .runtime.predictors.mask_generator import MaskGenerator
+    from .runtime.predictors.stream import StreamTracker
+    from .runtime.predictors.video import VideoPredictor
 
 _HOME = {
     "Bundle": "configs.bundle",
@@ -39,12 +39,12 @@ _HOME = {
         ],
         "configs.errors",
     ),
-    "ImagePredictor": "runtime.image",
+    "ImagePredictor": "runtime.predictors.image",
     "bundle_for": "export.bundle",
-    "open_frames": "runtime.frames",
-    "MaskGenerator": "runtime.masks",
-    "StreamTracker": "runtime.stream",
-    "VideoPredictor": "runtime.video",
+    "open_frames": "runtime.media.open",
+    "MaskGenerator": "runtime.predictors.mask_generator",
+    "StreamTracker": "runtime.predictors.stream",
+    "VideoPredictor": "runtime.predictors.video",
 }  # fmt: skip
 
 __all__ = [

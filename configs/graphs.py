@@ -8,6 +8,7 @@ copy of them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -158,3 +159,39 @@ def graph_specs(config: ModelConfig) -> dict[str, GraphSpec]:
         ),
     ]
     return {spec.name: spec for spec in specs}
+
+
+#: outputs that the next graph takes: they stay on the device
+_KEPT = {
+    "image_encoder": ("image_embed", "prompt_embed", "high_res_0", "high_res_1"),
+    "memory_attention": ("conditioned_embed",),
+    "memory_encoder": ("memory",),
+}
+
+
+#: those that stay when kernels make masks of them
+_MASKS = {
+    "mask_decoder": ("all_mask_logits", "mask_logits"),
+    "mask_prompt": ("mask_input", "mask_logits"),
+}
+
+
+def kept_outputs(graph: str, *, masks: bool) -> tuple[str, ...]:
+    """Names of a graph's outputs that stay on the device, `masks` with kernels for them."""
+    return _KEPT.get(graph, ()) + (_MASKS.get(graph, ()) if masks else ())
+
+
+def output_shapes(
+    spec: GraphSpec, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of a graph's outputs for inputs of those shapes."""
+    symbols = {
+        dim: size
+        for t in spec.inputs
+        for dim, size in zip(t.shape, shapes[t.name], strict=True)
+        if isinstance(dim, str)
+    }
+    return {
+        t.name: tuple(symbols[d] if isinstance(d, str) else d for d in t.shape)
+        for t in spec.outputs
+    }

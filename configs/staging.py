@@ -179,3 +179,18 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def replaced_file(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Path]:
+    """A temporary neighbour that becomes `path` when the block ends without an error."""
+    final = Path(path)
+    descriptor, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=suffix, dir=final.parent)
+    os.close(descriptor)
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o644)
+        part.replace(final)
+    finally:
+        part.unlink(missing_ok=True)

@@ -12,7 +12,6 @@ from typing import Any, get_args
 import onnx
 import torch
 
-from .. import __version__
 from ..configs.bundle import (
     Bundle,
     GraphEntry,
@@ -21,23 +20,27 @@ from ..configs.bundle import (
     staged_folder,
     write_manifest,
 )
-from ..configs.errors import BundleError, CheckpointError, InputError, ProofError
+from ..configs.errors import BundleError, InputError, ProofError
 from ..configs.graphs import GraphSpec, graph_specs, row_specs
 from ..configs.models import check_image_size
-from .checkpoints import Checkpoint, load_checkpoint
-from .download import cache_folder, official_name
-from .engine_forms import engine_forms
-from .graphs import GraphForm, graph_modules, row_modules
-from .int8 import QUANTISED_GRAPH, quantised
-from .model import Sam2, build_model
-from .onnx_from_module import check_opset, onnx_from_module
-from .precision import EXACT_GRAPHS, lowered
-from .proof_record import Progress, Record, record, save_record
-from .reference import ReferenceSession
-from .verify import fresh_seed, prove, verify_bundle
-from .weights_file import WeightsFile
+from ..configs.progress import Progress, silent
+from ..configs.version import VERSION
+from .checkpoint.download import cache_folder, official_name
+from .checkpoint.load import Checkpoint, load_checkpoint
+from .graphs.int8 import QUANTISED_GRAPH, quantised
+from .graphs.modules import GraphForm, graph_modules, row_modules
+from .graphs.onnx_from_module import check_opset, onnx_from_module
+from .graphs.precision import EXACT_GRAPHS, lowered
+from .graphs.variants import engine_forms
+from .graphs.weights_file import WeightsFile
+from .model.reference import ReferenceSession
+from .model.sam2 import Sam2
+from .proof.record import Record, record, save_record
+from .prove import fresh_seed, prove
+from .reference_record import _model
+from .verify import verify_bundle
 
-__all__ = ["bundle_for", "export_bundle", "reference_record", "verify_bundle"]
+__all__ = ["bundle_for", "export_bundle", "verify_bundle"]
 
 DEFAULT_OPSET = 20
 _PROOF_FILE = "proof.npz"
@@ -59,7 +62,7 @@ def export_bundle(
     for_engines: bool = False,
     threads: int | None = None,
     seed: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Bundle:
     """Export a checkpoint (loaded, or what :func:`load_checkpoint` takes) to folder `target`.
 
@@ -91,7 +94,7 @@ def export_bundle(
             precision=precision,
             opset=number,
             checkpoint_sha256=checkpoint.sha256,
-            generator=f"sam2rt {__version__}, torch {torch.__version__}, onnx {onnx.__version__}",
+            generator=f"sam2rt {VERSION}, torch {torch.__version__}, onnx {onnx.__version__}",
             graphs=graphs,
             proof={},
             proof_files={},
@@ -140,7 +143,7 @@ def bundle_for(name: str) -> Bundle:
 
 
 def _proved(
-    bundle: Bundle, model: Sam2, seed: int | None, threads: int | None, progress: Progress | None
+    bundle: Bundle, model: Sam2, seed: int | None, threads: int | None, progress: Progress
 ) -> tuple[Record, dict[str, Any]]:
     """A record and its proof, on another clip should thin margins leave too little to compare."""
     for _ in range(_CLIPS if seed is None else 1):
@@ -155,41 +158,13 @@ def _proved(
     )
 
 
-def reference_record(
-    bundle: Bundle,
-    checkpoint: Checkpoint | str | os.PathLike[str],
-    seed: int,
-    progress: Progress | None = None,
-) -> Record:
-    """What the reference gives for the work of `seed`, with the weights a bundle was made from.
-
-    Raises CheckpointError for another checkpoint than the bundle's.
-    """
-    if not isinstance(checkpoint, Checkpoint):
-        checkpoint = load_checkpoint(checkpoint, model=bundle.model, progress=progress)
-    if checkpoint.sha256 != bundle.checkpoint_sha256:
-        raise CheckpointError(
-            f"bundle {bundle.path} was made from the checkpoint with sha256 "
-            f"{bundle.checkpoint_sha256[:12]}..., {checkpoint.source} has "
-            f"{checkpoint.sha256[:12]}...: give that one, or export this one"
-        )
-    model = _model(replace(checkpoint, config=bundle.model))
-    return record(ReferenceSession(model), seed, progress=progress)
-
-
-def _model(checkpoint: Checkpoint) -> Sam2:
-    model = build_model(checkpoint.config)
-    model.load_state_dict(checkpoint.state, strict=True)
-    return model
-
-
 def _made_graphs(
     model: Sam2,
     opset: int,
     precision: Precision,
     form: GraphForm,
     for_engines: bool,
-    progress: Progress | None,
+    progress: Progress,
 ) -> Iterator[tuple[str, GraphSpec, onnx.ModelProto]]:
     """Name in the manifest, contract and model of each graph."""
     specs, modules = graph_specs(model.config), graph_modules(model, form)
@@ -197,8 +172,7 @@ def _made_graphs(
         specs |= row_specs(model.config)
         modules |= row_modules(model, modules)
     for index, (name, module) in enumerate(modules.items()):
-        if progress is not None:
-            progress(f"exporting {name}", index, len(specs))
+        progress(f"exporting {name}", index, len(specs))
         graph = onnx_from_module(module, specs[name], opset)
         yield name, specs[name], _in_precision(graph, name, precision)
     if for_engines:

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from ..configs.errors import MissingExtraError, SessionError
-from .operators import Kernel, Launch
+from .kernel import Kernel, Launch
 
 #: Triton's hidden arguments at the end of every kernel: global and profiling scratch memory
 _HIDDEN = 2

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..configs.errors import InputError
-from .operators import NAMESPACE, VERSION, Kernel, Launch
+from .kernel import NAMESPACE, VERSION, Kernel, Launch
 
 Array = NDArray[Any]
 

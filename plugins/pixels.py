@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .operators import Kernel, Launch
+from .kernel import Kernel, Launch
 
 Array = NDArray[Any]
 

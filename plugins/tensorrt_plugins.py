@@ -15,7 +15,7 @@ from typing import Any
 from ..configs.errors import SessionError
 from . import memory_cross_attention as op
 from .compiling import Compiled, compile_kernel
-from .operators import NAMESPACE
+from .kernel import NAMESPACE
 
 PLUGIN_ID = f"{NAMESPACE}::{op.NAME}"
 #: as tensorrt.plugin spells types in an autotune combination

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..configs.errors import StateError
 from ..configs.models import ModelConfig, pointer_distance_scale, pointer_limit
-from .session import Array
+from .arrays import Array
 
 
 @dataclass

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..configs.bundle import Bundle
-from ..configs.checks import shown
 from ..configs.errors import InputError
 from ..configs.graphs import GraphSpec
-
-Array = NDArray[Any]
+from .arrays import Array
 
 
 class Session(Protocol):
@@ -45,34 +42,6 @@ class Session(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
-
-
-BACKENDS = ("onnxruntime", "tensorrt")
-
-
-def open_session(
-    bundle: Bundle, backend: str = "onnxruntime", device: str = "cpu", threads: int | None = None
-) -> Session:
-    """A session on that backend; nothing is opened before it is entered or run.
-
-    `device` is "cpu", "cuda" or "tensorrt" for onnxruntime (its execution provider). The backend
-    tensorrt knows GPUs alone: "cuda" or "cuda:1"; "cpu", the default, means the first. `threads`
-    None leaves the number of CPU threads to the backend. Raises InputError for an unknown
-    backend or device, MissingExtraError when its packages are absent.
-    """
-    if not isinstance(backend, str):
-        raise InputError(f"backend is {shown(backend)}: expected one of {', '.join(BACKENDS)}")
-    if not isinstance(device, str):
-        raise InputError(f"device is {shown(device)}: expected text such as 'cpu' or 'cuda'")
-    if backend == "onnxruntime":
-        from .ort import OnnxRuntimeSession
-
-        return OnnxRuntimeSession(bundle, device=device, threads=threads)
-    if backend == "tensorrt":
-        from .trt import TensorRTSession
-
-        return TensorRTSession(bundle, device="cuda" if device == "cpu" else device)
-    raise InputError(f"unknown backend '{backend}': expected one of {', '.join(BACKENDS)}")
 
 
 def check_inputs(spec: GraphSpec, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -19,7 +19,7 @@ from file_server import serving
 
 from sam2rt.cli import main
 from sam2rt.configs.bundle import Bundle, file_sha256
-from sam2rt.export.checkpoints import load_checkpoint
+from sam2rt.export.checkpoint.load import load_checkpoint
 
 
 def run(*args: str | Path, capsys: pytest.CaptureFixture[str], code: int = 0) -> tuple[str, str]:
@@ -246,7 +246,7 @@ def test_errors_are_one_line(
 def test_download(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sam2rt.export import download
+    from sam2rt.export.checkpoint import download
 
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
@@ -279,7 +279,8 @@ def test_without_click(tmp_path: Path) -> None:
 def test_export_without_torch(tmp_path: Path) -> None:
     code = (
         "import sys\nsys.modules['torch'] = None\n"
-        f"from sam2rt.cli import main\nmain(['export', 'w.pt', '-o', {str(tmp_path / 'b')!r}])\n"
+        "from sam2rt.cli import main\n"
+        f"main(['export', 'w.pt', '-o', {str(tmp_path / 'b')!r}])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     expected = "sam2rt: export needs the package 'torch': pip install 'sam2rt[export]'\n"

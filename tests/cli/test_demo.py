@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from sam2rt.benchmarks.demo import _prompts
-from sam2rt.benchmarks.synthetic import make_clip
+from sam2rt.benchmarks.synthetic.clips import make_clip
 from sam2rt.cli import main
+from sam2rt.cli.commands.demo import _prompts
 from sam2rt.configs.models import MODELS
-from sam2rt.export.checkpoints import built_in_file
-from sam2rt.export.untrained import untrained_state
+from sam2rt.export.checkpoint.load import built_in_file
+from sam2rt.export.model.untrained import untrained_state
 
 
 @pytest.mark.parametrize("named", [False, True])

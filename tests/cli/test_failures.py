@@ -13,18 +13,18 @@ import cv2
 import numpy as np
 import pytest
 
-from sam2rt import cli
-from sam2rt.benchmarks import demo
+from sam2rt.cli import main as cli
+from sam2rt.cli.commands import demo
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import FrameError, InputError, ProofError
-from sam2rt.runtime import overlay
-from sam2rt.runtime.track import track_video
+from sam2rt.runtime.media import video_writer
+from sam2rt.runtime.tasks.track import track_video
 
 
 def failed(*args: str | Path, capsys: pytest.CaptureFixture[str], code: int = 1) -> str:
     """The one line of a command that fails."""
     with pytest.raises(SystemExit) as done:
-        cli.main([str(a) for a in args])
+        cli([str(a) for a in args])
     out, err = capsys.readouterr()
     assert (done.value.code, out, err.count("\n")) == (code, "", 1), err
     assert err.startswith("sam2rt: ")
@@ -48,7 +48,7 @@ def test_errors_in_the_words_of_the_command_line(
     def fail(args: list[str]) -> int:
         raise error
 
-    monkeypatch.setattr(cli, "_run", fail)
+    monkeypatch.setattr(sys.modules["sam2rt.cli.main"], "_run", fail)
     assert failed("track", capsys=capsys) == line
 
 
@@ -80,7 +80,7 @@ def test_shares_are_bounded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_a_target_that_cannot_be_used_is_told_before_weights_are_fetched(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sam2rt.export.checkpoints.load_checkpoint", None)
+    monkeypatch.setattr("sam2rt.export.checkpoint.load.load_checkpoint", None)
     (tmp_path / "thesis.txt").touch()
     line = failed("export", "sam2.1_hiera_large", "-o", tmp_path, capsys=capsys)
     assert line == (
@@ -109,7 +109,7 @@ def test_an_export_that_cannot_be_made_is_told_before_weights_are_fetched(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sam2rt.export.checkpoints.load_checkpoint", None)
+    monkeypatch.setattr("sam2rt.export.checkpoint.load.load_checkpoint", None)
     target = tmp_path / "bundle"
     assert failed("export", "sam2.1_hiera_large", "-o", target, *option, capsys=capsys) == line
     assert not target.exists()
@@ -130,16 +130,16 @@ def test_warnings_are_for_programmers(
         warnings.warn("could be decompression bomb DOS attack", stacklevel=1)
         return 0
 
-    monkeypatch.setattr(cli, "_run", warn)
+    monkeypatch.setattr(sys.modules["sam2rt.cli.main"], "_run", warn)
     monkeypatch.setattr("sys.warnoptions", [])
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         with pytest.raises(SystemExit):
-            cli.main([])
+            cli([])
         assert seen == []
         monkeypatch.setattr("sys.warnoptions", ["always"])
         with pytest.raises(SystemExit):
-            cli.main([])
+            cli([])
         assert len(seen) == 1
     assert capsys.readouterr() == ("", "")
 
@@ -193,7 +193,7 @@ def test_a_failed_demo_leaves_what_was_there(
         raise ProofError("the clip differs")
 
     monkeypatch.setattr(demo, "_write_clip", fail)
-    monkeypatch.setattr("sam2rt.export.console.proof_lines", lambda proof: ["proved", ""])
+    monkeypatch.setattr("sam2rt.cli.describe.proof_lines", lambda proof: ["proved", ""])
     model = SimpleNamespace(name="m", image_size=8)
     exported = SimpleNamespace(proof={}, model=model)
 
@@ -207,7 +207,7 @@ def test_a_failed_demo_leaves_what_was_there(
         out.mkdir()
         (out / "mine").touch()
     with pytest.raises(SystemExit) as done:
-        cli.main(["demo", "-o", str(out), "--frames", "1"])
+        cli(["demo", "-o", str(out), "--frames", "1"])
     assert done.value.code == 1
     assert capsys.readouterr().err == "sam2rt: the clip differs\n"
     assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("*"))] == (
@@ -222,7 +222,7 @@ def test_a_video_that_cannot_be_encoded_names_the_folder_asked_for(
         return SimpleNamespace(isOpened=lambda: False)
 
     closed.fourcc = cv2.VideoWriter.fourcc  # type: ignore[attr-defined]
-    monkeypatch.setattr(overlay, "opencv", lambda what: SimpleNamespace(VideoWriter=closed))
+    monkeypatch.setattr(video_writer, "opencv", lambda what: SimpleNamespace(VideoWriter=closed))
     prompt = SimpleNamespace(obj_id=1, frame_idx=0, points=[(5.0, 5.0, 1)], box=None)
     out = tmp_path / "out"
     with pytest.raises(InputError) as refused:

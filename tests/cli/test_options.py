@@ -7,14 +7,8 @@ import io
 import click
 import pytest
 
-from sam2rt.runtime.console import (
-    BOX,
-    POINT,
-    Progress,
-    Prompt,
-    PromptCommand,
-    ordered_prompts,
-)
+from sam2rt.cli.progress_line import ProgressLine
+from sam2rt.cli.prompts import BOX, POINT, Prompt, PromptCommand, ordered_prompts
 
 
 def parse(*args: str) -> list[Prompt]:
@@ -119,7 +113,7 @@ class Terminal(io.StringIO):
 def test_progress_waits_two_seconds_and_clears_its_line() -> None:
     now = [0.0]
     stream = Terminal()
-    with Progress(stream, clock=lambda: now[0]) as progress:
+    with ProgressLine(stream, clock=lambda: now[0]) as progress:
         progress("export", 0, 4)
         now[0] = 1.9
         progress("export", 1, 4)
@@ -137,7 +131,7 @@ def test_progress_waits_two_seconds_and_clears_its_line() -> None:
 def test_progress_is_silent_off_a_terminal() -> None:
     now = [0.0]
     stream = io.StringIO()
-    with Progress(stream, clock=lambda: now[0]) as progress:
+    with ProgressLine(stream, clock=lambda: now[0]) as progress:
         now[0] = 5.0
         progress("export", 2, 4)
     assert stream.getvalue() == ""
@@ -145,6 +139,6 @@ def test_progress_is_silent_off_a_terminal() -> None:
 
 def test_short_work_leaves_the_terminal_alone() -> None:
     stream = Terminal()
-    with Progress(stream) as progress:
+    with ProgressLine(stream) as progress:
         progress("export", 2, 4)
     assert stream.getvalue() == ""

@@ -10,13 +10,7 @@ import pytest
 from cpp_library import Failed, Image, Library, Result, Stream, Video
 
 import sam2rt
-from sam2rt import (
-    ImagePredictor,
-    InputError,
-    StateError,
-    StreamTracker,
-    VideoPredictor,
-)
+from sam2rt import ImagePredictor, InputError, StateError, StreamTracker, VideoPredictor
 from sam2rt.configs.bundle import Bundle
 from sam2rt.runtime.session import Session
 

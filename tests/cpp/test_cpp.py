@@ -16,8 +16,9 @@ from cpp_build import SOURCE, built, program, require_toolchain, run
 from golden import data_path, golden_set
 
 from sam2rt.configs.bundle import Bundle, write_manifest
-from sam2rt.runtime.frames import open_frames, read_picture
-from sam2rt.runtime.ort import OnnxRuntimeSession
+from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
+from sam2rt.runtime.media.images import read_picture
+from sam2rt.runtime.media.open import open_frames
 from sam2rt.runtime.session import Session
 
 pytestmark = pytest.mark.slow

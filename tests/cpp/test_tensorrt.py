@@ -20,8 +20,8 @@ from fake_tensorrt import MACHINE
 
 from sam2rt.configs.bundle import Bundle, file_sha256
 from sam2rt.configs.errors import BundleError, Sam2rtError, SessionError
-from sam2rt.plugins.operators import digests
-from sam2rt.runtime.engine_sidecar import (
+from sam2rt.plugins.registry import digests
+from sam2rt.runtime.backends.engine_record import (
     ENGINES,
     EngineRecord,
     Machine,

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from sam2rt.export.checkpoints import load_checkpoint
-from sam2rt.export.proof import BOUNDS
+from sam2rt.export.checkpoint.load import load_checkpoint
+from sam2rt.export.proof.compare import BOUNDS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -81,7 +81,7 @@ def test_two_more_go_from_a_checkpoint_to_a_tracked_video() -> None:
 
 def test_blocks_that_do_not_run_use_real_options() -> None:
     """What needs a network is at least parsed."""
-    from sam2rt.cli import command_group
+    from sam2rt.cli.main import command_group
 
     group = command_group()
     for _, skipped, code in BLOCKS:

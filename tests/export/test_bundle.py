@@ -21,12 +21,12 @@ from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import MODELS
 from sam2rt.export import bundle as exporting
 from sam2rt.export.bundle import bundle_for, export_bundle, verify_bundle
-from sam2rt.export.checkpoints import Checkpoint
-from sam2rt.export.model import build_model
-from sam2rt.export.proof_record import record
-from sam2rt.export.reference import ReferenceSession
-from sam2rt.export.untrained import untrained_state
-from sam2rt.export.verify import prove
+from sam2rt.export.checkpoint.load import Checkpoint
+from sam2rt.export.model.reference import ReferenceSession
+from sam2rt.export.model.sam2 import build_model
+from sam2rt.export.model.untrained import untrained_state
+from sam2rt.export.proof.record import record
+from sam2rt.export.prove import prove
 
 #: weights whose choices among masks have margins that bfloat16 respects
 SEED = 2
@@ -207,7 +207,7 @@ def test_half_precision(tmp_path: Path, precision: Any) -> None:
 
 
 def test_fp16_runs_on_the_cpu(tmp_path: Path) -> None:
-    from sam2rt.runtime.ort import OnnxRuntimeSession
+    from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
 
     bundle = export_bundle(loaded(), tmp_path / "b", precision="fp16", seed=4, threads=1)
     image = np.random.default_rng(0).standard_normal((1, 3, 256, 256), np.float32)

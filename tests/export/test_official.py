@@ -18,7 +18,7 @@ from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.graphs import graph_specs, row_specs
 from sam2rt.configs.models import MODELS, model_config
 from sam2rt.export.bundle import export_bundle
-from sam2rt.export.checkpoints import Checkpoint
+from sam2rt.export.checkpoint.load import Checkpoint
 from sam2rt.export.verify import verify_bundle
 
 OTHERS = [n for n in MODELS if n.startswith(("sam2.1_", "sam2_")) and n != "sam2.1_hiera_tiny"]
@@ -69,6 +69,11 @@ def test_others(name: str, tmp_path: Path) -> None:
 
 
 def sam2rt(*arguments: str | Path) -> None:
-    command = [sys.executable, "-c", "from sam2rt.cli import main; main()", *map(str, arguments)]
+    command = [
+        sys.executable,
+        "-c",
+        "from sam2rt.cli import main; main()",
+        *map(str, arguments),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -18,8 +18,8 @@ def pair(
     import transformers_oracle as oracle
 
     from sam2rt.export.bundle import export_bundle
-    from sam2rt.export.checkpoints import load_checkpoint
-    from sam2rt.runtime.ort import OnnxRuntimeSession
+    from sam2rt.export.checkpoint.load import load_checkpoint
+    from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
 
     folder = tmp_path_factory.mktemp(f"oracle{request.param}")
     config = oracle.small_config(request.param)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import sam2rt
-from sam2rt.runtime.pixels import image_tensor
+from sam2rt.runtime.pixels.frame_tensor import image_tensor
 
 if TYPE_CHECKING:
     from transformers_oracle import Pair

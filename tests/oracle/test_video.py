@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import sam2rt
-from sam2rt.runtime.pixels import video_frame_tensor
+from sam2rt.runtime.pixels.frame_tensor import video_frame_tensor
 
 if TYPE_CHECKING:
     from transformers_oracle import Pair

@@ -7,22 +7,14 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from sam2rt.configs.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 #: folders of the checkout that are no part of the package
 OUTSIDE = {"tests", "docs", "build", "dist", "out", "bundles"}
-
-
-def _pyproject() -> dict[str, Any]:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def _modules(root: Path) -> set[str]:
@@ -31,27 +23,46 @@ def _modules(root: Path) -> set[str]:
         path.relative_to(root).as_posix()
         for path in root.rglob("*.py")
         if not OUTSIDE & set(path.relative_to(root).parts[:1])
+        and path != root / "setup.py"
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
     }
 
 
-def test_listed_packages_are_the_folders() -> None:
+def test_found_packages_are_the_folders() -> None:
     """An unlisted folder works in an editable install and is absent from the wheel."""
     folders = {str(Path(file).parent).replace("/", ".") for file in _modules(ROOT)}
     expected = {"sam2rt" if folder == "." else f"sam2rt.{folder}" for folder in folders}
-    assert set(_pyproject()["tool"]["setuptools"]["packages"]) == expected
+    code = (
+        "import setuptools\n"
+        "setuptools.setup = lambda packages, cmdclass: print(*packages)\n"
+        "exec(open('setup.py').read())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    found = set(done.stdout.split())
+    assert found == expected, done.stderr
     for folder in folders:
         assert (ROOT / folder.lstrip(".").replace(".", "/") / "__init__.py").is_file(), folder
 
 
-def test_only_the_front_door_and_the_command_lie_in_the_root() -> None:
-    assert {file.name for file in ROOT.glob("*.py")} == {"__init__.py", "cli.py"}
+def test_only_the_front_door_and_the_setup_lie_in_the_root() -> None:
+    assert {file.name for file in ROOT.glob("*.py")} == {"__init__.py", "setup.py"}
 
 
-def test_versions_agree() -> None:
+def test_the_version_stands_in_one_file(wheel: Path) -> None:
     import sam2rt
 
-    assert _pyproject()["project"]["version"] == sam2rt.__version__
+    assert f"-{VERSION}-" in wheel.name
+    assert sam2rt.__version__ == VERSION
+    kinds = {".py", ".toml", ".cmake", ".cpp", ".in", ".txt"}
+    written = [
+        path.relative_to(ROOT).as_posix()
+        for path in ROOT.rglob("*")
+        if path.suffix in kinds and path.name != "constraints.txt"
+        if not OUTSIDE & set(path.relative_to(ROOT).parts[:1])
+        if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+        if VERSION in path.read_text(encoding="utf-8")
+    ]
+    assert written == ["configs/version.py"]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from triton_kernels import run_interpreted, triton_on_path
 from sam2rt.configs.errors import InputError, SessionError
 from sam2rt.plugins import memory_cross_attention as op
 from sam2rt.plugins.compiling import compile_kernel, without_hidden_arguments
-from sam2rt.plugins.operators import ARCHITECTURES, Kernel, Launch
+from sam2rt.plugins.kernel import ARCHITECTURES, Kernel, Launch
 
 #: dynamic shared memory one block can have, bytes, by compute capability (CUDA programming guide)
 SHARED_LIMIT = {

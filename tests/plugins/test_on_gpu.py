@@ -17,7 +17,7 @@ pytestmark = [
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_attention_on_the_gpu(dtype: torch.dtype) -> None:
     triton_on_path()
-    from sam2rt.benchmarks import gpu_kernels
+    from sam2rt.benchmarks.gpu import kernels as gpu_kernels
 
     major, minor = torch.cuda.get_device_capability()
     launches = op.ATTENTION.candidates(major * 10 + minor)
@@ -28,6 +28,6 @@ def test_attention_on_the_gpu(dtype: torch.dtype) -> None:
 
 def test_pixels_on_the_gpu() -> None:
     triton_on_path()
-    from sam2rt.benchmarks import gpu_kernels
+    from sam2rt.benchmarks.gpu import kernels as gpu_kernels
 
     assert gpu_kernels.pixel_errors() == {"upsample_mask": 0, "fill_small": 0}

@@ -11,9 +11,11 @@ from triton_kernels import run_interpreted, triton_on_path
 from sam2rt.plugins import components as component_op
 from sam2rt.plugins import pixels as op
 from sam2rt.plugins.compiling import compile_kernel
-from sam2rt.plugins.operators import ARCHITECTURES, kernels, list_plugins
-from sam2rt.runtime import components, pixels
-from sam2rt.runtime.media import pillow_image
+from sam2rt.plugins.kernel import ARCHITECTURES
+from sam2rt.plugins.registry import kernels, list_plugins
+from sam2rt.runtime.packages import pillow_image
+from sam2rt.runtime.pixels import antialias, components, upsample
+from sam2rt.runtime.pixels import frame_tensor as pixels
 
 BLOCK = 256
 TABLE = pixels._normalised((np.arange(256) / 255.0).astype(np.float32))
@@ -72,7 +74,7 @@ def test_resize_kernels_are_pillows(height: int, width: int, size: int) -> None:
 
 
 def _triangle(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray]:
-    indices, weights = pixels.antialias_taps(n_in, n_out)
+    indices, weights = antialias.antialias_taps(n_in, n_out)
     return indices[0].astype(np.int32), weights
 
 
@@ -105,7 +107,7 @@ def test_mask_upsampling_has_the_bits_of_the_cpu_path(
     logits = np.random.default_rng(3).standard_normal((2, 16, 16)).astype(np.float32)
     # exactly on the threshold, where one rounding more would show
     logits[0, :8] = threshold
-    expected = pixels.upsample_mask(logits, size, threshold)
+    expected = upsample.upsample_mask(logits, size, threshold)
     np.testing.assert_array_equal(op.upsample_mask(logits, size, threshold), expected)
     (y, wy), (x, wx) = (op.lerp_table(16, n) for n in size)
     out = np.full((2, *size), 7, np.uint8)

@@ -11,7 +11,7 @@ from golden import recipe_state
 
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.models import model_config
-from sam2rt.runtime.ort import OnnxRuntimeSession
+from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ SMALL, LARGE = 1, 2
 def exported(state: dict[str, Tensor], model: str, folder: Path) -> Bundle:
     """Export and prove a state dict as that model, under `folder`."""
     from sam2rt.export.bundle import export_bundle
-    from sam2rt.export.checkpoints import Checkpoint
+    from sam2rt.export.checkpoint.load import Checkpoint
 
     checkpoint = Checkpoint(model_config(model), state, "0" * 64, "made by the tests")
     return export_bundle(checkpoint, folder / model, seed=0)
@@ -46,7 +46,7 @@ def bundle(bundles_folder: Path) -> Bundle:
 
 
 def _always_present() -> dict[str, Tensor]:
-    from sam2rt.export.untrained import untrained_state
+    from sam2rt.export.model.untrained import untrained_state
 
     state = untrained_state(model_config("micro"))
     state["sam_mask_decoder.pred_obj_score_head.layers.2.bias"] += 100

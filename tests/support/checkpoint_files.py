@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sam2rt.configs.errors import CheckpointError
-from sam2rt.export.checkpoints import load_checkpoint
+from sam2rt.export.checkpoint.load import load_checkpoint
 
 State = dict[str, torch.Tensor]
 

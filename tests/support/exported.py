@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from sam2rt.configs.graphs import GraphSpec, graph_specs
 from sam2rt.configs.models import model_config
-from sam2rt.export.graphs import GraphForm, graph_modules
-from sam2rt.export.model import Sam2, build_model
-from sam2rt.export.onnx_from_module import onnx_from_module
-from sam2rt.export.reference import ReferenceSession
+from sam2rt.export.graphs.modules import GraphForm, graph_modules
+from sam2rt.export.graphs.onnx_from_module import onnx_from_module
+from sam2rt.export.model.reference import ReferenceSession
+from sam2rt.export.model.sam2 import Sam2, build_model
 
 Arrays = dict[str, NDArray[Any]]
 DEFAULT_FORM = GraphForm()

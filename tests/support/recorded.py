@@ -11,9 +11,9 @@ from golden import GoldenSet, data_path
 from numpy.typing import NDArray
 
 from sam2rt.runtime.bank import restore_memory
-from sam2rt.runtime.frames import FrameSource
+from sam2rt.runtime.media.frames import FrameSource
+from sam2rt.runtime.predictors.video import VideoPredictor, VideoState
 from sam2rt.runtime.session import Session
-from sam2rt.runtime.video import VideoPredictor, VideoState
 
 Array = NDArray[Any]
 

@@ -15,9 +15,9 @@ from golden import GoldenSet, data_path, noise
 from PIL import Image
 from torch import Tensor
 
-from sam2rt.export.decoder import Selection, select_mask, stability
-from sam2rt.export.model import Sam2
-from sam2rt.export.position import sine_1d, sine_grid
+from sam2rt.export.model.decoder import Selection, select_mask, stability
+from sam2rt.export.model.position import sine_1d, sine_grid
+from sam2rt.export.model.sam2 import Sam2
 
 Values = dict[str, Tensor]
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])

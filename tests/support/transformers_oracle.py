@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.models import Family, ModelConfig
-from sam2rt.export.checkpoints import Checkpoint
-from sam2rt.export.keymap import transformers_from_original
-from sam2rt.export.untrained import untrained_state
-from sam2rt.runtime.ort import OnnxRuntimeSession
+from sam2rt.export.checkpoint.keymap import transformers_from_original
+from sam2rt.export.checkpoint.load import Checkpoint
+from sam2rt.export.model.untrained import untrained_state
+from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
 
 Array = NDArray[Any]
 
@@ -180,7 +180,7 @@ class Pair:
 
 def moving_clip(config: ModelConfig, frames: int, seed: int = 0) -> Array:
     """Frames [T, h, w, 3] uint8 as large as a low-resolution mask."""
-    from sam2rt.export.proof_work import make_clip
+    from sam2rt.export.proof.work import make_clip
 
     clip: Array = make_clip(config, frames, seed).frames
     return clip

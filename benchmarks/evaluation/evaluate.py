@@ -1,0 +1,111 @@
+"""Evaluate a model on a dataset: videos in parallel, every finished one kept.
+
+A video's record is written the moment it is finished, so that an interrupted run goes on where it
+stopped; records made with another model, protocol or video are not taken over.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ...configs.progress import Progress, silent
+from ...configs.staging import check_file_target, replaced_file
+from ..speed.bench import write_json
+from .datasets import Video
+from .job import Job, _digest
+from .report import report
+from .workers import Records, in_processes
+
+
+def evaluate(
+    job: Job, *, processes: int = 1, parts: Path | None = None, progress: Progress = silent
+) -> dict[str, Any]:
+    """Evaluate all videos; the report as JSON data, its mean under "J&F".
+
+    processes: videos worked on at a time, each in a process with a session of its own; 1 works
+    in this one. parts: folder for the records of finished videos, and where earlier ones are
+    looked for. Raises what datasets and predictors raise, SessionError when a process dies;
+    records of finished videos are kept.
+    """
+    model = job.opener.describe()
+    count = len(job.dataset.videos)
+    keys = [job.key(i, model) for i in range(count)]
+    records = _kept(job, keys, parts)
+    todo = [i for i in range(count) if i not in records]
+    with closing(_made(job, todo, processes, progress, count)) as made:
+        for index, record in made:
+            records[index] = record
+            if parts is not None:
+                parts.mkdir(parents=True, exist_ok=True)
+                text = json.dumps({"key": keys[index], "sha256": _digest(record), "record": record})
+                with replaced_file(_part(parts, job.dataset.videos[index])) as part:
+                    part.write_text(text, encoding="utf-8")
+    ordered = [records[i] for i in range(count)]
+    return report(job.dataset, job.settings.as_dict(), model, ordered)
+
+
+def evaluate_to_file(
+    job: Job, path: Path, *, processes: int = 1, progress: Progress = silent
+) -> dict[str, Any]:
+    """:func:`evaluate`, kept in ``PATH.videos`` until the report is written to `path`."""
+    check_file_target(path)
+    parts = parts_folder(path)
+    data = evaluate(job, processes=processes, parts=parts, progress=progress)
+    write_json(data, path)
+    shutil.rmtree(parts, ignore_errors=True)
+    return data
+
+
+def parts_folder(path: Path) -> Path:
+    """Where the records of finished videos lie until the report `path` is written."""
+    return path.with_name(path.name + ".videos")
+
+
+def _made(job: Job, todo: list[int], processes: int, progress: Progress, count: int) -> Records:
+    """Records of the videos to do, as they are finished."""
+    if not todo:
+        return
+    progress("opening the model")
+    if processes > 1 and len(todo) > 1:
+        done = count - len(todo)
+
+        def moved(under_way: float) -> None:
+            progress(f"{done} of {count} videos", int(100 * (done + under_way)), 100 * count)
+
+        for index, record in in_processes(job, todo, processes, moved):
+            yield index, record
+            done += 1
+            progress(f"{done} of {count} videos, {record['name']} finished", done, count)
+        return
+    with job.opener.open() as session:
+        for number, index in enumerate(todo, count - len(todo) + 1):
+            what = f"video {number} of {count}, {job.dataset.videos[index].name}"
+            yield index, job.record(session, index, partial(progress, what))
+
+
+def _kept(job: Job, keys: Iterable[str], parts: Path | None) -> dict[int, dict[str, Any]]:
+    """Records of earlier runs that fit, by index of their video."""
+    found: dict[int, dict[str, Any]] = {}
+    masks = job.settings.masks_folder
+    for index, key in enumerate(keys):
+        video = job.dataset.videos[index]
+        if parts is None or (masks is not None and not (masks / video.name).is_dir()):
+            continue
+        try:
+            part = json.loads(_part(parts, video).read_text(encoding="utf-8"))
+            if part["key"] == key and part["sha256"] == _digest(part["record"]):
+                found[index] = part["record"]
+        except (OSError, ValueError, TypeError, KeyError):
+            # none yet, or damaged: the video is evaluated anew
+            continue
+    return found
+
+
+def _part(parts: Path, video: Video) -> Path:
+    return parts / f"{video.name}.json"

@@ -1,0 +1,342 @@
+"""Compare systems on the same work, frame by frame in turn, and report."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ...configs.bundle import Bundle
+from ...configs.errors import CheckpointError, InputError, SessionError
+from .clip import compared
+from .machine import Machine, matrix_rate, this_machine
+from .report import Point, Report, SystemReport, system_report, timings, write_json
+from .systems.ablations import Forms
+from .systems.system import Tracked, Work, Worker
+
+__all__ = ["PEERS", "Request", "bench_bundle", "write_json"]
+
+#: other implementations by name: class, options of its constructor
+PEERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "original": (f"{__package__}.peers_original:OriginalSystem", {}),
+    "original-compiled": (f"{__package__}.peers_original:OriginalSystem", {"compile": True}),
+    "transformers": (f"{__package__}.peers:TransformersSystem", {}),
+    "transformers-compiled": (f"{__package__}.peers:TransformersSystem", {"compile": True}),
+}
+_OURS = f"{__package__}.ours:OurSystem"
+_ONNX = f"{__package__}.peers_onnx:OnnxFolderSystem"
+_REFERENCE = f"{__package__}.bench_reference:ReferenceSystem"
+Show = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compare with a bundle, and how far.
+
+    also: more bundles of ours. ablations: names of bench_forms.ABLATIONS. peers: names of PEERS.
+    onnx: folders of graphs of other exporters, dims the sizes of their symbolic dimensions.
+    checkpoint: the bundle's weights, for other forms, peers and the float32 reference. growing:
+    also with 1 to all memories. crowds: also with these numbers of objects. point_frames: frames
+    of each of these points. throughput: the bundle also on clips of `frames` frames, encoded ahead
+    and not, on the CPU.
+    """
+
+    work: Work = field(default_factory=Work)
+    backend: str = "onnxruntime"
+    device: str = "cpu"
+    frames: int = 10
+    peers: Sequence[str] = ()
+    also: Sequence[Path] = ()
+    ablations: Sequence[str] = ()
+    onnx: Sequence[Path] = ()
+    dims: tuple[tuple[str, int], ...] = ()
+    checkpoint: str | Path | None = None
+    growing: bool = False
+    crowds: Sequence[int] = ()
+    point_frames: int = 3
+    throughput: bool = False
+
+
+@dataclass
+class Entry:
+    """A system of the comparison while it runs."""
+
+    worker: Worker
+    precision: str
+    weights: str
+    points: list[Point] = field(default_factory=list)
+    accuracy: dict[str, Any] = field(default_factory=dict)
+    not_run: str = ""
+
+    def report(self) -> SystemReport:
+        name = self.worker.measured.name
+        if self.not_run:
+            return SystemReport(name, self.precision, self.weights, not_run=self.not_run)
+        return system_report(
+            self.worker.measured, self.precision, self.weights, self.accuracy, self.points
+        )
+
+
+def bench_bundle(bundle: Bundle, request: Request, show: Show = lambda text: None) -> Report:
+    """Measure a bundle, and others on the same work in the same run.
+
+    Every system is a process of its own; `frames` of each are taken in turn, the order turning
+    from frame to frame. Times are wall seconds beside the process's own. A system other than the
+    bundle that cannot run is reported with its reason. Raises InputError for an unknown name,
+    CheckpointError for another checkpoint than the bundle's, SessionError when the bundle fails.
+    """
+    if request.throughput and (request.backend, request.device) != ("onnxruntime", "cpu"):
+        raise InputError("throughput overlaps work on the CPU: leave it out on a GPU")
+    _check_depth(bundle, request.work)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sam2rt-bench-")))
+        entries = list(_entries(bundle, request, folder, show))
+        _check_names([entry.worker.measured.name for entry in entries])
+        show("measuring the machine")
+        machine = this_machine(request.work.threads, request.device)
+        entries[0].worker.measured.facts.update(starting(bundle, request))
+        _prepare(entries, stack, show)
+        _take_turns(entries, request.frames, show)
+        for entry in _running(entries):
+            show(f"counting operations of {entry.worker.measured.name}")
+            _try(entry, entries[0], entry.worker.finish)
+            _try(entry, entries[0], entry.worker.operations)
+        if request.throughput:
+            show("tracking clips with frames encoded ahead")
+            _encode_ahead(entries[0].worker, request.frames)
+        for phase, work in _points(bundle, request):
+            _measure_point(entries, phase, work, request.point_frames, show)
+        _judge(entries, bundle, request, show)
+        machine = _again(machine, request)
+        size = bundle.model.image_size
+        rows = tuple(entry.report() for entry in entries)
+        return Report(machine, bundle.model.name, size, request.work, rows)
+
+
+def _check_depth(bundle: Bundle, work: Work) -> None:
+    """Refuse more memories or pointers than the model attends to: fewer would be measured."""
+    model = bundle.model
+    depths = (
+        ("memories", work.memories, model.num_maskmem),
+        ("pointers", work.pointers, model.max_obj_ptrs),
+    )
+    for name, asked, most in depths:
+        if asked > most:
+            raise InputError(
+                f"{asked} {name}: {model.name} has {most} at most, ask for 1 to {most}"
+            )
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse two systems of one name: their rows, points and bars could not be told apart."""
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise InputError(
+                f"two systems are called '{name}': ask for each once, and give bundles of one "
+                "precision folders of different names"
+            )
+
+
+def starting(bundle: Bundle, request: Request) -> dict[str, float]:
+    """Seconds to import the package and to open the bundle in a fresh process, the second time."""
+    code = (
+        "import json, sys, time; a = time.perf_counter(); import sam2rt; b = time.perf_counter(); "
+        "from sam2rt.runtime.session import open_session; "
+        "s = open_session(sam2rt.Bundle.load(sys.argv[1]), sys.argv[2], sys.argv[3], "
+        "int(sys.argv[4])); s.__enter__(); c = time.perf_counter(); "
+        "print(json.dumps({'import_s': b - a, 'second_load_s': c - b}))"
+    )
+    arguments = [str(bundle.path), request.backend, request.device, str(request.work.threads)]
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+    if done.returncode != 0:
+        why = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        # ours say enough without the name of their class
+        why = re.sub(r"^sam2rt\.configs\.errors\.\w+: ", "", why)
+        raise SessionError(f"the bundle cannot be opened in a process of its own ({why})")
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def _again(machine: Machine, request: Request) -> Machine:
+    """The machine with the better of two measured rates: it was perhaps busy the first time."""
+    if request.device != "cpu":
+        return machine
+    return replace(
+        machine, matrix_gflops=max(machine.matrix_gflops, matrix_rate(request.work.threads))
+    )
+
+
+def _entries(bundle: Bundle, request: Request, folder: Path, show: Show) -> Iterator[Entry]:
+    """The systems, the bundle itself first."""
+    if unknown := [p for p in request.peers if p not in PEERS]:
+        raise InputError(f"unknown peer {unknown[0]!r}: known are {', '.join(PEERS)}")
+    checkpoint = _checked(bundle, request.checkpoint)
+    work, name = request.work, f"sam2rt {request.backend} {request.device}"
+    places = {"backend": request.backend, "device": request.device}
+
+    def ours(title: str, made: Bundle, **options: Any) -> Entry:
+        same = made.checkpoint_sha256 == bundle.checkpoint_sha256
+        worker = Worker(title, _OURS, work, bundle=str(made.path), **places, **options)
+        return Entry(worker, made.precision, "same" if same else "other")
+
+    yield ours(f"{name} {bundle.precision}", bundle)
+    for path in request.also:
+        made = Bundle.load(path)
+        yield ours(f"{name} {made.precision} {path.name}", made)
+    forms = Forms(bundle, checkpoint, folder)
+    for ablation in request.ablations:
+        show(f"making {ablation}")
+        options, seconds = forms.options(ablation)
+        entry = ours(f"{name} {bundle.precision} {ablation}", bundle, **options)
+        if seconds:
+            entry.worker.measured.facts["export_s"] = seconds
+        yield entry
+    for peer in request.peers:
+        target, options = PEERS[peer]
+        on_cpu = request.device == "cpu"
+        precision = "fp32" if on_cpu else bundle.precision
+        worker = Worker(
+            peer, target, work, model=bundle.model, device=request.device, precision=precision,
+            checkpoint=None if checkpoint is None else str(request.checkpoint), **options,
+        )  # fmt: skip
+        yield Entry(worker, precision, "other" if checkpoint is None else "same")
+    for path in request.onnx:
+        worker = Worker(
+            f"onnx {path.name}", _ONNX, work, folder=str(path), dims=dict(request.dims),
+            device=request.device,
+        )  # fmt: skip
+        yield Entry(worker, "as exported", "other")
+
+
+def _checked(bundle: Bundle, path: str | Path | None) -> Any:
+    if path is None:
+        return None
+    from ...export.checkpoint.load import load_checkpoint
+
+    checkpoint = load_checkpoint(path, model=bundle.model)
+    if checkpoint.sha256 != bundle.checkpoint_sha256:
+        raise CheckpointError(
+            f"bundle {bundle.path} was made from the checkpoint with sha256 "
+            f"{bundle.checkpoint_sha256[:12]}..., {path} has {checkpoint.sha256[:12]}...: give "
+            "that one"
+        )
+    return checkpoint
+
+
+def _prepare(entries: Sequence[Entry], stack: ExitStack, show: Show) -> None:
+    for entry in entries:
+        show(f"preparing {entry.worker.measured.name}")
+        stack.enter_context(entry.worker)
+        _try(entry, entries[0], entry.worker.prepare)
+
+
+def _take_turns(entries: Sequence[Entry], frames: int, show: Show) -> None:
+    for index in range(frames):
+        show(f"frame {index + 1} of {frames}")
+        for entry in _turned(_running(entries), index):
+            _try(entry, entries[0], entry.worker.frame)
+
+
+def _encode_ahead(worker: Worker, frames: int) -> None:
+    """Note the seconds of a frame in whole clips: overlap does not show in a single frame."""
+    turns = [(worker.clip(frames, False), worker.clip(frames, True)) for _ in range(3)]
+    alone, ahead = (median(seconds) for seconds in zip(*turns, strict=True))
+    worker.measured.facts.update(clip_frame_s=alone, clip_frame_ahead_s=ahead)
+
+
+def _running(entries: Sequence[Entry]) -> list[Entry]:
+    return [entry for entry in entries if not entry.not_run]
+
+
+def _turned(entries: list[Entry], by: int) -> list[Entry]:
+    start = by % max(len(entries), 1)
+    return entries[start:] + entries[:start]
+
+
+def _try(entry: Entry, first: Entry, do: Callable[[], Any]) -> Any:
+    """Do it; a system other than the first that fails is out, with its reason."""
+    try:
+        return do()
+    except SessionError as error:
+        if entry is first:
+            raise
+        entry.not_run = str(error)
+        return None
+
+
+def _points(bundle: Bundle, request: Request) -> Iterator[tuple[str, Work]]:
+    """Other work that was asked for, with its phase."""
+    if request.growing:
+        # on the frame that attends to m memories there are as many pointers
+        for count in range(1, bundle.model.num_maskmem + 1):
+            yield "growing", replace(request.work, memories=count, pointers=count)
+    for count in request.crowds:
+        yield "objects", replace(request.work, objects=count)
+
+
+def _measure_point(
+    entries: Sequence[Entry], phase: str, work: Work, frames: int, show: Show
+) -> None:
+    show(f"{phase}: {work.objects} objects, {work.memories} memories")
+    measured: dict[str, list[dict[str, float]]] = {}
+    for entry in _running(entries):
+        _try(entry, entries[0], partial(entry.worker.arrange, work))
+    for index in range(frames):
+        for entry in _turned(_running(entries), index):
+            found = _try(entry, entries[0], entry.worker.extra_frame)
+            if found is not None:
+                measured.setdefault(entry.worker.measured.name, []).append(found)
+    for entry in _running(entries):
+        peak = _try(entry, entries[0], entry.worker.peak_memory_mib)
+        taken = measured.get(entry.worker.measured.name, [])
+        if peak is not None and taken:
+            entry.points.append(
+                Point(phase, work.objects, work.memories, work.pointers, peak, timings(taken))
+            )
+
+
+def _judge(entries: Sequence[Entry], bundle: Bundle, request: Request, show: Show) -> None:
+    """Give each system the comparison of its masks with float32, or the reason without one."""
+    if request.work.judged_frames == 0:
+        return
+    first = entries[0]
+    tracked: Tracked | None = _try(first, first, first.worker.judged)
+    reference, against = tracked, f"{first.worker.measured.name} itself"
+    if request.checkpoint is not None:
+        show("tracking with the float32 reference")
+        reference, against = _reference(bundle, request), "the float32 reference"
+    for entry in _running(entries):
+        show(f"comparing masks of {entry.worker.measured.name}")
+        entry.accuracy = _accuracy(entry, first, tracked, reference, against)
+
+
+def _accuracy(
+    entry: Entry, first: Entry, tracked: Tracked | None, reference: Tracked | None, against: str
+) -> dict[str, Any]:
+    if entry.weights == "other":
+        return {"why": "other weights"}
+    if reference is None or (reference is tracked and first.precision != "fp32"):
+        return {"why": "the first bundle is not float32: give --checkpoint for a reference"}
+    found = tracked if entry is first else _try(entry, first, entry.worker.judged)
+    if found is None:
+        return {"why": "whole frames are not tracked"}
+    return {**compared(reference, found), "against": against}
+
+
+def _reference(bundle: Bundle, request: Request) -> Tracked | None:
+    options = {"bundle": str(bundle.path), "checkpoint": str(request.checkpoint)}
+    with Worker("the float32 reference", _REFERENCE, request.work, **options) as worker:
+        worker.load()
+        return worker.judged()

@@ -1,0 +1,1 @@
+"""The systems that are compared, each in a process of its own; imports export and runtime."""

@@ -1,0 +1,43 @@
+"""The float32 reference as a system: our torch modules, for the masks that others must equal."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ....configs.bundle import Bundle
+from ....configs.graphs import TRACK_STEP
+from ..clip import judged_clip
+from .sam2rt_runtime import TimedSession, tracked_by
+from .system import Tracked, Work
+
+
+class ReferenceSystem:
+    """The reference modules with a checkpoint's weights, under our tracker; never timed."""
+
+    def __init__(self, work: Work, bundle: str, checkpoint: str) -> None:
+        self.work, self._path, self._checkpoint = work, bundle, checkpoint
+
+    def load(self) -> dict[str, Any]:
+        import torch
+
+        from ....export.checkpoint.load import load_checkpoint
+        from ....export.model.reference import ReferenceSession
+        from ....export.model.sam2 import build_model
+
+        torch.set_num_threads(self.work.threads)
+        bundle = Bundle.load(self._path, check_hashes=False)
+        model = build_model(bundle.model)
+        model.load_state_dict(
+            load_checkpoint(self._checkpoint, model=bundle.model).state, strict=True
+        )
+        session: Any = ReferenceSession(model)
+        self._session = TimedSession(session)
+        # the reference has the separate graphs alone
+        graphs = {name: entry for name, entry in bundle.graphs.items() if name != TRACK_STEP}
+        self._session.bundle = dataclasses.replace(bundle, graphs=graphs)
+        return {}
+
+    def judged(self, work: Work) -> Tracked | None:
+        clip = judged_clip(work)
+        return tracked_by(self._session, clip.frames, clip.points, {})

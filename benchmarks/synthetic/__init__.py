@@ -1,0 +1,1 @@
+"""Synthetic clips with ground truth; imports configs alone."""

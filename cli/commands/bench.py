@@ -1,0 +1,166 @@
+"""The commands that measure: speed and accuracy."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ...benchmarks.speed.bench import PEERS, Request, bench_bundle
+from ...benchmarks.speed.clip import video_size
+from ...benchmarks.speed.report import Report, read_report, write_json
+from ...benchmarks.speed.systems.ablations import ABLATIONS, possible_ablations
+from ...benchmarks.speed.systems.system import Work
+from ...benchmarks.speed.text import compare, table
+from ...configs.bundle import Bundle
+from ...configs.staging import check_file_target
+from ...runtime.backends.open import BACKENDS
+from ..options import THREADS
+
+F = TypeVar("F", bound=Callable[..., Any])
+_FILE = click.Path(path_type=Path)
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+
+
+def _dims(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, int], ...]:
+    """Sizes of dimensions, each NAME=SIZE."""
+    found = []
+    for value in values:
+        name, _, size = value.partition("=")
+        if not name or not size.isdecimal():
+            raise click.BadParameter(f"{value!r}: expected NAME=SIZE such as tokens=28736")
+        found.append((name, int(size)))
+    return tuple(found)
+
+
+def _counts(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """Numbers of objects, separated by commas."""
+    parts = value.split(",") if value else []
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"{value!r}: expected numbers of objects such as 1,2,4,8,16")
+    return tuple(map(int, parts))
+
+
+def _work_options(command: F) -> F:
+    """What every system does."""
+    for option in reversed((
+        click.option("--objects", default=1, show_default=True, type=click.IntRange(1)),
+        click.option("--memories", default=7, show_default=True, type=click.IntRange(1)),
+        click.option("--pointers", default=16, show_default=True, type=click.IntRange(1)),
+        click.option("--frames", default=10, show_default=True, type=click.IntRange(1)),
+        click.option("--threads", default=2, show_default=True, type=THREADS),
+        click.option("--video", type=click.Path(exists=True), help="Frames fed.  [default: noise]"),
+        click.option(
+            "--judged-frames", default=8, show_default=True, type=click.IntRange(0),
+            help="Frames of the clip whose masks are compared; 0: none.",
+        ),
+        click.option("--growing", is_flag=True, help="Also with 1 to all memories."),
+        click.option(
+            "--sweep-objects", "crowds", callback=_counts, metavar="N,N,...",
+            help="Also with these numbers of objects, such as 1,2,4,8,16.",
+        ),
+        click.option(
+            "--point-frames", default=3, show_default=True, type=click.IntRange(1),
+            help="Frames of each point of --growing and --sweep-objects.",
+        ),
+        click.option(
+            "--throughput", is_flag=True, help="Also clips with frames encoded ahead (CPU)."
+        ),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _system_options(command: F) -> F:
+    """What is compared."""
+    for option in reversed((
+        click.option(
+            "--backend", type=click.Choice(BACKENDS), default=BACKENDS[0], show_default=True
+        ),
+        click.option("--device", default="cpu", show_default=True),
+        click.option("--also", multiple=True, type=_FOLDER, help="Another bundle of ours."),
+        click.option(
+            "--ablate", "ablations", multiple=True, type=click.Choice([*ABLATIONS, "all"]),
+            help="The bundle with one optimisation taken away.",
+        ),
+        click.option(
+            "--peer", "peers", multiple=True, type=click.Choice(list(PEERS)),
+            help="Another implementation on the same work.",
+        ),
+        click.option(
+            "--onnx", multiple=True, type=_FOLDER, help="A folder of another exporter's graphs."
+        ),
+        click.option(
+            "--onnx-dim", "dims", multiple=True, callback=_dims, metavar="NAME=SIZE",
+            help="Size of a symbolic dimension of those graphs.",
+        ),
+        click.option(
+            "--checkpoint", metavar="FILE|NAME",
+            help="The bundle's weights: for other forms, for peers, and for float32 masks.",
+        ),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.command("bench")
+@click.argument("bundle", type=_FILE)
+@_work_options
+@_system_options
+@click.option("--json", "json_path", type=_FILE, help="Write the report.")
+@click.option("--picture", type=_FILE, help="Draw the report (.png, .svg or .pdf).")
+@click.option("--compare", "old", type=_FILE, help="An earlier report: print new / old ratios.")
+def bench(
+    bundle: Path, json_path: Path | None, picture: Path | None, old: Path | None, **asked: Any
+) -> None:
+    """Time a bundle per stage and end to end, beside other systems on the same work.
+
+    Every system is a process of its own, and frames of each are taken in turn.
+    """
+    before = read_report(old) if old else None
+    if picture is not None:
+        from ...benchmarks.speed.plot import check_picture
+
+        check_picture(picture)
+    for target in (json_path, picture):
+        if target is not None:
+            check_file_target(target)
+    loaded = Bundle.load(bundle)
+    report = bench_bundle(loaded, _request(loaded, asked), _shown)
+    _shown("")
+    click.echo(table(report))
+    if before is not None:
+        click.echo(compare(report, before))
+    _save(report, json_path, picture)
+
+
+def _save(report: Report, json_path: Path | None, picture: Path | None) -> None:
+    if json_path is not None:
+        write_json(report.as_dict(), json_path)
+    if picture is not None:
+        from ...benchmarks.speed.plot import draw
+
+        draw(report, picture)
+
+
+def _request(bundle: Bundle, asked: dict[str, Any]) -> Request:
+    names = ("objects", "memories", "pointers", "threads", "video", "judged_frames")
+    work = {name: asked.pop(name) for name in names}
+    if work["video"] is not None:
+        work["frame_size"] = video_size(work["video"])
+    ablations = asked.pop("ablations")
+    chosen = possible_ablations(bundle) if "all" in ablations else ablations
+    return Request(Work(**work), ablations=chosen, **asked)
+
+
+def _shown(text: str) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\r\033[K{text}", nl=False, err=True)
+
+
+COMMANDS: list[click.Command] = [bench]

@@ -1,0 +1,27 @@
+"""The command ``sam2rt download``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..progress_line import ProgressLine
+
+
+@click.command("download", no_args_is_help=True)
+@click.argument("name")
+@click.option(
+    "-o", "--output", "folder", type=click.Path(path_type=Path, file_okay=False),
+    help="Folder to put it in.  [default: the user's cache]",
+)  # fmt: skip
+def download(name: str, folder: Path | None) -> None:
+    """Fetch a checkpoint: an official name or a hub id; resumed and checked."""
+    from ...export.checkpoint.download import download_checkpoint, sha256_of
+
+    with ProgressLine() as progress:
+        path = download_checkpoint(name, folder=folder, progress=progress)
+    click.echo(f"{path}\nsha256 {sha256_of(path)}")
+
+
+COMMANDS: list[click.Command] = [download]

@@ -1,0 +1,153 @@
+"""The command ``sam2rt eval``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+from ...benchmarks.evaluation.datasets import LAYOUTS, Dataset, Layout, open_dataset
+from ...benchmarks.evaluation.evaluate import evaluate, evaluate_to_file, parts_folder
+from ...benchmarks.evaluation.job import BundleOpener, Job, ProtocolName, Settings
+from ...benchmarks.evaluation.protocols import Prompt
+from ...benchmarks.evaluation.report import table
+from ...benchmarks.evaluation.synthetic_dataset import synthetic_dataset
+from ...configs.bundle import Bundle
+from ...runtime.predictors.pretrained import pretrained_bundle
+from ..options import session_options
+from ..progress_line import ProgressLine
+
+if TYPE_CHECKING:
+    from ...benchmarks.synthetic.clips import Level
+
+#: what is evaluated when no bundle is named
+BUILT_IN = "sam2rt_micro"
+#: processes unless said otherwise: each holds a model of its own
+_MOST_PROCESSES = 8
+
+
+@click.command("eval", no_args_is_help=True)
+@click.argument("dataset")
+@click.option(
+    "--bundle", "path", type=click.Path(path_type=Path),
+    help="Folder made by 'sam2rt export'.  [default: the built-in model]",
+)  # fmt: skip
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path),
+    help="Write the report; an interrupted run goes on when it is repeated.",
+)  # fmt: skip
+@click.option(
+    "--protocol", type=click.Choice(get_args(ProtocolName)), default="semi-supervised",
+    show_default=True,
+)  # fmt: skip
+@click.option(
+    "--prompt", type=click.Choice(get_args(Prompt)),
+    help="On an object's first frame.  [default: mask; synthetic: click]",
+)  # fmt: skip
+@click.option(
+    "--clicks", type=click.IntRange(1), default=3, show_default=True,
+    help="Interactive: clicks a frame.",
+)  # fmt: skip
+@click.option(
+    "--rounds", type=click.IntRange(1), default=8, show_default=True,
+    help="Interactive: frames clicked on.",
+)  # fmt: skip
+@click.option("--masks", "masks_folder", type=click.Path(path_type=Path), help="Write predictions.")
+@click.option("--layout", type=click.Choice(LAYOUTS), help="Of the folder.  [default: recognised]")
+@click.option("--subset", default="val", show_default=True, help="DAVIS: which list of videos.")
+@click.option("--video", "videos", multiple=True, help="Only this one; may be repeated.")
+@click.option(
+    "--level", default="standard", show_default=True,
+    help="Synthetic: plain, standard or hard.",
+)  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Synthetic.")
+@click.option("--clips", type=click.IntRange(1), default=20, show_default=True, help="Synthetic.")
+@click.option("--frames", type=click.IntRange(3), default=30, show_default=True, help="Synthetic.")
+@click.option(
+    "--processes", type=click.IntRange(1),
+    help="Videos worked on at a time.  [default: one a core on the CPU, else 1]",
+)  # fmt: skip
+@session_options
+def eval_command(
+    dataset: str, path: Path | None, json_path: Path | None, protocol: ProtocolName,
+    prompt: Prompt | None, clicks: int, rounds: int, masks_folder: Path | None,
+    layout: Layout | None, subset: str, videos: tuple[str, ...], level: Level, seed: int,
+    clips: int, frames: int, processes: int | None, backend: str, device: str,
+    threads: int | None,
+) -> None:  # fmt: skip
+    """Measure J&F on a dataset.
+
+    DATASET is a folder in the layout of DAVIS 2017, MOSE, SA-V or LVOS, or 'synthetic' for clips
+    drawn here. Semi-supervised: every object is prompted on its first frame. Interactive, offline
+    or online: clicks are simulated where the result is wrong.
+    """
+    synthetic = dataset == "synthetic"
+    _refuse_idle_options(click.get_current_context(), synthetic, protocol)
+    data: Dataset = (
+        synthetic_dataset(level, seed, clips, frames)
+        if synthetic
+        else open_dataset(Path(dataset), layout, subset=subset, only=videos)
+    )
+    settings = Settings(
+        protocol, prompt or ("click" if synthetic else "mask"), clicks, rounds, masks_folder
+    )
+    with ProgressLine() as progress:
+        progress("loading the bundle")
+        bundle = Bundle.load(path) if path else pretrained_bundle(BUILT_IN)
+        count, share = _processes(processes, device, len(data.videos))
+        opener = BundleOpener(bundle.path, backend, device, threads or share)
+        job = Job(data, opener, settings)
+        try:
+            if json_path is None:
+                report = evaluate(job, processes=count, progress=progress)
+            else:
+                report = evaluate_to_file(job, json_path, processes=count, progress=progress)
+        except KeyboardInterrupt:
+            _say_what_is_kept(json_path, len(data.videos))
+            raise
+    click.echo(table(report))
+    if json_path is not None:
+        click.echo(f"written to {json_path}")
+
+
+def _refuse_idle_options(ctx: click.Context, synthetic: bool, protocol: ProtocolName) -> None:
+    """Refuse an option that would have no effect on what is evaluated."""
+    interactive = protocol != "semi-supervised"
+    idle = {
+        "videos": (synthetic, "synthetic clips", "a folder's videos"),
+        "layout": (synthetic, "synthetic clips", "a folder"),
+        "subset": (synthetic, "synthetic clips", "a folder"),
+        "level": (not synthetic, "a folder", "'synthetic'"),
+        "seed": (not synthetic, "a folder", "'synthetic'"),
+        "clips": (not synthetic, "a folder", "'synthetic'"),
+        "frames": (not synthetic, "a folder", "'synthetic'"),
+        "prompt": (interactive, f"the {protocol} protocol", "the semi-supervised one"),
+        "clicks": (not interactive, "the semi-supervised protocol", "offline and online"),
+        "rounds": (not interactive, "the semi-supervised protocol", "offline and online"),
+    }
+    for param in ctx.command.params:
+        applies, here, there = idle.get(str(param.name), (False, "", ""))
+        given = ctx.get_parameter_source(str(param.name)) is click.core.ParameterSource.COMMANDLINE
+        if applies and given:
+            ctx.fail(f"{param.opts[0]} has no effect on {here}: leave it out, it is for {there}")
+
+
+def _processes(wanted: int | None, device: str, videos: int) -> tuple[int, int | None]:
+    """How many processes, and the threads of each (None: the backend decides)."""
+    if device != "cpu":
+        return wanted or 1, None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    count = min(wanted or min(cores or 1, _MOST_PROCESSES), videos)
+    return count, max((cores or 1) // count, 1)
+
+
+def _say_what_is_kept(json_path: Path | None, videos: int) -> None:
+    if json_path is None:
+        return
+    kept = len(list(parts_folder(json_path).glob("*.json")))
+    click.echo(f"{kept} of {videos} videos are finished and kept; repeat to go on", err=True)
+
+
+COMMANDS: list[click.Command] = [eval_command]

@@ -1,0 +1,61 @@
+"""Commands that make, check and describe bundles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from ...configs.bundle import Precision, check_bundle_target
+from ...configs.errors import MissingExtraError
+from ..describe import proof_lines
+from ..options import THREADS
+from ..progress_line import ProgressLine
+
+
+@click.command("export", no_args_is_help=True)
+@click.argument("checkpoint")
+@click.option(
+    "-o", "--output", "target", required=True, type=click.Path(path_type=Path),
+    help="Folder of the bundle; a bundle there is replaced.",
+)  # fmt: skip
+@click.option("--model", help="Which model it is, instead of recognising it.")
+@click.option("--image-size", type=int, help="Side of the model's input, pixels.")
+@click.option(
+    "--precision", type=click.Choice(get_args(Precision)), default="fp32", show_default=True
+)
+@click.option("--opset", type=int, help="ONNX operator set.  [default: 20]")
+@click.option("--engine-forms", is_flag=True, help="Add the forms that 'build' chooses from.")
+@click.option("--threads", type=THREADS, help="CPU threads of the proof.")
+@click.option("--seed", type=click.IntRange(0), help="Fixes the proof's inputs.  [default: fresh]")
+def export(
+    checkpoint: str, target: Path, model: str | None, image_size: int | None,
+    precision: Precision, opset: int | None, engine_forms: bool, threads: int | None,
+    seed: int | None,
+) -> None:  # fmt: skip
+    """Make a bundle from a checkpoint, and prove it.
+
+    CHECKPOINT is a file or folder (original or Hugging Face layout), an official name such as
+    sam2.1_hiera_tiny, or a hub id such as facebook/sam2.1-hiera-tiny.
+    """
+    # told before the weights are fetched and read
+    check_bundle_target(target)
+    try:
+        from ...export.bundle import check_export, export_bundle
+        from ...export.checkpoint.load import load_checkpoint
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("export", error.name or "torch", "export") from None
+    check_export(image_size, precision, opset, engine_forms)
+    with ProgressLine() as progress:
+        loaded = load_checkpoint(checkpoint, model=model, image_size=image_size, progress=progress)
+        bundle = export_bundle(
+            loaded, target, precision=precision, opset=opset, for_engines=engine_forms,
+            threads=threads, seed=seed, progress=progress,
+        )  # fmt: skip
+    click.echo(f"{bundle.model.name}, {bundle.model.image_size} pixels, {bundle.precision}")
+    click.echo("\n".join(proof_lines(bundle.proof)))
+    click.echo(f"written to {target}")
+
+
+COMMANDS: list[click.Command] = [export]

@@ -1,0 +1,37 @@
+"""The command ``sam2rt verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ...configs.errors import MissingExtraError
+from ..describe import proof_lines
+from ..options import session_options
+from ..progress_line import ProgressLine
+
+
+@click.command("verify", no_args_is_help=True)
+@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
+@click.option("--checkpoint", help="Compare with it on fresh inputs; needs the extra 'export'.")
+@session_options
+def verify(
+    path: Path, checkpoint: str | None, backend: str, device: str, threads: int | None
+) -> None:
+    """Prove a bundle again, on the backend and device at hand."""
+    from ...export.verify import verify_bundle
+
+    with ProgressLine() as progress:
+        try:
+            outcome = verify_bundle(
+                path, checkpoint, backend=backend, device=device, threads=threads,
+                progress=progress,
+            )  # fmt: skip
+        except ModuleNotFoundError as error:
+            package = error.name or "torch"
+            raise MissingExtraError("verify --checkpoint", package, "export") from None
+    click.echo("\n".join(proof_lines(outcome)))
+
+
+COMMANDS: list[click.Command] = [verify]

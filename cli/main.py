@@ -1,0 +1,152 @@
+"""The command ``sam2rt``: gathers each layer's commands, prints errors as one line.
+
+Exit codes: 0 done, 1 an error of ours or of the system, 2 wrong usage, 130 interrupted,
+143 terminated.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ..configs.errors import MissingExtraError, Sam2rtError
+from ..configs.version import VERSION
+
+if TYPE_CHECKING:
+    import click
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as service managers and ``timeout`` send it: what Ctrl-C undoes, it undoes."""
+
+
+def command_group() -> click.Group:
+    """The group ``sam2rt`` with every command. Raises MissingExtraError without click."""
+    try:
+        import click
+    except ModuleNotFoundError:
+        raise MissingExtraError("the command line", "click", "media") from None
+    from .commands import (
+        accuracy,
+        bench,
+        build,
+        demo,
+        download,
+        evaluate,
+        export,
+        inspect,
+        machine,
+        masks,
+        segment,
+        track,
+        train,
+        verify,
+    )
+
+    group = click.Group(
+        "sam2rt",
+        help="SAM 2 in production: export with proof, segment and track without torch.",
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    click.version_option(VERSION, prog_name="sam2rt")(group)
+    modules = (
+        export, verify, inspect, download, build, segment, track, masks, machine, train,
+        evaluate, accuracy, bench, demo,
+    )  # fmt: skip
+    for module in modules:
+        for command in module.COMMANDS:
+            group.add_command(command)
+    return group
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line `args` (default: the process's own) and exit."""
+    try:
+        with warnings.catch_warnings():
+            if not sys.warnoptions:
+                # they are for programmers, such as Pillow's about pictures of 90 megapixels
+                warnings.simplefilter("ignore")
+            with _terminable():
+                code = _run(sys.argv[1:] if args is None else list(args))
+        # None where the caller closed it
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except _Terminated:
+        code = _fail("terminated", TERMINATED)
+    except KeyboardInterrupt:
+        code = _fail("interrupted", INTERRUPTED)
+    except Sam2rtError as error:
+        code = _fail(_in_options(str(error)), 1)
+    except BrokenPipeError:
+        # the reader of our output has gone, as 'sam2rt inspect BUNDLE | head' does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except OSError as error:
+        code = _fail(str(error), 1)
+    except MemoryError as error:
+        what = f" ({error})" if str(error) else ""
+        code = _fail(f"not enough memory{what}: ask for less at a time, or free some", 1)
+    sys.exit(code)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the block with an exception, so that nothing half done is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        # only there may signals be handled
+        yield
+        return
+
+    def terminate(*_: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(args: list[str]) -> int:
+    group = command_group()
+    import click
+
+    # click's own main() would print a blank line on Ctrl-C and hide which error it was
+    try:
+        with group.make_context("sam2rt", args) as context:
+            group.invoke(context)
+    except click.exceptions.Exit as request:
+        return request.exit_code
+    except click.exceptions.Abort:
+        raise KeyboardInterrupt from None
+    except click.ClickException as error:
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            error.show()
+            return error.exit_code
+        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        hint = f" (see '{where} --help')" if where else ""
+        return _fail(error.format_message().rstrip(".") + hint, error.exit_code)
+    return 0
+
+
+def _in_options(message: str) -> str:
+    """A message of the library in the words of the command line."""
+    message = re.sub(r"on_error='(\w+)' or '(\w+)'", r"--on-error \1 or \2", message)
+    return re.sub(r"on_error='(\w+)'", r"--on-error \1", message)
+
+
+def _fail(message: str, code: int) -> int:
+    # print takes None for standard output
+    if sys.stderr is not None:
+        print("sam2rt: " + " ".join(message.split()), file=sys.stderr)
+    return code

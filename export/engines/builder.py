@@ -1,0 +1,169 @@
+"""One ONNX graph to one serialised TensorRT engine, on TensorRT 10.13 and later and 11.
+
+Networks are strongly typed: precision is what the graph says. Enumerations are always used by
+name, since TensorRT 11 renumbered them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ...configs.errors import InputError, SessionError
+from ...configs.progress import Progress, silent
+from ...runtime.backends.engine_record import Ranges
+from ...runtime.backends.tensorrt_library import Messages, make_logger
+from ...runtime.gpu.cuda import free_memory
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How TensorRT builds; what it builds is the graph's affair.
+
+    workspace: bytes of scratch memory kernels may use, None for all of the GPU's.
+    level: 0 to 5, more is slower to build and perhaps faster to run; None for TensorRT's own.
+    hardware_compatible: the engine also runs on other GPUs of the same compute capability.
+    version_compatible: it also runs with later releases of the same major version.
+    timing_cache: file of kernel timings to read and to update; None for none.
+    """
+
+    workspace: int | None = None
+    level: int | None = None
+    hardware_compatible: bool = False
+    version_compatible: bool = False
+    timing_cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.level is not None and not 0 <= self.level <= 5:
+            raise InputError(f"optimization level is {self.level}: expected 0 to 5")
+        if self.workspace is not None and self.workspace < 1:
+            raise InputError(f"workspace is {self.workspace} bytes: expected at least 1")
+
+
+def make_monitor(trt: ModuleType, progress: Progress, what: str) -> Any:
+    """TensorRT's progress monitor over our `progress`; an interrupt cancels the build."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.totals: dict[str, int] = {}
+            self.interrupted: BaseException | None = None
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self.totals[phase_name] = num_steps
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            try:
+                total = self.totals.get(phase_name)
+                progress(f"{what}: {phase_name}", step + 1, total)
+            except BaseException as error:
+                # nothing may be raised through TensorRT's C++ frames
+                self.interrupted = error
+            return self.interrupted is None
+
+        def phase_finish(self, phase_name: str) -> None:
+            self.totals.pop(phase_name, None)
+
+    return Monitor()
+
+
+def engine_from_onnx(
+    trt: ModuleType,
+    model: bytes,
+    path: Path,
+    profiles: tuple[Ranges, ...],
+    options: EngineOptions,
+    progress: Progress = silent,
+) -> bytes:
+    """Build the serialised `model`, whose weight files lie beside `path`.
+
+    Raises SessionError with the parser's or builder's own words; a build that ran out of memory
+    says how much was asked and free, and which options need less.
+    """
+    messages = Messages()
+    builder = trt.Builder(make_logger(trt, messages))
+    network = builder.create_network(_network_flags(trt))
+    parser = trt.OnnxParser(network, make_logger(trt, messages))
+    if not parser.parse(model, str(path)):
+        reasons = [parser.get_error(i).desc() for i in range(parser.num_errors)]
+        raise SessionError(
+            f"TensorRT {trt.__version__} cannot read {path.name}: "
+            f"{'; '.join(reasons) or messages.last()}"
+        )
+    config = _config(trt, builder, options)
+    for ranges in profiles:
+        _add_profile(builder, config, ranges)
+    monitor = None if progress is silent else make_monitor(trt, progress, path.stem)
+    if monitor is not None:
+        config.progress_monitor = monitor
+    built = builder.build_serialized_network(network, config)
+    if monitor is not None and monitor.interrupted is not None:
+        raise monitor.interrupted
+    if built is None:
+        raise _build_error(path, options, messages)
+    _save_timings(config, options)
+    return bytes(memoryview(built))
+
+
+def _network_flags(trt: ModuleType) -> int:
+    flag = trt.NetworkDefinitionCreationFlag
+    return 1 << int(flag.STRONGLY_TYPED) | 1 << int(flag.PREFER_AOT_PYTHON_PLUGINS)
+
+
+def _config(trt: ModuleType, builder: Any, options: EngineOptions) -> Any:
+    config = builder.create_builder_config()
+    # float32 means float32 here; tensor-float would pass for it with 10 bits of mantissa
+    config.clear_flag(trt.BuilderFlag.TF32)
+    config.profiling_verbosity = trt.ProfilingVerbosity.LAYER_NAMES_ONLY
+    if options.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
+    if options.level is not None:
+        config.builder_optimization_level = options.level
+    if options.hardware_compatible:
+        # not AMPERE_PLUS: it limits every kernel to 48 KB of shared memory
+        level = trt.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY
+        config.hardware_compatibility_level = level
+    if options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if options.timing_cache is not None:
+        path = options.timing_cache
+        # what cannot be written should show now, not after minutes of timing
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+        if cache is None or not config.set_timing_cache(cache, False):
+            raise SessionError(
+                f"timing cache {path} was made by another TensorRT, GPU or driver: delete it, or "
+                "name another file"
+            )
+    return config
+
+
+def _add_profile(builder: Any, config: Any, ranges: Ranges) -> None:
+    profile = builder.create_optimization_profile()
+    for name, (least, usual, most) in ranges.items():
+        profile.set_shape(name, least, usual, most)
+    if config.add_optimization_profile(profile) < 0:
+        raise SessionError(f"TensorRT refuses the shapes {ranges}: this is a bug of sam2rt")
+
+
+def _build_error(path: Path, options: EngineOptions, messages: Messages) -> SessionError:
+    if messages.out_of_memory():
+        limit = "no limit" if options.workspace is None else f"{options.workspace} bytes"
+        requested = messages.bytes_requested()
+        asked = "" if requested is None else f"{requested} bytes asked for, "
+        return SessionError(
+            f"building {path.stem} ran out of GPU memory ({asked}{free_memory()} bytes free, "
+            f"workspace {limit}; {messages.last()}): lower --workspace, --max-objects, "
+            "--max-memories or --opt-level"
+        )
+    return SessionError(f"TensorRT cannot build {path.stem}: {messages.last()}")
+
+
+def _save_timings(config: Any, options: EngineOptions) -> None:
+    if options.timing_cache is None:
+        return
+    part = options.timing_cache.with_name(options.timing_cache.name + ".part")
+    part.write_bytes(bytes(memoryview(config.get_timing_cache().serialize())))
+    part.replace(options.timing_cache)

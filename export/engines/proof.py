@@ -1,0 +1,34 @@
+"""The proof of engines: what the reference gave at export against a session of engines.
+
+Neither torch nor onnx is imported, nor what the command line needs, so that it runs on the machine
+the engines are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...configs.bundle import Bundle
+from ...configs.progress import Progress, silent
+from ...runtime.session import Session
+from ..proof.compare import BOUNDS, check, compare
+from ..proof.record import bundle_record
+from .build import Prove
+
+
+def engine_prover(bundle: Bundle, progress: Progress = silent) -> Prove:
+    """Compare a session of engines with what the reference gave when the bundle was exported.
+
+    Raises BundleError when the bundle keeps no record; the result raises ProofError when an
+    output is out of the precision's bounds.
+    """
+    expected = bundle_record(bundle)
+    bounds = BOUNDS[bundle.precision]
+
+    def prove(session: Session) -> Mapping[str, Any]:
+        report = compare(expected, session, bounds, progress=progress)
+        check(report, bounds, "the engine")
+        return report.as_dict()
+
+    return prove

@@ -1,0 +1,174 @@
+"""Custom operators as ONNX nodes with a plain body beside them.
+
+A node ``sam2rt::<Op>`` travels with a model-local function that holds ordinary ONNX. ONNX
+Runtime inlines the body and TensorRT imports it, so the graph depends on no plugin; dropping
+the function before parsing leaves the bare node, which a registered plugin then takes.
+
+:func:`with_attention_nodes` works on the finished graph, of any precision: the exporter and the
+rewriting to half precision know nothing of plugins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from ...configs.models import ModelConfig
+from ...plugins import memory_cross_attention as op
+from ...plugins.kernel import NAMESPACE
+from ..model.position import rotary_table
+
+OPSET_VERSION = 1
+_TABLES = ("rotary_cos", "rotary_sin")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Cross-attention in a graph: softmax(query key^T) value."""
+
+    #: the queries' projection, scaled, before its rotation
+    query: str
+    key: str
+    value: str
+    output: str
+
+
+def plugin_nodes(model: ModelProto) -> list[NodeProto]:
+    """The custom nodes of the main graph, in order."""
+    return [node for node in model.graph.node if node.domain == NAMESPACE]
+
+
+def with_attention_nodes(model: ModelProto, config: ModelConfig) -> ModelProto:
+    """The memory attention graph with each cross-attention as one node, and its plain body.
+
+    Takes a graph whose attention is whole (``GraphForm(query_block=None)``) with values at
+    memory width; the argument is left as it is. Raises ValueError when not every layer's
+    cross-attention is found, or pointer tokens could be taken for a memory.
+    """
+    if config.max_obj_ptrs * config.pointer_tokens >= config.embed_size**2:
+        raise ValueError(f"{config.image_size} pixels give fewer grid tokens than pointer tokens")
+    result = ModelProto()
+    result.CopyFrom(model)
+    graph = _Graph(result)
+    found = graph.cross_attentions()
+    if len(found) != config.memory_attention_layers:
+        raise ValueError(
+            f"expected {config.memory_attention_layers} cross-attentions, found {len(found)}"
+        )
+    for name, table in zip(
+        _TABLES, rotary_table(config.hidden_dim, config.embed_size), strict=True
+    ):
+        result.graph.initializer.append(numpy_helper.from_array(table.numpy(), name))
+    for index, attention in enumerate(found):
+        graph.replace(attention, f"attention.{index}", config.hidden_dim)
+    graph.drop_unread()
+    return with_plugin_functions(result, config.hidden_dim)
+
+
+def with_plugin_functions(model: ModelProto, width: int) -> ModelProto:
+    """Add the plain body of every custom operator the graph uses; `width` is the query width C.
+
+    Changes and returns `model`. A model without such nodes is left as it is.
+    """
+    used = {node.op_type for node in plugin_nodes(model)}
+    have = {f.name for f in model.functions if f.domain == NAMESPACE}
+    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    for name in sorted(used - have):
+        if name != op.NAME:
+            raise LookupError(f"no plain body for the operator {NAMESPACE}::{name}")
+        model.functions.append(onnx.parser.parse_function(op.onnx_function(width, opset)))
+    if used and NAMESPACE not in {o.domain for o in model.opset_import}:
+        model.opset_import.append(helper.make_opsetid(NAMESPACE, OPSET_VERSION))
+    return model
+
+
+class _Graph:
+    def __init__(self, model: ModelProto) -> None:
+        self._graph = model.graph
+        self._makers = {out: node for node in model.graph.node for out in node.output}
+        self._constants = {t.name: t for t in model.graph.initializer}
+        self._types = {
+            v.name: v.type.tensor_type.elem_type
+            for v in (*model.graph.value_info, *model.graph.input)
+        }
+
+    def cross_attentions(self) -> list[_Found]:
+        """Attentions whose keys are several tensors joined: memories and pointers."""
+        found = []
+        for node in self._graph.node:
+            weights = self._made_by(node.input[0], "Softmax") if node.op_type == "MatMul" else None
+            scores = weights and self._made_by(weights.input[0], "MatMul")
+            keys = scores and self._made_by(scores.input[1], "Transpose")
+            if scores and keys and self._made_by(keys.input[0], "Concat"):
+                query = self._unrotated(scores.input[0])
+                found.append(_Found(query, keys.input[0], node.input[1], node.output[0]))
+        return found
+
+    def replace(self, found: _Found, name: str, width: int) -> None:
+        """Put the node, and what joins the pieces it may cut the keys into, before its reader."""
+        kind = self._types.get(found.query, TensorProto.FLOAT)
+        # sqrt(C) is a power of two for every model: undoing the scale is exact
+        scale = numpy_helper.from_array(np.float32(width**0.5), f"{name}.unscale")
+        if kind != TensorProto.FLOAT:
+            raw = numpy_helper.to_array(scale).astype(helper.tensor_dtype_to_np_dtype(kind))
+            scale = helper.make_tensor(scale.name, kind, (), raw.tobytes(), raw=True)
+        axis = numpy_helper.from_array(np.array([1]), f"{name}.pieces")
+        last = numpy_helper.from_array(np.array([-1]), f"{name}.last")
+        self._graph.initializer.extend([scale, axis, last])
+        query, partial, lse = (f"{name}.{x}" for x in ("query", "partial", "lse"))
+        share, shares, parts, joined = (
+            f"{name}.{x}" for x in ("share", "shares", "parts", "joined")
+        )
+        nodes = [
+            helper.make_node("Mul", [found.query, scale.name], [query]),
+            helper.make_node(
+                op.NAME, [query, found.key, found.value, *_TABLES], [partial, lse],
+                domain=NAMESPACE, **op.ATTRIBUTES,
+            ),
+            helper.make_node("Softmax", [lse], [share], axis=1),
+            helper.make_node("Unsqueeze", [share, last.name], [shares]),
+            helper.make_node("Mul", [partial, shares], [parts]),
+            helper.make_node("ReduceSum", [parts, axis.name], [joined], keepdims=0),
+            helper.make_node("Cast", [joined], [found.output], to=kind),
+        ]  # fmt: skip
+        for made in nodes:
+            made.name = made.output[0]
+        old = self._makers[found.output]
+        at = next(i for i, node in enumerate(self._graph.node) if node is old)
+        before, after = self._graph.node[:at], self._graph.node[at + 1 :]
+        del self._graph.node[:]
+        self._graph.node.extend([*before, *nodes, *after])
+        self._makers = {out: node for node in self._graph.node for out in node.output}
+
+    def drop_unread(self) -> None:
+        """Remove nodes and constants that lead nowhere, such as the turned projections."""
+        needed = {value.name for value in self._graph.output}
+        kept = []
+        for node in reversed(self._graph.node):
+            if needed & set(node.output):
+                needed |= set(node.input)
+                kept.append(node)
+        del self._graph.node[:]
+        self._graph.node.extend(reversed(kept))
+        tensors = [t for t in self._graph.initializer if t.name in needed]
+        del self._graph.initializer[:]
+        self._graph.initializer.extend(tensors)
+        made = {out for node in kept for out in node.output}
+        infos = [v for v in self._graph.value_info if v.name in made]
+        del self._graph.value_info[:]
+        self._graph.value_info.extend(infos)
+
+    def _made_by(self, value: str, kind: str) -> NodeProto | None:
+        node = self._makers.get(value)
+        return node if node is not None and node.op_type == kind else None
+
+    def _unrotated(self, value: str) -> str:
+        """The straight projection of a rotary one: straight * cos + turned * sin."""
+        total = self._made_by(value, "Add")
+        product = total and self._made_by(total.input[0], "Mul")
+        if not product or product.input[1] not in self._constants:
+            raise ValueError(f"expected rotated queries at {value}")
+        return str(product.input[0])

@@ -1,0 +1,1 @@
+"""The reference: SAM 2 as plain torch modules; imports runtime.session and configs."""

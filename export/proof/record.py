@@ -1,0 +1,162 @@
+"""What the reference gave for the work of one seed: made once, kept in the bundle.
+
+The record, a sample of each output when written to a file, is all that a proof needs besides a
+session: neither torch nor the checkpoint.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...configs.bundle import Bundle
+from ...configs.errors import BundleError
+from ...configs.models import ModelConfig
+from ...configs.progress import Progress, silent, steps
+from ...runtime.arrays import Array
+from .work import (
+    CASES,
+    Listener,
+    LoopFrame,
+    Runner,
+    Statistics,
+    case_inputs,
+    closed_loop,
+    make_clip,
+    statistics_of,
+)
+
+_VERSION = 1
+#: values of one output that a record's file keeps
+_SAMPLE = 1 << 14
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Every `stride`-th value of an array of that shape, in C order."""
+
+    shape: tuple[int, ...]
+    stride: int
+    values: Array
+
+    @classmethod
+    def of(cls, array: Array, most: int | None = None) -> Sample:
+        # an odd stride meets every column of a power-of-two wide array
+        stride = 1 if most is None else max(1, array.size // most) | 1
+        return cls(array.shape, stride, array.ravel()[::stride].astype(np.float32))
+
+    def thinned(self, most: int) -> Sample:
+        return Sample.of(self.values.reshape(self.shape), most) if self.stride == 1 else self
+
+    def like(self, array: Array) -> Array:
+        """The same places of another array of this shape."""
+        # a session may keep its outputs on the GPU
+        return np.asarray(array).ravel()[:: self.stride].astype(np.float32)
+
+    def rows(self) -> Array:
+        """Index along the first axis of each value."""
+        size = int(np.prod(self.shape[1:])) or 1
+        return np.arange(len(self.values)) * self.stride // size
+
+
+@dataclass
+class Record:
+    """What the reference gave for the work of one seed."""
+
+    config: ModelConfig
+    seed: int
+    frames: int
+    statistics: Statistics
+    outputs: dict[str, dict[str, Sample]]
+    loop: list[LoopFrame]
+
+
+def frame_count(config: ModelConfig) -> int:
+    """Frames of the closed loop: enough to fill the bank where frames are cheap."""
+    return 8 if config.image_size <= 512 else 4
+
+
+def record(
+    reference: Runner, seed: int, *, frames: int | None = None, progress: Progress = silent
+) -> Record:
+    """Run the work of `seed` on the reference."""
+    config = reference.bundle.model
+    count = frame_count(config) if frames is None else frames
+    listener = Listener(reference)
+    tell = steps(progress, "reference", count + len(CASES))
+    loop = []
+    for result in closed_loop(listener, make_clip(config, count, seed)):
+        loop.append(result)
+        tell()
+    statistics = statistics_of(listener.heard)
+    outputs = {}
+    for case in CASES:
+        given = reference.run(case.graph, case_inputs(case, config, statistics, seed))
+        outputs[case.key] = {name: Sample.of(value) for name, value in given.items()}
+        tell()
+    return Record(config, seed, count, statistics, outputs, loop)
+
+
+def save_record(recorded: Record, path: Path) -> None:
+    """Write a record, outputs thinned to a sample; a few MB at most."""
+    arrays: dict[str, Array] = {
+        f"statistics/{name}": value for name, value in recorded.statistics.items()
+    }
+    shapes: dict[str, dict[str, list[int]]] = {}
+    for key, outputs in recorded.outputs.items():
+        for name, sample in outputs.items():
+            thin = sample.thinned(_SAMPLE)
+            arrays[f"outputs/{key}/{name}"] = thin.values
+            shapes.setdefault(key, {})[name] = [thin.stride, *thin.shape]
+    for t, frame in enumerate(recorded.loop):
+        arrays[f"loop/{t}/logits"] = frame.logits
+        arrays[f"loop/{t}/scores"] = frame.scores
+        arrays[f"loop/{t}/ious"] = frame.ious
+        arrays[f"loop/{t}/choices"] = frame.choices
+    about = {
+        "version": _VERSION, "seed": recorded.seed, "frames": recorded.frames, "shapes": shapes,
+    }  # fmt: skip
+    arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    path.write_bytes(buffer.getvalue())
+
+
+def load_record(path: Path, config: ModelConfig) -> Record:
+    """Read a record of a model; BundleError when it is of another version."""
+    with np.load(path, allow_pickle=False) as data:
+        about = json.loads(data["about"].tobytes())
+        # older records have fewer cases
+        if about["version"] != _VERSION or not set(about["shapes"]) <= {c.key for c in CASES}:
+            raise BundleError(
+                f"{path} was recorded by another version of sam2rt: export the bundle again"
+            )
+        statistics = {
+            key.partition("/")[2]: data[key] for key in data if key.startswith("statistics/")
+        }
+        outputs = {
+            key: {
+                name: Sample(tuple(shape), stride, data[f"outputs/{key}/{name}"])
+                for name, (stride, *shape) in named.items()
+            }
+            for key, named in about["shapes"].items()
+        }
+        loop = [
+            LoopFrame(*(data[f"loop/{t}/{n}"] for n in ("logits", "scores", "ious", "choices")))
+            for t in range(about["frames"])
+        ]
+    return Record(config, about["seed"], about["frames"], statistics, outputs, loop)
+
+
+def bundle_record(bundle: Bundle) -> Record:
+    """The record in a bundle; BundleError when there is none."""
+    if "record" not in bundle.proof_files:
+        raise BundleError(
+            f"bundle {bundle.path} holds no record of the reference: give the checkpoint, or make "
+            "it again with 'sam2rt export CHECKPOINT -o BUNDLE'"
+        )
+    return load_record(bundle.path / bundle.proof_files["record"].path, bundle.model)

@@ -1,0 +1,285 @@
+"""The ONNX Runtime backend: CPU, or its CUDA and TensorRT execution providers."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import importlib.util
+import io
+import os
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...configs.bundle import Bundle
+from ...configs.checks import whole_number
+from ...configs.closing import Closing
+from ...configs.errors import InputError, MissingExtraError, SessionError
+from ...configs.graphs import (
+    TRACK_FRAME,
+    TRACK_OBJECT,
+    TRACK_STEP,
+    graph_specs,
+    kept_outputs,
+    row_specs,
+)
+from ..arrays import Array
+from ..gpu.ring import DeviceSlotBuffer
+from ..gpu.tensor import on_device
+from ..session import check_inputs
+from .engine_record import onnx_digest
+from .onnxruntime_binding import BoundRunner, bindings_present
+
+#: device -> the execution provider that must be active, then those that may take what it leaves
+PROVIDERS = {
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
+}
+
+
+class OnnxRuntimeSession(Closing):
+    """Runs a bundle's graphs with ONNX Runtime.
+
+    Entering opens all graphs; without entering, each opens when it is first run. `threads` is
+    the number of CPU threads one call uses (None: one per core). Safe to share between threads
+    of the program. A device that was asked for and is not active is a SessionError, never
+    another device. Matrix products on "cuda" keep full float32 precision (no TF32); "tensorrt"
+    has no such option, there NVIDIA_TF32_OVERRIDE=0 in the environment does it.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "cpu", threads: int | None = None) -> None:
+        if device not in PROVIDERS:
+            known = ", ".join(PROVIDERS)
+            raise InputError(f"unknown device '{device}' of onnxruntime: expected one of {known}")
+        if threads is not None:
+            threads = whole_number("threads", threads, 1, ", or None for all cores")
+        if importlib.util.find_spec("onnxruntime") is None:
+            extra, package = ("cpu", "onnxruntime") if device == "cpu" else (
+                "gpu", "onnxruntime-gpu"
+            )  # fmt: skip
+            raise MissingExtraError("the onnxruntime backend", package, extra)
+        self.bundle = bundle
+        self.device = device
+        self.threads = threads
+        self._closed = False
+        self._graphs: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._threads = threading.local()
+        self._runners: list[BoundRunner] = []
+        #: what onnxruntime says of CUDA's libraries
+        self._unloaded = ""
+
+    def run(
+        self, graph: str, inputs: Mapping[str, Array], into: Mapping[str, Any] | None = None
+    ) -> dict[str, Array]:
+        """Run one graph; see :class:`~sam2rt.runtime.session.Session`.
+
+        `into` names outputs that are written into slots of this thread's ring on the GPU.
+        """
+        self._open_still()
+        if graph not in self.bundle.graphs:
+            known = ", ".join(self.bundle.graphs)
+            raise InputError(f"unknown graph '{graph}': expected one of {known}")
+        spec = self.bundle.graphs[graph].spec
+        opened = self._graphs.get(graph) or self._open(graph)
+        bound = self._bound()
+        if bound is not None:
+            # arrays of other libraries become tensors with numpy's shape and dtype
+            inputs = {name: on_device(array, bound.stream) for name, array in inputs.items()}
+        checked = check_inputs(spec, inputs)
+        if graph == TRACK_STEP and self.one_by_one and len(checked["memory"]) > 1:
+            return self._row_by_row(checked)
+        names = [tensor.name for tensor in spec.outputs]
+        try:
+            if bound is not None:
+                keep = kept_outputs(graph, masks=False)
+                return bound.run(opened, spec, checked, keep, into or {})
+            outputs = opened.run(names, checked)
+        except SessionError:
+            raise
+        except Exception as error:
+            raise SessionError(
+                f"graph {graph} failed on {self.device} ({_line(error)}): fewer objects per call "
+                "or a smaller image size need less memory"
+            ) from None
+        return dict(zip(names, outputs, strict=True))
+
+    @property
+    def fused(self) -> bool:
+        """Whether a frame without prompts takes the one graph ``track_step``.
+
+        On a GPU the separate graphs write a memory straight into its slot.
+        """
+        return self.device == "cpu" and TRACK_STEP in self.bundle.graphs
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether ``track_step`` takes its objects one after the other, in the memory of one.
+
+        What they share is then done once, by a graph of its own.
+        """
+        # a bundle's forms have no contract that loading checks
+        forms = row_specs(self.bundle.model)
+        found = self.bundle.graphs
+        return self.fused and all(n in found and found[n].spec == s for n, s in forms.items())
+
+    def _row_by_row(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        started = self.run(TRACK_FRAME, {"image_embed": inputs["image_embed"]})
+        given = {**inputs, **started}
+        rows = []
+        for i in range(len(inputs["memory"])):
+            row = {name: a if len(a) == 1 else a[i : i + 1] for name, a in given.items()}
+            rows.append(self.run(TRACK_OBJECT, row))
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+    def _opened_first(self) -> list[str]:
+        # forms for engines, which a bundle may carry too, are not run here; memory attention
+        # on its own is for corrections alone where frames are tracked by one graph
+        rare = "memory_attention" if self.fused else TRACK_STEP
+        return [graph for graph in graph_specs(self.bundle.model) if graph != rare]
+
+    @property
+    def slot_buffer(self) -> Callable[[], DeviceSlotBuffer] | None:
+        """Makes a ring of memories on the device for a tracker of this thread; None on the CPU."""
+        bound = self._bound()
+        return None if bound is None else lambda: bound.slot_buffer(self.bundle.model)
+
+    def _bound(self) -> BoundRunner | None:
+        if self.device == "cpu" or not bindings_present():
+            return None
+        self._open_still()
+        runner: BoundRunner | None = getattr(self._threads, "runner", None)
+        if runner is None:
+            # after a graph was opened: whether its provider works is known by then
+            with self._lock:
+                self._open_still()
+                runner = self._threads.runner = BoundRunner()
+                self._runners.append(runner)
+        return runner
+
+    def close(self) -> None:
+        """Free graphs and device; running a graph again raises InputError."""
+        self._closed = True
+        self._free()
+
+    def _free(self) -> None:
+        with self._lock:
+            self._graphs.clear()
+            for runner in self._runners:
+                runner.close()
+            self._runners.clear()
+            self._threads = threading.local()
+
+    def _open_still(self) -> None:
+        if self._closed:
+            raise InputError("the session is closed: make another one")
+
+    def __enter__(self) -> OnnxRuntimeSession:
+        self._open_still()
+        try:
+            # forms for engines, which a bundle may carry too, are not run here
+            for graph in self._opened_first():
+                self._open(graph)
+        except BaseException:
+            self._free()
+            raise
+        return self
+
+    def _open(self, graph: str) -> Any:
+        with self._lock:
+            self._open_still()
+            if graph not in self._graphs:
+                self._graphs[graph] = self._opened(self.bundle.graph_path(graph))
+            return self._graphs[graph]
+
+    def _opened(self, path: Path) -> Any:
+        ort = self._onnxruntime()
+        try:
+            session = ort.InferenceSession(
+                str(path), sess_options=self._options(ort), providers=self._providers()
+            )
+        except Exception as error:
+            what = _line(error) if path.is_file() else "it is missing"
+            raise SessionError(
+                f"cannot open graph {path} with onnxruntime {ort.__version__} on {self.device} "
+                f"({what}): check it with 'sam2rt inspect', or make the bundle again"
+            ) from None
+        wanted, active = PROVIDERS[self.device][0], session.get_providers()
+        if wanted not in active:
+            why = f"({self._unloaded})" if self._unloaded else "(see 'sam2rt doctor')"
+            raise SessionError(
+                f"onnxruntime {ort.__version__} runs {path.name} on {', '.join(active)} instead "
+                f"of {wanted}, whose libraries did not load {why}: pip install "
+                "'onnxruntime-gpu[cuda,cudnn]', or use device='cpu'"
+            )
+        return session
+
+    def _onnxruntime(self) -> Any:
+        try:
+            ort = importlib.import_module("onnxruntime")
+        except ImportError as error:
+            raise SessionError(
+                f"onnxruntime is installed but does not load ({_line(error)}): install it again"
+            ) from None
+        wanted = PROVIDERS[self.device][0]
+        if wanted not in ort.get_available_providers():
+            raise SessionError(
+                f"device '{self.device}' needs {wanted}, the installed onnxruntime "
+                f"{ort.__version__} lacks it: pip uninstall onnxruntime, then "
+                "pip install 'sam2rt[gpu]'"
+            )
+        if self.device != "cpu" and hasattr(ort, "preload_dlls"):
+            # CUDA libraries that came as pip packages are on no search path; those that are not
+            # found are printed
+            with contextlib.redirect_stdout(io.StringIO()) as said:
+                ort.preload_dlls()
+            self._unloaded = next(iter(said.getvalue().splitlines()), "")
+        return ort
+
+    def _options(self, ort: Any) -> Any:
+        options = ort.SessionOptions()
+        # errors arrive as exceptions: the log would only repeat them on stderr
+        options.log_severity_level = 4
+        if self.threads is not None:
+            options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        # several graphs, each with threads of its own: idle ones must not spin beside the others
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # patterns keep a block for every shape seen: half as much memory again, and no faster
+        options.enable_mem_pattern = False
+        return options
+
+    def _providers(self) -> list[tuple[str, dict[str, str]]]:
+        options: dict[str, dict[str, str]] = {
+            "CUDAExecutionProvider": {"use_tf32": "0"},
+            "TensorrtExecutionProvider": {
+                # this provider reads "True" and "False", and makes one level of folders itself
+                "trt_engine_cache_enable": "True",
+                "trt_engine_cache_path": str(_engine_cache(self.bundle)),
+            },
+        }
+        if self.device == "tensorrt":
+            _engine_cache(self.bundle).mkdir(parents=True, exist_ok=True)
+        return [(name, options.get(name, {})) for name in PROVIDERS[self.device]]
+
+
+def _engine_cache(bundle: Bundle) -> Path:
+    """Where the TensorRT provider keeps engines: building one takes minutes.
+
+    By the hash of the graphs: another export of the same checkpoint has other engines.
+    """
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    hashes = "".join(onnx_digest(bundle, graph) for graph in sorted(bundle.graphs))
+    key = hashlib.sha256(hashes.encode()).hexdigest()[:16]
+    return Path(root) / "sam2rt" / "onnxruntime-tensorrt" / key
+
+
+def _line(error: BaseException) -> str:
+    """The error's message as one line of reasonable length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."

@@ -1,0 +1,35 @@
+"""The factory of sessions: one backend by its name."""
+
+from __future__ import annotations
+
+from ...configs.bundle import Bundle
+from ...configs.checks import shown
+from ...configs.errors import InputError
+from ..session import Session
+
+BACKENDS = ("onnxruntime", "tensorrt")
+
+
+def open_session(
+    bundle: Bundle, backend: str = "onnxruntime", device: str = "cpu", threads: int | None = None
+) -> Session:
+    """A session on that backend; nothing is opened before it is entered or run.
+
+    `device` is "cpu", "cuda" or "tensorrt" for onnxruntime (its execution provider). The backend
+    tensorrt knows GPUs alone: "cuda" or "cuda:1"; "cpu", the default, means the first. `threads`
+    None leaves the number of CPU threads to the backend. Raises InputError for an unknown
+    backend or device, MissingExtraError when its packages are absent.
+    """
+    if not isinstance(backend, str):
+        raise InputError(f"backend is {shown(backend)}: expected one of {', '.join(BACKENDS)}")
+    if not isinstance(device, str):
+        raise InputError(f"device is {shown(device)}: expected text such as 'cpu' or 'cuda'")
+    if backend == "onnxruntime":
+        from .onnxruntime_session import OnnxRuntimeSession
+
+        return OnnxRuntimeSession(bundle, device=device, threads=threads)
+    if backend == "tensorrt":
+        from .tensorrt_session import TensorRTSession
+
+        return TensorRTSession(bundle, device="cuda" if device == "cpu" else device)
+    raise InputError(f"unknown backend '{backend}': expected one of {', '.join(BACKENDS)}")

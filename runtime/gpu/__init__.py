@@ -1,0 +1,1 @@
+"""Memory, streams, kernels and arrays on a GPU; imports bank, arrays, plugins and configs."""

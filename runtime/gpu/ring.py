@@ -1,0 +1,104 @@
+"""The ring of memories on the device: a new one overwrites the oldest, nothing else moves.
+
+In the steady state the memory encoder writes straight into the slot that falls free, and memory
+attention reads the ring where it lies; see :class:`DeviceSlotBuffer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...configs.errors import StateError
+from ...configs.models import ModelConfig
+from ..arrays import Array
+from ..bank import Memory, Selection, SlotBuffer, restore_memory
+from . import cuda
+from .tensor import DeviceTensor, Pool
+
+
+class SlotTensor(DeviceTensor):
+    """One memory [c, h, w] in its slot of a ring, which it keeps alive."""
+
+    def copy(self) -> DeviceTensor:
+        """The memory itself: its place in the ring is its own until it is overwritten."""
+        return self
+
+
+class DeviceSlotBuffer(SlotBuffer):
+    """Memories of a group of objects in one array [N, M, c, h, w] on the device."""
+
+    def __init__(self, config: ModelConfig, pool: Pool, stream: cuda.Stream) -> None:
+        super().__init__(config)
+        self._pool, self._stream = pool, stream
+        self._ring: DeviceTensor | None = None
+
+    def load(self, selections: Sequence[Selection]) -> tuple[Array, Array]:
+        """As :meth:`SlotBuffer.load`, the memories as a DeviceTensor whose address stays."""
+        ordered = [self._slot_order(s.memories) for s in selections]
+        config, side = self._config, self._config.embed_size
+        shape = (len(ordered), len(ordered[0]), config.mem_dim, side, side)
+        if self._ring is None or self._ring.shape != shape:
+            self._ring = DeviceTensor.pooled(self._pool, shape, np.float32, self._stream)
+            self._ring.stays = True
+            self._held = [None] * (shape[0] * shape[1])
+        for i, memory in enumerate(m for row in ordered for m in row):
+            stored = memory.output.memory
+            if stored is None:
+                raise StateError(f"the memory of frame {memory.frame_idx} was not kept")
+            if self._held[i] is not stored:
+                self._store(self._address(i), stored)
+                self._held[i] = stored
+        tpos = np.array([[m.row for m in row] for row in ordered], np.int64).reshape(shape[:2])
+        self._ring.forget_host()
+        return self._ring, tpos  # type: ignore[return-value]
+
+    def place(self, selections: Sequence[Selection], frame_idx: int) -> list[Any] | None:
+        """Slots for the memories of `frame_idx`, those of one round before: a tensor an object.
+
+        To be called after :meth:`load` of the same selections. None while the ring still grows.
+        A memory that lay in such a slot counts as forgotten from here on; work enqueued before
+        still sees it.
+        """
+        ring, places = self._ring, []
+        if ring is None:
+            return None
+        for row, selection in enumerate(selections):
+            order = self._slot_order(selection.memories)
+            at = self._of_last_round(order, frame_idx)
+            if at is None:
+                return None
+            places.append((row * ring.shape[1] + at, order[at]))
+        slots: list[Any] = []
+        for i, oldest in places:
+            slot = SlotTensor(
+                self._address(i), ring.shape[2:], ring.dtype, ring.owner, self._stream
+            )
+            gone = oldest.output.memory
+            if isinstance(gone, SlotTensor) and gone.pointer == slot.pointer:
+                oldest.output.memory = None
+            self._held[i] = slot  # type: ignore[call-overload]
+            slots.append(slot)
+        return slots
+
+    def _of_last_round(self, order: Sequence[Memory], frame_idx: int) -> int | None:
+        prompted = self._config.num_maskmem - 1
+        for i, memory in enumerate(order):
+            if memory.row != prompted and memory.frame_idx == frame_idx - prompted:
+                return i
+        return None
+
+    def _address(self, i: int) -> int:
+        assert self._ring is not None
+        return self._ring.pointer + i * (self._ring.nbytes // len(self._held))
+
+    def _store(self, address: int, stored: Any) -> None:
+        if isinstance(stored, DeviceTensor):
+            cuda.copy(address, stored.pointer, stored.nbytes, self._stream)
+            return
+        memory = np.ascontiguousarray(restore_memory(stored))
+        cuda.copy(address, memory.ctypes.data, memory.nbytes, self._stream)
+        # the host array may go away before the copy has run
+        self._stream.synchronize()

@@ -1,0 +1,193 @@
+"""Outputs that stay on the GPU: what one graph gives and the next takes is never copied twice.
+
+A :class:`DeviceTensor` has numpy's shape and dtype, downloads itself when numpy asks for it, and
+hands its memory back to a pool when nobody looks at it any more. Content is ready when it is
+handed out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array
+from . import cuda
+from .interop import DeviceView, device_view, is_device_array
+
+
+class Pool:
+    """Device memory by size; what comes back is handed out again, in the order of one stream."""
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[cuda.Buffer]] = {}
+        self._closed = False
+
+    def take(self, nbytes: int) -> cuda.Buffer:
+        free = self._free.get(nbytes)
+        return free.pop() if free else cuda.Buffer(nbytes)
+
+    def give(self, buffer: cuda.Buffer) -> None:
+        if self._closed:
+            buffer.close()
+        else:
+            self._free.setdefault(buffer.nbytes, []).append(buffer)
+
+    def close(self) -> None:
+        """Free what is unused; what is still looked at is freed when it comes back."""
+        self._closed = True
+        for buffer in (b for free in self._free.values() for b in free):
+            buffer.close()
+        self._free.clear()
+
+
+class _Owner:
+    """Keeps pooled memory until the last tensor that lies in it is gone."""
+
+    def __init__(self, pool: Pool, buffer: cuda.Buffer) -> None:
+        self.pool, self.buffer = pool, buffer
+
+    def __del__(self) -> None:
+        self.pool.give(self.buffer)
+
+
+class DeviceTensor:
+    """A C-contiguous array on the GPU; read-only. numpy functions take it by downloading it.
+
+    ``__cuda_array_interface__`` and ``__dlpack__`` give its memory to torch, CuPy and PyCUDA
+    without a copy; keep the tensor while they look at it.
+    """
+
+    #: whether later tensors of the same use lie here too, so that a graph may hold the address
+    stays = False
+
+    def __init__(
+        self, pointer: int, shape: tuple[int, ...], dtype: Any, owner: Any, stream: cuda.Stream
+    ) -> None:
+        self.pointer, self.shape, self.dtype = pointer, shape, np.dtype(dtype)
+        self._owner, self._stream = owner, stream
+        self._host: Array | None = None
+
+    @classmethod
+    def pooled(
+        cls, pool: Pool, shape: tuple[int, ...], dtype: Any, stream: cuda.Stream
+    ) -> DeviceTensor:
+        """A tensor of undefined content in memory of `pool`."""
+        nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        owner = _Owner(pool, pool.take(nbytes))
+        return cls(owner.buffer.pointer, shape, dtype, owner, stream)
+
+    @classmethod
+    def adopted(cls, array: Any, stream: cuda.Stream) -> DeviceTensor:
+        """An array of another library; `stream` waits for the one its content is made on."""
+        view = device_view(array, stream.handle)
+        if view.stream is not None and view.stream != stream.handle:
+            with cuda.Event() as event:
+                event.record(cuda.Stream(view.stream))
+                stream.wait(event)
+        return cls(view.pointer, view.shape, view.dtype, view, stream)
+
+    @property
+    def owner(self) -> Any:
+        """What keeps the memory."""
+        return self._owner
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * int(self.dtype.itemsize)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def download(self, out: Array | None = None) -> Array:
+        """The content as an array of its own, to be written at will, or in `out` (contiguous)."""
+        host = np.empty(self.shape, self.dtype) if out is None else out
+        cuda.copy(host.ctypes.data, self.pointer, self.nbytes, self._stream)
+        self._stream.synchronize()
+        return host
+
+    def forget_host(self) -> None:
+        """Content changed in place: what numpy saw before is out of date."""
+        self._host = None
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if self._host is None:
+            self._host = self.download()
+            self._host.flags.writeable = False
+        if copy or (dtype is not None and np.dtype(dtype) != self.dtype):
+            return self._host.astype(dtype or self.dtype)
+        return self._host
+
+    def __getitem__(self, index: Any) -> Any:
+        """One item of the first axis, or None, stays on the device; other indices download."""
+        if index is None:
+            shape = (1, *self.shape)
+            return DeviceTensor(self.pointer, shape, self.dtype, self._owner, self._stream)
+        if not isinstance(index, int):
+            return np.asarray(self)[index]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} of an axis of {len(self)}")
+        step = self.nbytes // len(self)
+        pointer = self.pointer + (index % len(self)) * step
+        return DeviceTensor(pointer, self.shape[1:], self.dtype, self._owner, self._stream)
+
+    def reshape(self, *shape: int) -> DeviceTensor:
+        """The same memory under another shape of as many elements."""
+        if math.prod(shape) != math.prod(self.shape):
+            raise ValueError(f"cannot reshape {self.shape} into {shape}")
+        return DeviceTensor(self.pointer, shape, self.dtype, self._owner, self._stream)
+
+    def rows(self, start: int, stop: int) -> DeviceTensor:
+        """Items of the first axis from `start` to before `stop`, the same memory."""
+        count = min(stop, len(self)) - start
+        pointer = self.pointer + start * (self.nbytes // len(self))
+        shape = (count, *self.shape[1:])
+        return DeviceTensor(pointer, shape, self.dtype, self._owner, self._stream)
+
+    def copy(self) -> DeviceTensor:
+        """A tensor in memory of its own, so that one object does not keep a whole group's."""
+        if not isinstance(self._owner, _Owner) or self._owner.buffer.nbytes == self.nbytes:
+            return self
+        made = DeviceTensor.pooled(self._owner.pool, self.shape, self.dtype, self._stream)
+        cuda.copy(made.pointer, self.pointer, self.nbytes, self._stream)
+        self._stream.synchronize()
+        return made
+
+    def astype(self, dtype: Any, copy: bool = True) -> Any:
+        same = np.dtype(dtype) == self.dtype
+        return self if same and not copy else np.asarray(self).astype(dtype)
+
+    def synchronize(self) -> None:
+        """Wait until the content is there."""
+        self._stream.synchronize()
+
+    def address(self) -> cuda.Address:
+        return cuda.Address(self.pointer)
+
+    def _view(self) -> DeviceView:
+        # whoever takes it waits for kernels that may still be writing; a closed stream is done
+        stream, device = self._stream.handle or None, self._stream.device
+        return DeviceView(self.pointer, self.shape, self.dtype.name, self._owner, stream, device)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return self._view().__cuda_array_interface__
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._view().__dlpack_device__()
+
+    def __dlpack__(self, **options: Any) -> Any:
+        self.synchronize()
+        return self._view().__dlpack__(**options)
+
+
+def on_device(array: Any, stream: cuda.Stream) -> Any:
+    """`array` as a DeviceTensor when it lies on the GPU, else as it is."""
+    if isinstance(array, DeviceTensor) or not is_device_array(array):
+        return array
+    return DeviceTensor.adopted(array, stream)

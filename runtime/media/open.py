@@ -1,0 +1,79 @@
+"""The factory of frame sources: a path, an array or an iterable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...configs.errors import FrameError
+from .frames import FrameSource, OnError
+from .images import _PICTURES, picture_files
+from .sequences import SequenceFrames, SpooledFrames
+
+
+def open_frames(source: Any, *, on_error: OnError = "raise") -> FrameSource:
+    """Open `source` as frames; its first frame is read, to learn the size.
+
+    source: path of a video or picture, URL of a video, folder of pictures (any names, natural
+    order: 2 before 10), array [T, H, W, 3], sequence of frames or of paths of pictures, any
+    iterable of frames (kept in a temporary file while open), or a FrameSource (given back).
+    Frames: whatever :func:`~sam2rt.runtime.pixels.frame_tensor.check_frame` takes. `on_error`: see
+    FrameSource.
+
+    Raises FrameError for a source that is missing, unreadable or empty.
+    """
+    if isinstance(source, FrameSource):
+        return source
+    frames = _source(source, on_error)
+    try:
+        frames._measured()
+    except BaseException:
+        frames.close()
+        raise
+    return frames
+
+
+def _source(source: Any, on_error: OnError) -> FrameSource:
+    if isinstance(source, (str, os.PathLike)):
+        return _from_path(os.fspath(source), on_error)
+    if isinstance(source, np.ndarray):
+        if source.ndim != 4:
+            raise FrameError(
+                f"an array of frames must be [T, H, W, 3], got shape {source.shape}: "
+                "for one frame use frame[None]"
+            )
+        return SequenceFrames(source, on_error)
+    if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
+        return SequenceFrames(source, on_error)
+    if isinstance(source, Iterable):
+        return SpooledFrames(source, on_error)
+    raise FrameError(
+        f"cannot read frames from {type(source).__name__}: expected a path, an array, a list "
+        "or an iterable of frames"
+    )
+
+
+def _from_path(name: str, on_error: OnError) -> FrameSource:
+    from .video_file import VideoFile
+
+    if not name:
+        # it would be the working folder, and its pictures a video
+        raise FrameError("the path is empty: expected a video file or a folder of pictures")
+    path = Path(name)
+    if "://" in name:
+        return VideoFile(name, on_error)
+    if not path.exists():
+        raise FrameError(f"{name} does not exist: expected a video file or a folder of pictures")
+    if path.is_dir():
+        pictures = picture_files(path)
+        if not pictures:
+            kinds = " ".join(sorted(_PICTURES))
+            raise FrameError(f"folder {name} holds no pictures: expected files {kinds}")
+        return SequenceFrames(pictures, on_error)
+    if path.suffix.lower() in _PICTURES:
+        return SequenceFrames([path], on_error)
+    return VideoFile(name, on_error)

@@ -1,0 +1,102 @@
+"""Frames in memory: arrays, lists, and iterables that are kept in a temporary file."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...configs.errors import FrameError
+from ..arrays import Array
+from ..pixels.frame_tensor import check_frame
+from .frames import FrameSource, NoMoreFrames, OnError
+from .images import read_picture
+
+
+class SequenceFrames(FrameSource):
+    """Frames that can be indexed: an array, or a list of frames or of paths of pictures."""
+
+    def __init__(self, frames: Sequence[Any] | Array, on_error: OnError = "raise") -> None:
+        super().__init__(on_error)
+        self._frames = frames
+
+    def _count(self) -> int:
+        return len(self._frames)
+
+    def _load(self, index: int) -> Array:
+        if index >= len(self._frames):
+            raise NoMoreFrames
+        return _frame(self._frames[index], index)
+
+
+def _frame(item: Any, index: int) -> Array:
+    try:
+        return read_picture(item) if isinstance(item, (str, os.PathLike)) else check_frame(item)
+    except FrameError as error:
+        # before the first there is nothing to hold
+        policy = ", or use on_error='skip' or 'hold'" if index else ""
+        raise FrameError(f"frame {index}: {error}{policy}") from None
+
+
+class SpooledFrames(FrameSource):
+    """Frames of an iterable, pulled when first asked for and kept in a temporary file."""
+
+    def __init__(self, frames: Iterable[Any], on_error: OnError = "raise") -> None:
+        super().__init__(on_error)
+        self._pull = iter(frames)
+        self._file = tempfile.TemporaryFile(prefix="sam2rt-frames-")  # noqa: SIM115
+        #: per frame pulled: offset and shape, or why it cannot be used
+        self._known: list[tuple[int, tuple[int, ...]] | FrameError] = []
+        self._ended = False
+
+    def _count(self) -> int:
+        while not self._ended:
+            self._store_next()
+        return len(self._known)
+
+    def _free(self) -> None:
+        self._file.close()
+        if isinstance(self._pull, Generator):
+            self._pull.close()
+
+    def _load(self, index: int) -> Array:
+        while index >= len(self._known) and not self._ended:
+            self._store_next()
+        if index >= len(self._known):
+            raise NoMoreFrames
+        place = self._known[index]
+        if isinstance(place, FrameError):
+            raise FrameError(str(place))
+        offset, shape = place
+        self._file.seek(offset)
+        return np.frombuffer(self._file.read(math.prod(shape)), np.uint8).reshape(shape)
+
+    def _store_next(self) -> None:
+        try:
+            item = next(self._pull)
+        except StopIteration:
+            self._ended = True
+            return
+        try:
+            frame = _frame(item, len(self._known))
+        except FrameError as error:
+            self._known.append(error)
+            return
+        offset = self._file.seek(0, os.SEEK_END)
+        try:
+            self._file.write(frame.data)
+            self._file.flush()
+        except OSError as error:
+            # the source does not give it twice: later frames keep their indices
+            self._known.append(
+                FrameError(
+                    f"cannot keep frame {len(self._known)} in {tempfile.gettempdir()} "
+                    f"({error.strerror}): free space or set TMPDIR"
+                )
+            )
+            return
+        self._known.append((offset, frame.shape))

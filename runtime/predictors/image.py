@@ -1,0 +1,293 @@
+"""Segment images from points, boxes and masks: the original's SAM2ImagePredictor, in numpy.
+
+An image is encoded once; every prompt after that costs one small decoder call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ...configs.bundle import Bundle
+from ...configs.checks import real_number, shown
+from ...configs.errors import FrameError, InputError, StateError
+from ...configs.models import ModelConfig
+from ..arrays import Array
+from ..pixels.components import clean_mask
+from ..pixels.frame_input import FrameInput
+from ..pixels.mask_output import image_masks, repeated
+from ..pixels.upsample import upsample_bilinear
+from ..session import Session
+from ..tracking.tracker import Features
+from .image_prompts import ImagePrompts, image_prompts
+from .predictor import Predictor
+
+#: prompts handed to one decoder call, images to one encoder call: bounds working memory
+_PROMPTS_PER_CALL = 32
+_IMAGES_PER_CALL = 4
+
+#: masks, predicted IoU, low-resolution logits
+Prediction = tuple[Array, Array, Array]
+
+
+class ImagePredictor(Predictor):
+    """Segments what prompts point at in one image, or in a batch of images.
+
+    Names, defaults and return shapes are the original's. mask_threshold: logits above it are
+    mask. max_hole_area, max_sprinkle_area: background holes and specks of at most this many
+    low-resolution pixels are filled and removed (0: left alone; needs OpenCV). session: an open
+    session to share instead of `backend`, `device` and `threads`. Belongs to one thread.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: str = "onnxruntime",
+        device: str = "cpu",
+        threads: int | None = None,
+        *,
+        mask_threshold: float = 0.0,
+        max_hole_area: float = 0.0,
+        max_sprinkle_area: float = 0.0,
+        session: Session | None = None,
+    ) -> None:
+        super().__init__(bundle, backend, device, threads, session)
+        self.device = str(getattr(self.session, "device", device))
+        self.mask_threshold = real_number("mask_threshold", mask_threshold)
+        self.max_hole_area = real_number("max_hole_area", max_hole_area, 0)
+        self.max_sprinkle_area = real_number("max_sprinkle_area", max_sprinkle_area, 0)
+        self._input = FrameInput(self.session, self.config.image_size)
+        self._encoded: list[Features] = []
+        self._sizes: list[tuple[int, int]] = []
+        self._is_batch = False
+
+    @property
+    def is_image_set(self) -> bool:
+        """Whether there is an image to predict on."""
+        return bool(self._encoded)
+
+    def set_image(self, image: Any) -> None:
+        """Encode one image: uint8 RGB [H, W, 3], grey, RGBA, or a Pillow image.
+
+        A session with kernels for pixels also takes uint8 RGB that lies on its GPU.
+
+        Raises FrameError for anything else; the image set before stays then.
+        """
+        self._encode([self._input.checked(image)], is_batch=False)
+
+    def set_image_batch(self, image_list: Sequence[Any]) -> None:
+        """Encode several images of any sizes, for :meth:`predict_batch`."""
+        _check_list(image_list)
+        frames = []
+        for i, image in enumerate(image_list):
+            try:
+                frames.append(self._input.checked(image))
+            except FrameError as error:
+                raise FrameError(f"image {i}: {error}") from None
+        self._encode(frames, is_batch=True)
+
+    def predict(
+        self,
+        point_coords: Any | None = None,
+        point_labels: Any | None = None,
+        box: Any | None = None,
+        mask_input: Any | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+        normalize_coords: bool = True,
+    ) -> Prediction:
+        """Masks for one prompt, or for N prompts at once.
+
+        point_coords: [P, 2] or [N, P, 2] x, y in pixels of the image (fractions 0..1 with
+        normalize_coords False); point_labels: [P] or [N, P], 1 positive, 0 negative; box: [4]
+        or [N, 4] x0, y0, x1, y1; mask_input: [1, 4h, 4w] (or [N, 1, 4h, 4w]) low-resolution
+        logits of an earlier prediction. Any may be left out.
+
+        Returns masks [C, H, W] bool (float32 logits with return_logits), predicted IoU [C]
+        float32 and logits [C, 4h, 4w] float32 clamped to +-32; each with a leading N for N > 1
+        prompts. C is 3 with multimask_output (the parts a click could mean), else 1 (the
+        original's stability rule picks). The original gives masks as float32 of 0 and 1.
+
+        Raises InputError (the predictor stays usable), StateError without an image.
+        """
+        self._need_image()
+        if self._is_batch:
+            raise StateError("a batch of images is set: call predict_batch, or set_image first")
+        return self._predict(
+            0, point_coords, point_labels, box, mask_input, multimask_output, return_logits,
+            normalize_coords,
+        )  # fmt: skip
+
+    def predict_batch(
+        self,
+        point_coords_batch: Sequence[Any] | None = None,
+        point_labels_batch: Sequence[Any] | None = None,
+        box_batch: Sequence[Any] | None = None,
+        mask_input_batch: Sequence[Any] | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+        normalize_coords: bool = True,
+    ) -> tuple[list[Array], list[Array], list[Array]]:
+        """:meth:`predict` on each image of the batch; each argument holds one item per image.
+
+        Images may have different numbers of prompts. Returns lists of masks, IoUs and
+        low-resolution logits.
+        """
+        self._open_still()
+        if not self._is_batch:
+            raise StateError("no batch of images is set: call set_image_batch first")
+        count = len(self._encoded)
+        points = _per_image("point_coords_batch", point_coords_batch, count)
+        labels = _per_image("point_labels_batch", point_labels_batch, count)
+        boxes = _per_image("box_batch", box_batch, count)
+        inputs = _per_image("mask_input_batch", mask_input_batch, count)
+        results = [
+            self._predict(
+                i, points[i], labels[i], boxes[i], inputs[i],
+                multimask_output, return_logits, normalize_coords,
+            )
+            for i in range(count)
+        ]  # fmt: skip
+        masks, ious, low_res = (list(part) for part in zip(*results, strict=True))
+        return masks, ious, low_res
+
+    def predict_low_res(
+        self, prompts: ImagePrompts, multimask_output: bool = True, image_index: int = 0
+    ) -> tuple[Array, Array]:
+        """What the decoder says: logits [N, C, 4h, 4w], not clamped, and IoU [N, C], float32."""
+        self._need_image()
+        features = self._encoded[image_index]
+        most = self._most("max_objects", _PROMPTS_PER_CALL)
+        parts = [
+            self._decode(features, prompts.part(i, most), multimask_output)
+            for i in range(0, len(prompts), most)
+        ]
+        logits, ious = zip(*parts, strict=True)
+        return np.concatenate(logits), np.concatenate(ious)
+
+    def get_image_embedding(self) -> Array:
+        """The embedding [1, C, h, w] float32, no-memory embedding included; [B, ...] of a batch."""
+        self._need_image()
+        return np.concatenate([f.prompt_embed for f in self._encoded])
+
+    @property
+    def _features(self) -> dict[str, Array]:
+        """The original's private name; its example notebook prints the embedding's shape."""
+        return {"image_embed": self.get_image_embedding()}
+
+    def reset_predictor(self) -> None:
+        """Forget the image or images."""
+        self._encoded, self._sizes, self._is_batch = [], [], False
+
+    def _need_image(self) -> None:
+        self._open_still()
+        if not self._encoded:
+            raise StateError("no image is set: call set_image first")
+
+    def _encode(self, frames: Sequence[tuple[Any, tuple[int, int]]], *, is_batch: bool) -> None:
+        self._open_still()
+        features: list[Features] = []
+        most = self._most("max_images", _IMAGES_PER_CALL)
+        for first in range(0, len(frames), most):
+            part = frames[first : first + most]
+            pixels = self._input.image_tensors([frame for frame, _ in part])
+            out = self.session.run("image_encoder", {"image": pixels})
+            features += [
+                Features(**{name: array[i][None] for name, array in out.items()})
+                for i in range(len(part))
+            ]
+        self._encoded, self._is_batch = features, is_batch
+        self._sizes = [size for _, size in frames]
+
+    def _most(self, limit: str, wanted: int) -> int:
+        """How many one call takes; engines are built for a largest number."""
+        return min(wanted, getattr(self.session, limit, wanted))
+
+    def _predict(
+        self, index: int, point_coords: Any, point_labels: Any, box: Any, mask_input: Any,
+        multimask_output: bool, return_logits: bool, normalize_coords: bool,
+    ) -> Prediction:  # fmt: skip
+        size, multimask_output = self._sizes[index], bool(multimask_output)
+        prompts = image_prompts(
+            point_coords, point_labels, box, mask_input,
+            frame_size=size if normalize_coords else None, config=self.config,
+        )  # fmt: skip
+        low_res, ious = self.predict_low_res(prompts, multimask_output, index)
+        rule = (self.mask_threshold, self.max_hole_area, self.max_sprinkle_area)
+        if return_logits:
+            masks = upsample_bilinear(clean_mask(low_res, *rule), size)
+        else:
+            masks = image_masks(self.session, low_res, size, *rule)
+        low_res = np.clip(low_res, np.float32(-32), np.float32(32))
+        if len(prompts) == 1:
+            return masks[0], ious[0], low_res[0]
+        return masks, ious, low_res
+
+    def _decode(
+        self, features: Features, prompts: ImagePrompts, multimask_output: bool
+    ) -> tuple[Array, Array]:
+        n, side = len(prompts), self.config.mask_size
+        mask = prompts.mask_input
+        out = self.session.run(
+            "mask_decoder",
+            {
+                "conditioned_embed": repeated(self.session, features.prompt_embed, n),
+                "high_res_0": features.high_res_0,
+                "high_res_1": features.high_res_1,
+                "point_coords": prompts.coords,
+                "point_labels": prompts.labels,
+                "mask_input": np.zeros((n, 1, side, side), np.float32) if mask is None else mask,
+                "has_mask_input": np.full(n, mask is not None, np.float32),
+                "multimask_output": np.array([multimask_output]),
+            },
+        )
+        logits, ious = out["all_mask_logits"], out["all_ious"]
+        if multimask_output:
+            return logits[:, 1:], ious[:, 1:]
+        chosen = single_masks(logits, ious, self.config)[:, None]
+        rows = np.arange(n)[:, None]
+        return logits[rows, chosen], ious[rows, chosen]
+
+
+def _is_list(values: Any) -> bool:
+    has_items = hasattr(values, "__len__") and hasattr(values, "__getitem__")
+    return has_items and getattr(values, "ndim", 1) > 0
+
+
+def _check_list(images: Any) -> None:
+    shape = np.shape(images) if isinstance(images, np.ndarray) else ()
+    # the rows of a single picture would pass for grey pictures
+    if len(shape) == 3 and shape[2] in (3, 4):
+        raise InputError(f"image_list is one image of shape {shape}: use [image], or set_image")
+    if isinstance(images, (str, bytes, dict)) or not _is_list(images):
+        raise InputError(f"image_list is {shown(images)}: expected a list of images")
+    if len(images) == 0:
+        raise InputError("no image was given: expected at least one")
+
+
+def _per_image(name: str, batch: Sequence[Any] | None, count: int) -> Sequence[Any]:
+    if batch is None:
+        return [None] * count
+    if not _is_list(batch):
+        raise InputError(f"{name} is {shown(batch)}: expected a list of {count}, one an image")
+    if len(batch) != count:
+        raise InputError(f"{name} has {len(batch)} items for {count} images: give one an image")
+    return batch
+
+
+def single_masks(logits: Array, ious: Array, config: ModelConfig) -> Array:
+    """Which of the four masks stands for each prompt when one is wanted: [N] int.
+
+    logits: [N, 4, h, w]; ious: [N, 4]. Mask 0 where it is stable (few pixels near the
+    threshold), else the one of the others with the highest predicted IoU. The original's
+    ``_dynamic_multimask_via_stability``.
+    """
+    delta = np.float32(config.stability_delta)
+    inner = np.count_nonzero(logits[:, 0] > delta, axis=(-2, -1))
+    outer = np.count_nonzero(logits[:, 0] > -delta, axis=(-2, -1))
+    stability = np.where(outer > 0, inner / np.maximum(outer, 1), 1.0).astype(np.float32)
+    stable = stability >= np.float32(config.stability_threshold)
+    chosen: Array = np.where(stable, 0, 1 + ious[:, 1:].argmax(axis=1))
+    return chosen

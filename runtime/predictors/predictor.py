@@ -1,0 +1,74 @@
+"""What all predictors share: a session, owned or lent, closed with the predictor."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeVar
+
+from ...configs.bundle import Bundle
+from ...configs.checks import shown
+from ...configs.closing import Closing
+from ...configs.errors import InputError
+from ...configs.models import ModelConfig
+from ..backends.open import open_session
+from ..session import Session
+from .pretrained import pretrained_bundle
+
+P = TypeVar("P", bound="Predictor")
+
+
+class Predictor(Closing):
+    """Owns the session it opens; a session passed in is shared and stays open."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: str = "onnxruntime",
+        device: str = "cpu",
+        threads: int | None = None,
+        session: Session | None = None,
+    ) -> None:
+        _check_bundle(bundle)
+        if session is not None and not hasattr(session, "run"):
+            raise InputError(
+                f"session is {shown(session)}: expected an open session, or backend and device"
+            )
+        self._closed = False
+        self._owns_session = session is None
+        self.session: Session = session or open_session(bundle, backend, device, threads)
+        self.bundle = bundle
+        self.config: ModelConfig = bundle.model
+
+    @classmethod
+    def from_pretrained(cls: type[P], model_id: str | os.PathLike[str], **kwargs: Any) -> P:
+        """A predictor of a bundle folder or a model name; keywords as for the constructor.
+
+        A name such as ``facebook/sam2.1-hiera-tiny`` is downloaded and exported once, into the
+        user's cache, which needs the extra ``export``.
+        """
+        return cls(bundle=pretrained_bundle(model_id), **kwargs)
+
+    def close(self) -> None:
+        """Free the session if this predictor opened it; using it again raises InputError."""
+        self._closed = True
+        if self._owns_session:
+            self.session.close()
+
+    def __enter__(self: P) -> P:
+        self._open_still()
+        if self._owns_session:
+            self.session.__enter__()
+        return self
+
+    def _open_still(self) -> None:
+        if self._closed:
+            raise InputError(f"the {type(self).__name__} is closed: make another one")
+
+
+def _check_bundle(bundle: Any) -> None:
+    # by what is used of it: tests and tools have bundles of their own
+    if not isinstance(getattr(bundle, "model", None), ModelConfig):
+        raise InputError(
+            f"bundle is {shown(bundle)}: expected what Bundle.load(path) gives, or "
+            "use from_pretrained(path)"
+        )

@@ -1,0 +1,125 @@
+"""What a stream gives for a frame: masks are made when asked for, in the form asked for.
+
+At frame size one object's logits take four bytes a pixel: 13 GB for a hundred objects on a frame
+of 8K. So a result keeps low-resolution logits, and brings one object at a time to frame size,
+straight to a mask, bits or run lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..arrays import Array
+from ..pixels.mask_output import FrameLogits
+from ..pixels.rle import Rle, rle_from_mask
+from ..pixels.upsample import upsample_bilinear, upsampled_above, upsampled_rows
+
+#: logits that a pixel gets from objects that do not own it (the original's constraint)
+_LOST = np.float32(-10)
+#: rows of all objects done at a time
+_ROWS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class StreamResult:
+    """One frame's result for N objects, in the order in which they were added.
+
+    object_scores: [N] float32, > 0 where the object is present. ious: [N] float32, predicted
+    quality 0..1. low_res_logits: [N, h, w] float32, four times finer than the embedding.
+    frame_size: (H, W) pixels. frame_idx counts pushed frames from 0.
+    """
+
+    frame_idx: int
+    obj_ids: list[int]
+    object_scores: Array
+    ious: Array
+    low_res_logits: Array
+    frame_size: tuple[int, int]
+    non_overlap_masks: bool = False
+
+    @cached_property
+    def logits(self) -> Array:
+        """[N, H, W] float32 at frame size; made on the first access and kept.
+
+        With kernels for pixels they stay on the GPU until asked for, and ``logits.above(0.0)``
+        gives the masks there.
+        """
+        low = self.low_res_logits
+        if isinstance(low, FrameLogits):
+            return low
+        full = upsample_bilinear(low, self.frame_size)
+        return without_overlap(full) if self.non_overlap_masks else full
+
+    @property
+    def masks(self) -> Array:
+        """[N, H, W] bool: logits > 0."""
+        if isinstance(self.low_res_logits, FrameLogits):
+            return self.low_res_logits > 0
+        out = np.zeros((len(self.obj_ids), *self.frame_size), np.bool_)
+        for index, mask in enumerate(out):
+            self._fill(index, mask)
+        return out
+
+    def each_mask(self) -> Iterator[Array]:
+        """The masks [H, W] bool one after another, so that one at a time is in memory."""
+        for index in range(len(self.obj_ids)):
+            if isinstance(self.low_res_logits, FrameLogits):
+                yield np.asarray(self.low_res_logits[index] > 0)
+                continue
+            mask = np.zeros(self.frame_size, np.bool_)
+            self._fill(index, mask)
+            yield mask
+
+    def rles(self) -> list[Rle]:
+        """The masks as COCO run lengths. MissingExtraError without pycocotools."""
+        return [rle_from_mask(mask) for mask in self.each_mask()]
+
+    def bits(self) -> Array:
+        """The masks as bits, uint8 [N, H, ceil(W / 8)]: ``np.unpackbits(..., axis=2, count=W)``."""
+        height, width = self.frame_size
+        out = np.empty((len(self.obj_ids), height, -(-width // 8)), np.uint8)
+        for packed, mask in zip(out, self.each_mask(), strict=True):
+            packed[...] = np.packbits(mask, axis=1)
+        return out
+
+    def _fill(self, index: int, mask: Array) -> None:
+        """Set an object's pixels in a mask that is False throughout."""
+        for rows, cols, block in upsampled_above(self.low_res_logits[index], self.frame_size, 0.0):
+            np.greater(block, np.float32(0), out=mask[rows, cols])
+        if self._owner is not None:
+            mask &= self._owner == index
+
+    @cached_property
+    def _owner(self) -> Array | None:
+        """Index of the object with the highest logit, [H, W]; None where objects may overlap."""
+        if not self.non_overlap_masks or len(self.obj_ids) < 2:
+            return None
+        owner = np.zeros(self.frame_size, np.uint8 if len(self.obj_ids) <= 256 else np.uint32)
+        highest = np.full(self.frame_size, -np.inf, np.float32)
+        for index, plane in enumerate(self.low_res_logits):
+            for rows, block in upsampled_rows(plane, self.frame_size):
+                higher = block > highest[rows]
+                owner[rows][higher] = index
+                np.copyto(highest[rows], block, where=higher)
+        return owner
+
+
+def without_overlap(logits: Array) -> Array:
+    """Leave each pixel to the object with the highest logit; others' are at most -10 there.
+
+    logits: [N, ..., H, W] float32, changed in place and returned. Equals the original's
+    non-overlapping constraint.
+    """
+    if len(logits) < 2:
+        return logits
+    logits = np.asarray(logits)
+    numbers = np.arange(len(logits)).reshape(-1, *[1] * (logits.ndim - 1))
+    for top in range(0, logits.shape[-2], _ROWS):
+        band = logits[..., top : top + _ROWS, :]
+        lost = band.argmax(axis=0)[None] != numbers
+        np.minimum(band, _LOST, out=band, where=lost)
+    return logits

@@ -1,0 +1,79 @@
+"""The work behind ``sam2rt masks``: one picture, a folder of everything found in it.
+
+:func:`write_image_masks` writes ``masks.json`` (COCO annotations), ``mask_<number>.png`` (0 and
+255, unless left out) and ``overlay.png``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...configs.bundle import Bundle
+from ...configs.progress import Progress, silent
+from ..arrays import Array
+from ..media.images import read_picture, write_picture
+from ..media.overlay import draw_overlay
+from ..pixels.rle import mask_from_rle
+from ..predictors.mask_generator import MaskGenerator
+from ..session import Session
+from .results import MASKS, records_file, results_folder
+
+
+def write_image_masks(
+    bundle: Bundle,
+    image_path: str | os.PathLike[str],
+    out_dir: str | os.PathLike[str],
+    *,
+    settings: Mapping[str, Any] | None = None,
+    write_masks: bool = True,
+    backend: str = "onnxruntime",
+    device: str = "cpu",
+    threads: int | None = None,
+    session: Session | None = None,
+    progress: Progress = silent,
+) -> list[dict[str, Any]]:
+    """Find the masks of a picture and write them into `out_dir`, whole or not at all.
+
+    settings: keywords of :class:`MaskGenerator`. Returns its records, masks in COCO's compressed
+    encoding. Raises InputError and FrameError before anything is written.
+    """
+    rgb = read_picture(image_path)
+    generator = MaskGenerator(
+        bundle, **{**(settings or {}), "output_mode": "coco_rle"}, backend=backend,
+        device=device, threads=threads, session=session,
+    )  # fmt: skip
+    with results_folder(out_dir) as folder, generator:
+        progress("opening the bundle")
+        records = generator.generate(rgb, progress=progress)
+        _write(folder, Path(image_path), rgb, records, write_masks, progress)
+    return records
+
+
+def _write(
+    folder: Path,
+    image: Path,
+    rgb: Array,
+    records: Sequence[Mapping[str, Any]],
+    write_masks: bool,
+    progress: Progress,
+) -> None:
+    height, width = rgb.shape[:2]
+    header = {"image": {"file_name": image.name, "height": height, "width": width}}
+    digits = len(str(len(records)))
+    with records_file(folder / MASKS, header, "annotations") as annotations:
+        for number, record in enumerate(records, 1):
+            progress("writing masks", number, len(records))
+            item: dict[str, Any] = {"id": number}
+            if write_masks:
+                item["file_name"] = f"mask_{number:0{digits}d}.png"
+                write_picture(folder / item["file_name"], mask_from_rle(record["segmentation"]))
+            annotations.add({**item, **record})
+    # one at a time: together they would take as many bytes as pixels times masks
+    drawn = rgb
+    for number in sorted(range(len(records)), key=lambda i: -int(records[i]["area"])):
+        mask = mask_from_rle(records[number]["segmentation"])
+        drawn = draw_overlay(drawn, mask[None], [number + 1])
+    write_picture(folder / "overlay.png", drawn)

@@ -1,0 +1,165 @@
+"""Prompts from the caller's pixels to the model's, checked once at the door."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...configs.checks import shown
+from ...configs.errors import InputError
+from ..arrays import Array
+from ..pixels.antialias import resize_antialias
+from .tracker import Points
+
+_LABELS = (0, 1, 2, 3)
+#: how far beyond the frame a coordinate may lie, as a share of its side: detectors' boxes overhang
+_OVERHANG = 0.1
+
+
+def points_from(
+    points: Any | None,
+    labels: Any | None,
+    box: Any | None,
+    *,
+    frame_size: tuple[int, int] | None,
+    image_size: int,
+) -> Points:
+    """Clicks and a box of one object as model-input pixels.
+
+    points: [P, 2] or [1, P, 2] x, y; labels: [P] (1 positive, 0 negative); box: x0, y0, x1, y1
+    (any shape of four numbers). Either, or both. frame_size: (height, width) of the frame the
+    coordinates are pixels of, or None when they are fractions 0..1.
+
+    Raises InputError: points without labels or the reverse, neither points nor box, unequal
+    counts, unknown labels, coordinates that are NaN, infinite or more than a tenth beyond the
+    frame, a box that is empty, reversed or outside.
+    """
+    if (points is None) != (labels is None):
+        given, lacking = ("points", "labels") if labels is None else ("labels", "points")
+        raise InputError(f"{given} were given without {lacking}: give both or neither")
+    if points is None and box is None:
+        raise InputError("no prompt: give points with labels, a box, or both")
+    coords = _points([] if points is None else points, frame_size)
+    codes = numbers("labels", [] if labels is None else labels)
+    if box is None and not len(coords):
+        raise InputError("no prompt: give points with labels, a box, or both")
+    if codes.size != len(coords):
+        raise InputError(f"{len(coords)} points but {codes.size} labels: give one label a point")
+    if not np.isin(codes, _LABELS).all():
+        given = np.asarray(labels).ravel().tolist()
+        raise InputError(f"labels {given}: expected 1 (positive) or 0 (negative)")
+    codes = codes.reshape(-1).astype(np.int32)
+    if box is not None:
+        xyxy = numbers("box", box)
+        if xyxy.size != 4:
+            raise InputError(f"a box has 4 numbers x0, y0, x1, y1, got {xyxy.size}")
+        corners = xyxy.reshape(1, 2, 2)
+        check_boxes(corners, frame_size)
+        coords = np.concatenate([corners[0], coords])
+        codes = np.concatenate([np.array([2, 3], np.int32), codes])
+    # the original divides, then multiplies, in float32
+    scaled = coords / sides(frame_size) * np.float32(image_size)
+    return Points(scaled.astype(np.float32), codes)
+
+
+def _points(values: Any, size: tuple[int, int] | None) -> Array:
+    """[P, 2]."""
+    xy = numbers("points", values)
+    if xy.size and (xy.shape[-1:] != (2,) or xy.shape[:-2] not in ((), (1,))):
+        raise InputError(f"points must be x, y pairs [P, 2], got an array of shape {xy.shape}")
+    xy = xy.reshape(-1, 2)
+    check_inside("point", xy, size)
+    return xy
+
+
+def numbers(what: str, values: Any) -> Array:
+    """What a caller gave as float32; InputError for ragged lists, text and the like."""
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind in "biufO":
+            # what is too large becomes infinite, which is refused
+            with np.errstate(over="ignore"):
+                return array.astype(np.float32, copy=False)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InputError(f"{what} must be an array of numbers, got {shown(values)}")
+
+
+def sides(size: tuple[int, int] | None) -> Array:
+    """[width, height] float32 of what coordinates are pixels of; ones where they are fractions."""
+    height, width = size or (1, 1)
+    return np.array([width, height], np.float32)
+
+
+def check_inside(what: str, xy: Array, size: tuple[int, int] | None) -> None:
+    """InputError for coordinates [..., 2] that are not finite or too far beyond (height, width)."""
+    if not np.isfinite(xy).all():
+        raise InputError(f"a {what} is NaN or infinite: {xy.reshape(-1, 2).tolist()!s:.80}")
+    most = sides(size)
+    beyond = ((xy < -_OVERHANG * most) | (xy > (1 + _OVERHANG) * most)).any(axis=-1)
+    if not beyond.any():
+        return
+    found = f"the {what} {xy[beyond][0].tolist()} lies outside the image"
+    if size is None:
+        raise InputError(f"{found}: expected fractions 0 to 1, or normalize_coords=True for pixels")
+    raise InputError(
+        f"{found} of width {size[1]} and height {size[0]}: check the order x, y and the "
+        "image's size"
+    )
+
+
+def check_boxes(corners: Array, size: tuple[int, int] | None) -> None:
+    """InputError for boxes [N, 2, 2] that hold no pixel of (height, width), or leave it by far."""
+    check_inside("box corner", corners, size)
+    first, last = corners[:, 0], corners[:, 1]
+    outside = (last <= 0) | (first >= sides(size))
+    for wrong, why in (
+        (~(last > first), "is empty or reversed: expected x0 < x1, y0 < y1"),
+        (outside, "lies outside the image: expected one that overlaps it"),
+    ):
+        if wrong.any():
+            box = corners[wrong.any(axis=1)][0].ravel().tolist()
+            raise InputError(f"box {box} {why}")
+
+
+def joined(old: Points | None, new: Points) -> Points:
+    """Earlier clicks followed by new ones."""
+    if old is None:
+        return new
+    return Points(
+        np.concatenate([old.coords, new.coords]), np.concatenate([old.labels, new.labels])
+    )
+
+
+def mask_array(mask: Any) -> Array:
+    """What a caller gave as a mask prompt; InputError for what is not [H, W]."""
+    try:
+        array = np.asarray(mask)
+    except ValueError:
+        array = np.empty(0)
+    if array.ndim != 2 or not array.size:
+        found = f"shape {array.shape}" if array.size and array.ndim else f"{shown(mask)}"
+        raise InputError(f"a mask prompt must be an array [H, W] of the frame's size, got {found}")
+    return array
+
+
+def mask_from(mask: Any, frame_size: tuple[int, int], image_size: int) -> Array:
+    """A mask prompt [H, W] (bool, or 0/1) at the model's size: [S, S] float32 of 0 and 1.
+
+    Antialiased bilinear, then at least one half, as the original. Raises InputError for
+    another shape, or values other than two.
+    """
+    array = mask_array(mask)
+    if array.shape != frame_size:
+        raise InputError(
+            f"mask has shape {array.shape}, expected the frame's (height, width) {frame_size}"
+        )
+    if array.dtype != np.bool_:
+        if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+            raise InputError("a mask must be bool or hold only 0 and 1: compare it with > 0 first")
+        array = array.astype(bool)
+    pixels = array.astype(np.float32)
+    if frame_size != (image_size, image_size):
+        pixels = (resize_antialias(pixels, (image_size, image_size)) >= 0.5).astype(np.float32)
+    return np.ascontiguousarray(pixels)

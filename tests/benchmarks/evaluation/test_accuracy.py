@@ -1,0 +1,141 @@
+"""The accuracy page: agreement of masks, what it says, and the whole run in the slow tier."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from colour_model import RED, Clip, ColourOpener
+from PIL import Image
+
+from sam2rt.benchmarks.evaluation.accuracy import page
+from sam2rt.benchmarks.evaluation.accuracy_runs import (
+    Agreement,
+    Plan,
+    Row,
+    Variant,
+    agreement,
+    worst_frames,
+)
+from sam2rt.benchmarks.evaluation.datasets import Dataset
+from sam2rt.benchmarks.evaluation.metrics import RULES
+from sam2rt.cli.commands.accuracy import accuracy
+
+BOX = (20, 20, 100, 80)
+
+
+def write_maps(folder: Path, *maps: dict[int, tuple[int, int]]) -> Path:
+    """Label maps of a clip "v": id -> first and last column of ten rows."""
+    for index, columns in enumerate(maps):
+        labels = np.zeros((10, 40), np.uint8)
+        for i, (first, last) in columns.items():
+            labels[:, first:last] = i
+        path = folder / "v" / f"{index:05d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(labels).save(path)
+    return folder
+
+
+def test_agreement_is_over_objects_and_frames(tmp_path: Path) -> None:
+    clip = Clip("v", (((RED, BOX),),) * 3, {})
+    dataset = Dataset("test", RULES["synthetic"], (clip,))
+    one = write_maps(tmp_path / "one", {}, {1: (0, 10), 2: (20, 30)}, {1: (0, 10)})
+    two = write_maps(tmp_path / "two", {}, {1: (0, 10), 2: (25, 30)}, {})
+    assert agreement(dataset, one, one) == Agreement(1.0, 1.0, ("v", 1, 1))
+    found = agreement(dataset, one, two)
+    # IoU 1 and 0.5 on frame 1; on frame 2 object 1 is lost
+    assert (found.lowest, found.where) == (0, ("v", 1, 2))
+    assert found.mean == pytest.approx(0.5)
+    empty = write_maps(tmp_path / "empty", {}, {}, {})
+    assert agreement(dataset, empty, empty) == Agreement(1.0, 1.0, None)
+
+
+def test_worst_frames_are_the_lowest_of_each_object() -> None:
+    results = [
+        {"video": "a", "object": 1, "lowest": {"frame": 3, "J": 0.5}},
+        {"video": "a", "object": 2, "lowest": None},
+        {"video": "b", "object": 1, "lowest": {"frame": 9, "J": 0.1}},
+        {"video": "c", "object": 1, "lowest": {"frame": 1, "J": 0.9}},
+    ]
+    assert worst_frames({"results": results}, 2) == [
+        {"video": "b", "object": 1, "frame": 9, "J": 0.1},
+        {"video": "a", "object": 1, "frame": 3, "J": 0.5},
+    ]
+
+
+def report(jf: float) -> dict[str, Any]:
+    return {"J&F": jf, "J": jf - 0.01, "F": jf + 0.01, "model": {"name": "some_model"}}
+
+
+def test_the_page_compares_each_row_with_pytorch_of_its_size(tmp_path: Path) -> None:
+    def row(runtime: str, precision: str, size: int, jf: float, lowest: float) -> Row:
+        variant = Variant(runtime, precision, size, ColourOpener())
+        return Row(variant, report(jf), Agreement(lowest, (1 + lowest) / 2, None))
+
+    rows = [
+        row("PyTorch", "fp32", 256, 0.8, 1),
+        row("ONNX Runtime", "fp32", 256, 0.8001, 1),
+        row("ONNX Runtime", "fp16", 256, 0.79, 0.5),
+        row("PyTorch", "fp32", 512, 0.6, 1),
+        row("ONNX Runtime", "fp32", 512, 0.61, 0.25),
+    ]
+    level = {"J&F": 0.7, "object_score_auc": 0.97}
+    able = {
+        "plain": {
+            "click": level, "box": {"J&F": 0.75}, "clicks": {"rounds": [0.71, 0.77]},
+            "automatic": 0.9,
+        }
+    }  # fmt: skip
+    plan = Plan("weights", tmp_path, (256, 512), 3, 9, 5)
+    text = page(rows, able, [{"video": "v", "object": 2, "frame": 7, "J": 0.125}], plan)
+    lines = text.splitlines()
+    assert "--clips 3 --frames 9 --seed 5 --size 256 --size 512`" in lines[2]
+    assert "| plain | 0.700 | 0.750 | 0.710 | 0.770 | 0.970 | 0.900 |" in lines
+    assert "| PyTorch | 256 | fp32 | 0.800 | 0.790 | 0.810 |  |  |  |" in lines
+    fp16 = "| ONNX Runtime | 256 | fp16 | 0.790 | 0.780 | 0.800 | -0.0100 | 0.500 | 0.7500 |"
+    assert fp16 in lines
+    large = "| ONNX Runtime | 512 | fp32 | 0.610 | 0.600 | 0.620 | +0.0100 | 0.250 | 0.6250 |"
+    assert large in lines
+    assert lines[-1] == "1. `v`, object 2, frame 7: IoU 0.125"
+    assert "`some_model`" in text
+
+
+@pytest.mark.slow
+def test_the_whole_run(tmp_path: Path) -> None:
+    """Untrained weights: float32 export and PyTorch agree, every precision has its row."""
+    import torch
+
+    from sam2rt.configs.models import MODELS
+    from sam2rt.export.model.untrained import untrained_state
+
+    weights = tmp_path / "w.pt"
+    torch.save({"model": untrained_state(MODELS["micro"])}, weights)
+    args = [str(weights), "-o", str(tmp_path / "docs"), "--work", str(tmp_path / "work")]
+    args += ["--clips", "1", "--frames", "4", "--processes", "1"]
+    done = CliRunner().invoke(accuracy, args, catch_exceptions=False)
+    assert done.output == f"written to {tmp_path / 'docs' / 'accuracy.md'}\n"
+    data = json.loads((tmp_path / "work" / "accuracy.json").read_text())
+    names = [
+        "PyTorch 256 fp32",
+        *(f"ONNX Runtime 256 {p}" for p in ("fp32", "fp16", "bf16", "int8")),
+    ]
+    assert list(data["variants"]) == names
+    exact, exported = (data["variants"][n]["J&F"] for n in names[:2])
+    assert abs(exact - exported) < 1e-3
+    text = (tmp_path / "docs" / "accuracy.md").read_text()
+    row = next(r for r in text.splitlines() if r.startswith("| ONNX Runtime | 256 | fp32 "))
+    assert float(row.split("|")[8]) > 0.99
+    assert (tmp_path / "docs" / "accuracy_worst.png").stat().st_size > 1000
+
+
+def test_a_checkpoint_that_is_none_is_one_line(tmp_path: Path) -> None:
+    broken = tmp_path / "w.pt"
+    broken.write_bytes(b"no weights")
+    done = CliRunner().invoke(accuracy, [str(broken), "--work", str(tmp_path / "work")])
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: ")
+    assert done.output.count("\n") == 1

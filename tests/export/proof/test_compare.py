@@ -1,0 +1,381 @@
+"""The proof finds what differs, and only that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sam2rt.configs.errors import BundleError, ProofError
+from sam2rt.configs.graphs import graph_specs
+from sam2rt.configs.models import MODELS
+from sam2rt.export.model.reference import ReferenceSession
+from sam2rt.export.model.sam2 import build_model
+from sam2rt.export.model.untrained import untrained_state
+from sam2rt.export.proof.compare import (
+    BOUNDS,
+    OutputDifference,
+    Report,
+    check,
+    compare,
+    mask_iou,
+    problems,
+)
+from sam2rt.export.proof.record import Record, Sample, load_record, record, save_record
+from sam2rt.export.proof.work import (
+    CASES,
+    Case,
+    case_inputs,
+    chosen_masks,
+    lawful_choices,
+    make_clip,
+)
+from sam2rt.runtime.arrays import Array
+from sam2rt.runtime.session import check_inputs
+
+CONFIG = MODELS["micro"]
+FP32 = BOUNDS["fp32"]
+
+
+@pytest.fixture(scope="module")
+def reference() -> ReferenceSession:
+    model = build_model(CONFIG)
+    model.load_state_dict(untrained_state(CONFIG))
+    return ReferenceSession(model)
+
+
+@pytest.fixture(scope="module")
+def recorded(reference: ReferenceSession) -> Record:
+    return record(reference, 7)
+
+
+class Changed:
+    """The reference with outputs of one graph changed."""
+
+    def __init__(self, reference: ReferenceSession, graph: str, change: Any) -> None:
+        self.bundle = reference.bundle
+        self._reference, self._graph, self._change = reference, graph, change
+
+    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        outputs = self._reference.run(graph, inputs)
+        if graph == self._graph:
+            self._change(outputs)
+        return outputs
+
+
+def test_the_reference_equals_itself(recorded: Record, reference: ReferenceSession) -> None:
+    report = compare(recorded, reference, FP32)
+    assert problems(report, FP32) == []
+    assert {d.max for d in report.outputs.values()} == {0.0}
+    assert (report.lowest_iou, report.flips, report.loop_max) == (1.0, 0, 0.0)
+    assert report.compared == report.results == 1 + 2 + 6 * 3
+    outputs = {f"{n}.{t.name}" for n, s in graph_specs(CONFIG).items() for t in s.outputs}
+    assert set(report.outputs) == outputs
+    json.dumps(report.as_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.key)
+def test_inputs_fit_their_contract_and_repeat(case: Case, recorded: Record) -> None:
+    inputs = case_inputs(case, CONFIG, recorded.statistics, 3)
+    spec = graph_specs(CONFIG)[case.graph]
+    check_inputs(spec, inputs)
+    again = case_inputs(case, CONFIG, recorded.statistics, 3)
+    other = case_inputs(case, CONFIG, recorded.statistics, 4)
+    assert all(np.array_equal(inputs[n], again[n]) for n in inputs)
+    assert any(not np.array_equal(inputs[n], other[n]) for n in inputs)
+
+
+def test_inputs_have_the_scale_of_the_closed_loop(
+    recorded: Record, reference: ReferenceSession
+) -> None:
+    mean, deviation = recorded.statistics["image_embed"]
+    assert mean.shape == (CONFIG.hidden_dim,)
+    case = next(c for c in CASES if c.graph == "memory_encoder")
+    embed = case_inputs(case, CONFIG, recorded.statistics, 3)["image_embed"]
+    assert np.abs(embed.mean((0, 2, 3)) - mean).max() < 0.5 * deviation.max()
+    assert embed.std((0, 2, 3)) == pytest.approx(deviation, rel=0.5)
+
+
+def test_clip_moves_and_repeats() -> None:
+    clip = make_clip(CONFIG, 5, 11)
+    assert clip.frames.shape == (5, 64, 64, 3)
+    assert clip.frames.dtype == np.uint8
+    assert np.array_equal(clip.frames, make_clip(CONFIG, 5, 11).frames)
+    assert all((clip.frames[t] != clip.frames[t + 1]).any() for t in range(4))
+    steps = np.diff(clip.centres, axis=0)
+    assert np.allclose(steps, steps[0])
+    assert np.abs(steps).max() <= 0.04 * 64
+
+
+def _shift(name: str, amount: float) -> Any:
+    def change(outputs: dict[str, Array]) -> None:
+        outputs[name] = outputs[name] + np.float32(amount)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("graph", "output", "amount"),
+    [
+        ("image_encoder", "high_res_1", 0.02),
+        ("memory_attention", "conditioned_embed", 0.01),
+        ("mask_decoder", "obj_ptr", 0.01),
+        ("mask_decoder", "all_ious", 1e-3),
+        ("mask_prompt", "mask_input", 0.01),
+        ("memory_encoder", "memory", 0.01),
+    ],
+)
+def test_a_small_error_is_found_and_named(
+    recorded: Record, reference: ReferenceSession, graph: str, output: str, amount: float
+) -> None:
+    report = compare(recorded, Changed(reference, graph, _shift(output, amount)), FP32)
+    found = next(p for p in problems(report, FP32) if p.startswith(f"{graph}.{output} "))
+    assert report.outputs[f"{graph}.{output}"].max == pytest.approx(amount, rel=0.05)
+    assert f"differs by {report.outputs[f'{graph}.{output}'].max:.3g}" in found
+    with pytest.raises(ProofError, match="the export does not equal the reference: "):
+        check(report, FP32, "the export")
+
+
+def test_an_error_at_one_pixel_is_found(recorded: Record, reference: ReferenceSession) -> None:
+    def change(outputs: dict[str, Array]) -> None:
+        outputs["image_embed"] = outputs["image_embed"].copy()
+        outputs["image_embed"][0, 3, 15, 15] += 1
+
+    report = compare(recorded, Changed(reference, "image_encoder", change), FP32)
+    assert any("image_encoder.image_embed differs by 1 " in p for p in problems(report, FP32))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_no_numbers_are_found(
+    recorded: Record, reference: ReferenceSession, bad: float
+) -> None:
+    def change(outputs: dict[str, Array]) -> None:
+        outputs["memory"] = np.full_like(outputs["memory"], bad)
+
+    report = compare(recorded, Changed(reference, "memory_encoder", change), FP32)
+    with pytest.raises(ProofError, match=r"memory_encoder\.memory differs by inf"):
+        check(report, FP32, "the export")
+
+
+def test_another_shape_is_found(recorded: Record, reference: ReferenceSession) -> None:
+    def change(outputs: dict[str, Array]) -> None:
+        outputs["no_obj_ptr"] = outputs["no_obj_ptr"][0]
+
+    report = compare(recorded, Changed(reference, "mask_prompt", change), FP32)
+    assert report.outputs["mask_prompt.no_obj_ptr"].max == np.inf
+    assert any("mask_prompt.no_obj_ptr differs by inf" in p for p in problems(report, FP32))
+
+
+def test_worst_output_comes_first(recorded: Record, reference: ReferenceSession) -> None:
+    def change(outputs: dict[str, Array]) -> None:
+        outputs["high_res_0"] = outputs["high_res_0"] * np.float32(1.01)
+        outputs["high_res_1"] = -outputs["high_res_1"]
+
+    report = compare(recorded, Changed(reference, "image_encoder", change), FP32)
+    with pytest.raises(ProofError) as caught:
+        check(report, FP32, "x")
+    assert str(caught.value).startswith("x does not equal the reference: image_encoder.high_res_1")
+    assert " more" in str(caught.value)
+
+
+def _choose_another(outputs: dict[str, Array]) -> None:
+    """Swap the best of masks 1..3 with the next, as a wrong argmax would."""
+    order = outputs["all_ious"][:, 1:].argsort(axis=1)[:, ::-1] + 1
+    # mask 0 is no matter of IoUs
+    for i in np.flatnonzero(chosen_masks(outputs)):
+        second = order[i, 1]
+        outputs["iou"][i] = outputs["all_ious"][i, second]
+        outputs["mask_logits"][i, 0] = outputs["all_mask_logits"][i, second]
+
+
+def test_a_wrong_choice_is_no_tie(recorded: Record, reference: ReferenceSession) -> None:
+    report = compare(recorded, Changed(reference, "mask_decoder", _choose_another), FP32)
+    assert report.flips > 0
+    assert any("was chosen instead of" in p for p in problems(report, FP32))
+
+
+def test_a_tie_is_counted_and_not_compared(recorded: Record, reference: ReferenceSession) -> None:
+    generous = replace(FP32, tie=1.0)
+    report = compare(recorded, Changed(reference, "mask_decoder", _choose_another), generous)
+    assert report.flips > 0
+    assert report.compared < report.results
+    assert problems(report, generous) == []
+
+
+def _single_masks(outputs: dict[str, Array]) -> None:
+    """Mask 0 for everybody, as a switch that is not read would give."""
+    outputs["iou"] = outputs["all_ious"][:, :1]
+    outputs["mask_logits"] = outputs["all_mask_logits"][:, :1]
+
+
+def test_the_wrong_kind_of_mask_is_no_tie(recorded: Record, reference: ReferenceSession) -> None:
+    """Objects of another choice leave the comparison: the choice itself has to be judged."""
+    generous = replace(FP32, tie=1.0)
+    report = compare(recorded, Changed(reference, "mask_decoder", _single_masks), generous)
+    assert any(
+        p.startswith("mask_logits is mask 0 instead of ") for p in problems(report, generous)
+    )
+    assert problems(compare(recorded, reference, generous), generous) == []
+
+
+@pytest.mark.parametrize(
+    ("inside", "band", "chosen", "multimask", "lawful"),
+    [
+        (99, 1, 0, False, True),
+        (99, 1, 2, False, False),
+        (95, 5, 2, False, True),
+        (95, 5, 0, False, False),
+        # nothing above the threshold: stable by definition
+        (0, 0, 0, False, True),
+        (0, 0, 1, False, False),
+        (99, 1, 2, True, True),
+        (99, 1, 0, True, False),
+    ],
+)
+def test_whether_mask_0_may_be_chosen(
+    inside: int, band: int, chosen: int, multimask: bool, lawful: bool
+) -> None:
+    logits = np.full((1, 4, 20, 20), -9, np.float32)
+    flat = logits[0, 0].reshape(-1)
+    flat[:inside], flat[inside : inside + band] = 9, 0.01
+    ious = np.array([[0.9, 0.5, 0.7, 0.6]], np.float32)
+    decoded = {"all_mask_logits": logits, "all_ious": ious, "iou": ious[:, chosen, None]}
+    assert lawful_choices(decoded, multimask, CONFIG).tolist() == [lawful]
+    # masks of the same IoU cannot be told apart
+    alike = {**decoded, "all_ious": 0 * ious, "iou": 0 * ious[:, :1]}
+    assert lawful_choices(alike, multimask, CONFIG).tolist() == [True]
+
+
+def test_every_kind_of_point_is_proved(recorded: Record) -> None:
+    labels = [
+        case_inputs(case, CONFIG, recorded.statistics, seed)["point_labels"]
+        for case in CASES
+        for seed in (1, 2)
+        if case.graph == "mask_decoder" and case.sizes["P"] == 5
+    ]
+    assert [a.tolist() for a in labels] == [[[0, 1, 2, 3, -1]] * 2] * 2
+
+
+def test_a_lost_object_is_found(recorded: Record, reference: ReferenceSession) -> None:
+    def lose(outputs: dict[str, Array]) -> None:
+        outputs["object_score"] = -outputs["object_score"]
+        outputs["mask_logits"] = np.full_like(outputs["mask_logits"], -1024)
+
+    report = compare(recorded, Changed(reference, "mask_decoder", lose), FP32)
+    assert report.presence_flips > 0
+    assert any(p.startswith("object score -") for p in problems(report, FP32))
+
+
+def test_drift_of_the_loop_is_found(recorded: Record) -> None:
+    """Graphs may each be right while what is fed back is not: here another frame's encoder."""
+    report = Report(lowest_iou=0.9, results=3, compared=3)
+    assert problems(report, FP32) == ["mask IoU 0.9000 in the clip (bound 0.99)"]
+    assert problems(Report(lowest_iou=float("nan")), FP32) != []
+
+
+@pytest.mark.parametrize(
+    ("expected", "found", "iou"),
+    [
+        ([5, 5, -5, -5], [5, 5, -5, -5], 1.0),
+        ([5, 5, -5, -5], [5, -5, -5, -5], 0.5),
+        ([5, 5, -5, -5], [5, 5, 5, -5], 2 / 3),
+        ([-5, -5], [-1, -2], 1.0),
+        ([-5, -5], [-1, 2], 0.0),
+        # 0.001 of the largest logit: on no side of the threshold
+        ([5, 0.004, -5], [5, -0.1, -5], 1.0),
+        ([5, 0.006, -5], [5, -0.1, -5], 0.5),
+        ([-1024, -1024], [5, -5], 0.0),
+    ],
+)
+def test_mask_iou(expected: list[float], found: list[float], iou: float) -> None:
+    assert mask_iou(np.array(expected), np.array(found), 1e-3) == pytest.approx(iou)
+
+
+def test_differences_add_up() -> None:
+    difference = OutputDifference()
+    difference.include(np.array([3.0, -4.0]), np.array([3.0, -4.5]))
+    difference.include(np.array([-1024.0, 1.0]), np.array([-1024.0, 1.0]))
+    assert (difference.max, difference.scale, difference.mean) == (0.5, 4.0, 0.125)
+    assert difference.relative == 0.125
+    a, b = np.array([3, -4, -1024, 1]), np.array([3, -4.5, -1024, 1])
+    assert difference.cosine == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def test_zeros_equal_zeros_only() -> None:
+    zeros = OutputDifference()
+    zeros.include(np.zeros(3), np.zeros(3))
+    assert (zeros.relative, zeros.cosine) == (0.0, 1.0)
+    other = OutputDifference()
+    other.include(np.zeros(3), np.full(3, 1e-9))
+    assert (other.relative, other.cosine) == (1.0, 0.0)
+
+
+def test_record_survives_the_file(recorded: Record, tmp_path: Path) -> None:
+    path = tmp_path / "proof.npz"
+    save_record(recorded, path)
+    assert path.stat().st_size < 2e6
+    again = load_record(path, CONFIG)
+    assert (again.seed, again.frames) == (recorded.seed, recorded.frames)
+    for a, b in zip(again.loop, recorded.loop, strict=True):
+        assert np.array_equal(a.logits, b.logits)
+        assert np.array_equal(a.ious, b.ious)
+        assert np.array_equal(a.choices, b.choices)
+    for key, outputs in recorded.outputs.items():
+        for name, sample in outputs.items():
+            kept = again.outputs[key][name]
+            assert kept.shape == sample.shape
+            assert np.array_equal(kept.values, sample.values[:: kept.stride])
+
+
+def test_a_sample_finds_what_the_whole_finds(
+    recorded: Record, reference: ReferenceSession, tmp_path: Path
+) -> None:
+    save_record(recorded, tmp_path / "p.npz")
+    thin = load_record(tmp_path / "p.npz", CONFIG)
+    report = compare(thin, reference, FP32)
+    assert problems(report, FP32) == []
+    changed = Changed(reference, "image_encoder", _shift("high_res_0", 0.02))
+    found = problems(compare(thin, changed, FP32), FP32)
+    assert any(p.startswith("image_encoder.high_res_0 differs by 0.02 ") for p in found)
+
+
+def test_record_of_another_version(recorded: Record, tmp_path: Path) -> None:
+    path = tmp_path / "proof.npz"
+    save_record(recorded, path)
+    with np.load(path) as data:
+        arrays = dict(data)
+    about = json.loads(arrays["about"].tobytes())
+    about["version"] = 99
+    arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    np.savez(path, **arrays)
+    with pytest.raises(BundleError) as caught:
+        load_record(path, CONFIG)
+    expected = f"{path} was recorded by another version of sam2rt: export the bundle again"
+    assert str(caught.value) == expected
+
+
+def test_record_of_fewer_cases(
+    recorded: Record, reference: ReferenceSession, tmp_path: Path
+) -> None:
+    """Bundles made before a case was added are proved by those they have."""
+    path = tmp_path / "proof.npz"
+    outputs = {c.key: recorded.outputs[c.key] for c in CASES[:-1]}
+    save_record(replace(recorded, outputs=outputs), path)
+    older = load_record(path, CONFIG)
+    assert problems(compare(older, reference, FP32), FP32) == []
+    changed = Changed(reference, "mask_decoder", _shift("all_ious", 1e-3))
+    assert problems(compare(older, changed, FP32), FP32) != []
+
+
+def test_a_thin_sample_meets_every_row_and_column() -> None:
+    sample = Sample.of(np.arange(1 << 20, dtype=np.float32).reshape(16, 256, 256), 1 << 14)
+    columns = sample.values.astype(int) % 256
+    rows = sample.values.astype(int) // 256 % 256
+    assert set(columns) == set(range(256))
+    assert set(rows) == set(range(256))
+    assert np.array_equal(sample.rows(), sample.values.astype(int) // (256 * 256))

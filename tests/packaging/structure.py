@@ -1,0 +1,155 @@
+"""What the house looks like in figures: ``python tests/packaging/structure.py [CHECKOUT]``.
+
+Files per room, circles of imports (lazy and type-only ones included), ``getattr`` on sessions,
+lines per function, and long lines of documentation; read from the source, nothing is imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = "sam2rt"
+#: folders of a checkout that are no part of the package
+OUTSIDE = {"tests", "docs", "build", "dist", "out", "bundles", "examples", "notebooks"}
+MOST_FILES = 15
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """Every module of the package by its dotted name; a room stands for its ``__init__``."""
+    found = {}
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).parts
+        if parts[0] in OUTSIDE or any(part.startswith(".") for part in parts):
+            continue
+        if parts == ("setup.py",):
+            continue
+        names = [*parts[:-1], path.stem]
+        if names[-1] == "__init__":
+            names.pop()
+        found[".".join([PACKAGE, *names])] = path
+    return found
+
+
+def import_graph(root: Path) -> dict[str, set[str]]:
+    """What each module imports of the package, wherever in the file the import stands."""
+    known = modules(root)
+    return {
+        name: set(_imported(name, path, known)) - {name, PACKAGE} for name, path in known.items()
+    }
+
+
+def _imported(name: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
+    package = name if path.stem == "__init__" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        base = node.module or ""
+        if node.level:
+            around = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*around, *([node.module] if node.module else [])])
+        for alias in node.names:
+            full = f"{base}.{alias.name}"
+            if full in known:
+                yield full
+            elif base in known:
+                yield base
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The groups of modules that reach each other (Tarjan's strongly connected components)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found: list[list[str]] = []
+
+    def visit(name: str) -> None:
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for other in graph[name]:
+            if other not in index:
+                visit(other)
+                low[name] = min(low[name], low[other])
+            elif other in stack:
+                low[name] = min(low[name], index[other])
+        if low[name] == index[name]:
+            group = [stack.pop()]
+            while group[-1] != name:
+                group.append(stack.pop())
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for name in graph:
+        if name not in index:
+            visit(name)
+    return sorted(found)
+
+
+def files_per_room(root: Path) -> Counter[str]:
+    """Python files of each folder of the package."""
+    return Counter(path.parent.relative_to(root).as_posix() for path in modules(root).values())
+
+
+def sniffed_sessions(root: Path) -> list[str]:
+    """Places that ask by name what a session has, instead of calling it."""
+    found = []
+    for path in modules(root).values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            if node.func.id not in ("getattr", "hasattr") or not node.args:
+                continue
+            if "session" in ast.unparse(node.args[0]).lower():
+                found.append(f"{path.relative_to(root).as_posix()}:{node.lineno}")
+    return found
+
+
+def function_lengths(root: Path) -> list[int]:
+    """Lines of every function, from its name to its last line, sorted."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return sorted(
+        (node.end_lineno or node.lineno) - node.lineno + 1
+        for path in modules(root).values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, kinds)
+    )
+
+
+def long_lines(root: Path, most: int = 120) -> list[str]:
+    """Lines of the documentation over `most` characters, fenced code and tables included."""
+    pages = [*sorted(root.glob("*.md")), *sorted((root / "docs").rglob("*.md"))]
+    return [
+        f"{page.relative_to(root).as_posix()}:{number}"
+        for page in pages
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
+        if len(line) > most
+    ]
+
+
+def figures(root: Path) -> dict[str, object]:
+    lengths = function_lengths(root)
+    rooms = files_per_room(root)
+    return {
+        "rooms": len(rooms),
+        "most files in a room": max(rooms.items(), key=lambda item: item[1]),
+        "rooms over 15 files": {r: n for r, n in rooms.items() if n > MOST_FILES},
+        "circles": circles(import_graph(root)),
+        "getattr on sessions": sniffed_sessions(root),
+        "functions": len(lengths),
+        "lines per function, median": statistics.median(lengths),
+        "lines per function, 95 %": lengths[int(0.95 * len(lengths))],
+        "longest function": lengths[-1],
+        "documentation lines over 120": len(long_lines(root)),
+    }
+
+
+if __name__ == "__main__":
+    checkout = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[2]
+    print(json.dumps(figures(checkout), indent=1))

@@ -1,0 +1,58 @@
+"""The shape of the house: rooms of a size, no circle of imports, no sniffing at sessions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import structure
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_no_circle_of_imports_lazy_and_type_only_ones_included() -> None:
+    graph = structure.import_graph(ROOT)
+    assert len(graph) > 150
+    assert "sam2rt.export.bundle" in graph["sam2rt.cli.commands.export"]  # a lazy import
+    assert structure.circles(graph) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from ..session import Session\n",
+        "def f():\n    from .. import session\n",
+        "if TYPE_CHECKING:\n    from ..session import Session\n",
+    ],
+)
+def test_a_planted_circle_is_found(line: str, tmp_path: Path) -> None:
+    room = tmp_path / "runtime" / "backends"
+    room.mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "runtime", room):
+        (folder / "__init__.py").write_text("")
+    (room / "open.py").write_text(line)
+    (tmp_path / "runtime" / "session.py").write_text("def g():\n    from .backends.open import x\n")
+    assert structure.circles(structure.import_graph(tmp_path)) == [
+        ["sam2rt.runtime.backends.open", "sam2rt.runtime.session"]
+    ]
+
+
+def test_rooms_hold_fifteen_files_at_most() -> None:
+    rooms = structure.files_per_room(ROOT)
+    assert {room: n for room, n in rooms.items() if n > structure.MOST_FILES} == {}
+
+
+def test_every_room_says_what_it_is_for_and_what_it_imports() -> None:
+    for room in structure.files_per_room(ROOT):
+        text = (ROOT / room / "__init__.py").read_text()
+        assert text.startswith('"""'), room
+        assert room == "." or "import" in text.lower().split('"""')[1], room
+
+
+def test_functions_stay_short() -> None:
+    lengths = structure.function_lengths(ROOT)
+    assert lengths[len(lengths) // 2] <= 8
+    assert lengths[int(0.95 * len(lengths))] <= 26

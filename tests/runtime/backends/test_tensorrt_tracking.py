@@ -1,0 +1,144 @@
+"""Tracking with the ring of memories on the device: the bits of the host session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sam2rt.configs.bundle import Bundle
+from sam2rt.configs.errors import SessionError
+from sam2rt.runtime.backends import tensorrt_session as trt
+from sam2rt.runtime.predictors.stream import StreamTracker
+
+pytest.importorskip("cuda.bindings.runtime")
+
+from fake_cuda import FakeCuda
+from trt_session import HostSession, bundle_with_engines, stand_in_gpu
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return bundle_with_engines(tmp_path)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> FakeCuda:
+    return stand_in_gpu(monkeypatch, bundle)
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_tracking_with_the_ring_on_the_device_gives_the_same_bits(
+    bundle: Bundle, gpu: FakeCuda, dtype: str | None
+) -> None:
+    """Twelve frames, a second object from the fourth on: growing, grouping and the full ring."""
+    stream = np.random.default_rng(0)
+    frames = stream.integers(0, 256, (12, 48, 64, 3), dtype=np.uint8)
+
+    def track(session: object) -> list[np.ndarray]:
+        results = []
+        options = {"memory_dtype": dtype, "fill_hole_area": 0}
+        with StreamTracker(bundle, session=session, **options) as tracker:
+            tracker.add_points(obj_id=1, points=[[10, 10]], labels=[1])
+            for index, frame in enumerate(frames):
+                if index == 3:
+                    tracker.add_points(obj_id=2, points=[[30, 20]], labels=[1])
+                results.append(tracker.step(frame).logits)
+        return results
+
+    expected = track(HostSession(bundle))
+    with trt.TensorRTSession(bundle) as session:
+        found = track(session)
+    assert [a.shape for a in found] == [a.shape for a in expected]
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_more_objects_than_the_engine_takes_are_split(bundle: Bundle, gpu: FakeCuda) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8)
+
+    def track(session: object, per_call: int) -> list[np.ndarray]:
+        options = {"fill_hole_area": 0, "objects_per_call": per_call}
+        with StreamTracker(bundle, session=session, **options) as tracker:
+            for obj_id in range(5):
+                tracker.add_points(obj_id=obj_id, points=[[10 + obj_id, 10]], labels=[1])
+            return [tracker.step(frame).logits for frame in frames]
+
+    expected = track(HostSession(bundle), 2)
+    with trt.TensorRTSession(bundle) as session:
+        assert session.max_objects == 2
+        found = track(session, 16)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def _track(bundle: Bundle, session: object, prompts: dict[int, int], count: int) -> list[Any]:
+    """Logits of every frame; `prompts` names the object prompted on a frame."""
+    frames = np.random.default_rng(7).integers(0, 256, (count, 48, 64, 3), dtype=np.uint8)
+    results = []
+    with StreamTracker(bundle, session=session, fill_hole_area=0) as tracker:
+        for index, frame in enumerate(frames):
+            if index in prompts:
+                tracker.add_points(obj_id=prompts[index], points=[[10 + index, 20]], labels=[1])
+            results.append(tracker.step(frame).logits)
+    return results
+
+
+@pytest.mark.parametrize(
+    "prompts", [{0: 1}, {0: 1, 9: 2}, {0: 1, 2: 2, 11: 1, 20: 2}, {3: 1, 5: 1, 14: 2, 15: 3}]
+)
+def test_memories_overwritten_in_place_give_the_same_bits(
+    bundle: Bundle, gpu: FakeCuda, prompts: dict[int, int]
+) -> None:
+    expected = _track(bundle, HostSession(bundle), prompts, 24)
+    with trt.TensorRTSession(bundle) as session:
+        found = _track(bundle, session, prompts, 24)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert gpu.allocated == {}
+
+
+def test_the_memory_encoder_writes_into_the_ring_that_attention_reads(
+    bundle: Bundle, gpu: FakeCuda
+) -> None:
+    model = bundle.model
+    slot = 4 * model.mem_dim * model.embed_size**2
+    with trt.TensorRTSession(bundle) as session:
+        _track(bundle, session, {0: 1}, 40)
+        ring = [run["memory"] for run in session.engine("memory_attention")[0].runs][-20:]
+        wrote = [run["memory"] for run in session.engine("memory_encoder")[0].runs][-20:]
+        # one ring, read where it lies, and after the prompted frame's the six slots in turn
+        assert len(set(ring)) == 1
+        first = wrote.index(ring[0] + slot)
+        turns = [ring[0] + (1 + i % 6) * slot for i in range(20 - first)]
+        assert wrote[first:] == turns
+        # a graph per slot: captured in the second round of the full ring, replayed since
+        encoder = session._worker()._runners["memory_encoder"]
+        slots = [key for key, graph in encoder._graphs.items() if graph is not None and key[1]]
+        assert sorted(dict(bound)["memory"] for _, bound in slots) == sorted(set(turns))
+
+
+def test_a_failed_frame_may_be_pushed_again(bundle: Bundle, gpu: FakeCuda) -> None:
+    """What the failed run may have overwritten is not attended to any more."""
+    frames = np.random.default_rng(7).integers(0, 256, (20, 48, 64, 3), dtype=np.uint8)
+    options = {"fill_hole_area": 0}
+    with (
+        trt.TensorRTSession(bundle) as session,
+        StreamTracker(bundle, session=session, **options) as tracker,
+    ):
+        tracker.add_points(obj_id=1, points=[[10, 20]], labels=[1])
+        for frame in frames[:18]:
+            tracker.step(frame)
+        engine, _ = session.engine("memory_encoder")
+        engine.refuse = True
+        with pytest.raises(SessionError, match="could not be enqueued"):
+            tracker.step(frames[18])
+        engine.refuse = False
+        history = tracker._objects[1].history
+        assert sorted(t for t, o in history.non_cond.items() if o.memory is not None) == [
+            13, 14, 15, 16, 17,
+        ]  # fmt: skip
+        assert np.isfinite(tracker.step(frames[18]).logits).all()
+        assert np.isfinite(tracker.step(frames[19]).logits).all()

@@ -1,0 +1,168 @@
+"""Frames that are read by several threads, ahead of their use, or kept in a temporary file."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sam2rt import FrameError, InputError
+from sam2rt.runtime.media.frames import FrameSource, NoMoreFrames
+from sam2rt.runtime.media.open import open_frames
+from sam2rt.runtime.media.sequences import SpooledFrames
+from sam2rt.runtime.tracking.prefetch import look_ahead
+
+
+class TestLookAhead:
+    def test_gives_the_same_items_and_runs_ahead_no_further_than_its_depth(self) -> None:
+        made: list[int] = []
+
+        def produce() -> Iterator[int]:
+            for i in range(20):
+                made.append(i)
+                yield i
+
+        ahead = look_ahead(produce(), depth=3)
+        assert next(ahead) == 0
+        deadline = time.monotonic() + 5
+        while len(made) < 5 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(0.05)
+        # one was taken, three wait, one more is in the producer's hand
+        assert made == [0, 1, 2, 3, 4]
+        assert list(ahead) == list(range(1, 20))
+
+    def test_an_error_comes_where_its_item_would_have_come(self) -> None:
+        def produce() -> Iterator[int]:
+            yield 1
+            raise FrameError("frame 1 is damaged")
+
+        ahead = look_ahead(produce())
+        assert next(ahead) == 1
+        with pytest.raises(FrameError, match="frame 1 is damaged"):
+            next(ahead)
+
+    @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+    def test_an_exit_of_the_source_is_no_end(self, error: BaseException) -> None:
+        def produce() -> Iterator[int]:
+            yield 1
+            raise error
+
+        ahead = look_ahead(produce())
+        assert next(ahead) == 1
+        with pytest.raises(type(error)):
+            next(ahead)
+
+    def test_leaving_early_stops_the_thread(self) -> None:
+        before = threading.active_count()
+        ahead = look_ahead(iter(int, 1), depth=2)
+        assert next(ahead) == 0
+        ahead.close()  # type: ignore[attr-defined]
+        assert threading.active_count() == before
+
+    def test_a_stalled_source_does_not_hold_up_the_end(self) -> None:
+        stalled = threading.Event()
+
+        def produce() -> Iterator[int]:
+            yield 1
+            stalled.wait(30)
+
+        ahead = look_ahead(produce(), patience=0.1)
+        assert next(ahead) == 1
+        start = time.monotonic()
+        ahead.close()
+        assert time.monotonic() - start < 10
+        stalled.set()
+
+    def test_depth_must_be_positive(self) -> None:
+        with pytest.raises(InputError, match="expected at least 1"):
+            next(look_ahead([], depth=0))
+
+
+class _Busy(FrameSource):
+    """Notes when two threads are in it at a time."""
+
+    inside = crowded = 0
+
+    def _count(self) -> int:
+        return 40
+
+    def _load(self, index: int) -> Any:
+        if index >= 40:
+            raise NoMoreFrames
+        self.inside += 1
+        self.crowded = max(self.crowded, self.inside)
+        time.sleep(0.001)
+        self.inside -= 1
+        return np.zeros((4, 4, 3), np.uint8)
+
+
+def test_threads_that_share_a_source_take_turns() -> None:
+    source = _Busy()
+    threads = [threading.Thread(target=lambda: list(source)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert source.crowded == 1
+
+
+def test_closed_frames_say_so() -> None:
+    frames = open_frames(np.zeros((2, 4, 4, 3), np.uint8))
+    frames.close()
+    for use in (lambda: frames.read(0), lambda: frames.num_frames, lambda: list(frames)):
+        with pytest.raises(InputError, match="the frames are closed"):
+            use()
+
+
+class _Live(FrameSource):
+    """Gives each frame once, in order; some cannot be read."""
+
+    def __init__(self, damaged: set[int]) -> None:
+        super().__init__("hold")
+        self.damaged, self.next = damaged, 0
+
+    def _count(self) -> int:
+        return 12
+
+    def _load(self, index: int) -> Any:
+        assert index == self.next, "a live source cannot go back"
+        self.next += 1
+        if index == 12:
+            raise NoMoreFrames
+        if index in self.damaged:
+            raise FrameError("damaged")
+        return np.full((4, 4, 3), index, np.uint8)
+
+
+def test_a_live_source_holds_the_last_good_frame() -> None:
+    shown = [int(frame[0, 0, 0]) for frame in _Live({3, 4, 5, 8})]
+    assert shown == [0, 1, 2, 2, 2, 2, 6, 7, 7, 9, 10, 11]
+
+
+@pytest.mark.parametrize("first_asked", [3, 5])
+def test_a_frame_that_cannot_be_kept_moves_no_other(first_asked: int) -> None:
+    with SpooledFrames(np.full((8, 8, 3), t, np.uint8) for t in range(6)) as frames:
+        write, writes = frames._file.write, []
+
+        def full_once(data: Any) -> int:
+            writes.append(data)
+            if len(writes) == 4:
+                raise OSError(28, "No space left on device")
+            return write(data)
+
+        frames._file = SimpleNamespace(
+            write=full_once,
+            **{n: getattr(frames._file, n) for n in ("seek", "flush", "read", "close")},
+        )
+        if first_asked == 5:
+            assert int(frames.read(5)[0, 0, 0]) == 5
+        with pytest.raises(FrameError, match="cannot keep frame 3 in"):
+            frames.read(3)
+        assert [int(frames.read(t)[0, 0, 0]) for t in (0, 1, 2, 4, 5)] == [0, 1, 2, 4, 5]
+        assert frames.num_frames == 6

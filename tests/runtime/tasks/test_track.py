@@ -1,0 +1,268 @@
+"""The work of ``sam2rt track``: the predictor's masks in a folder, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import weakref
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from golden import data_path
+from PIL import Image
+
+from sam2rt import FrameError, InputError, VideoPredictor
+from sam2rt.runtime.media.images import read_picture
+from sam2rt.runtime.media.open import open_frames
+from sam2rt.runtime.pixels.rle import mask_from_rle
+from sam2rt.runtime.session import Session
+from sam2rt.runtime.tasks.track import TrackSummary, track_video
+
+LENGTH = 9
+
+
+@dataclass
+class Prompt:
+    obj_id: int
+    frame_idx: int
+    points: list[tuple[float, float, int]] = field(default_factory=list)
+    box: tuple[float, float, float, float] | None = None
+
+
+PROMPTS = [
+    Prompt(1, 0, [(210, 350, 1)]),
+    Prompt(7, 3, box=(300, 0, 500, 400)),
+    Prompt(1, 5, [(220, 360, 1), (400, 100, 0)]),
+]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first nine pictures of a clip."""
+    folder = tmp_path_factory.mktemp("clip")
+    for i in range(LENGTH):
+        (folder / f"{i}.jpg").symlink_to(data_path(f"bedroom/{i:05d}.jpg"))
+    return folder
+
+
+def _track(session: Session, source: Any, out: Path, prompts: Any = PROMPTS, **more: Any) -> Any:
+    return track_video(session.bundle, source, out, prompts, session=session, **more)
+
+
+@pytest.fixture(scope="module")
+def tracked(
+    micro_session: Session, clip: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, TrackSummary, list[Any]]:
+    out = tmp_path_factory.mktemp("tracked") / "out"
+    reports: list[Any] = []
+    summary = _track(micro_session, clip, out, progress=lambda *a: reports.append(a))
+    return out, summary, reports
+
+
+def _frames(folder: Path) -> list[dict[int, Any]]:
+    """Per frame, masks by object."""
+    content = json.loads((folder / "masks.json").read_text())
+    assert [f["frame"] for f in content["frames"]] == list(range(len(content["frames"])))
+    return [
+        {o["id"]: mask_from_rle(o["segmentation"]) for o in frame["objects"]}
+        for frame in content["frames"]
+    ]
+
+
+def test_objects_appear_with_their_first_prompt(tracked: Any) -> None:
+    folder, summary, reports = tracked
+    frames = _frames(folder)
+    assert [sorted(f) for f in frames] == [[1]] * 3 + [[1, 7]] * 6
+    assert (summary.num_frames, summary.obj_ids) == (LENGTH, [1, 7])
+    assert summary.seconds > 0
+    assert reports == [("opening the bundle",)] + [
+        ("tracking", i + 1, LENGTH) for i in range(LENGTH)
+    ]
+
+
+def test_masks_are_the_video_predictor_s(tracked: Any, micro_session: Session, clip: Path) -> None:
+    """Until the first prompt after the start, propagation through the file does the same."""
+    predictor = VideoPredictor(micro_session.bundle, session=micro_session)
+    state = predictor.init_state(clip)
+    predictor.add_new_points_or_box(state, 0, 1, points=[[210, 350]], labels=[1])
+    frames = _frames(tracked[0])
+    for frame_idx, _, logits in predictor.propagate_in_video(state, max_frame_num_to_track=4):
+        np.testing.assert_array_equal(frames[frame_idx][1], logits[0, 0] > 0)
+    predictor.reset_state(state)
+    predictor.add_new_points_or_box(state, 3, 7, box=[300, 0, 500, 400])
+    for frame_idx, _, logits in predictor.propagate_in_video(state):
+        np.testing.assert_array_equal(frames[frame_idx][7], logits[0, 0] > 0)
+
+
+def test_pictures_hold_the_same_masks(tracked: Any) -> None:
+    folder = tracked[0]
+    for i, masks in enumerate(_frames(folder)):
+        for obj_id, mask in masks.items():
+            picture = read_picture(folder / "masks" / str(obj_id) / f"{i:05d}.png")
+            np.testing.assert_array_equal(picture[..., 0], mask * np.uint8(255))
+    assert len(list((folder / "masks").rglob("*.png"))) == 9 + 6
+    content = json.loads((folder / "masks.json").read_text())
+    assert (content["height"], content["width"], content["fps"]) == (540, 960, None)
+
+
+def test_video_and_sheet_show_the_frames(tracked: Any, clip: Path) -> None:
+    folder = tracked[0]
+    frames = _frames(folder)
+    with open_frames(folder / "overlay.mp4") as video, open_frames(clip) as source:
+        assert (video.num_frames, video.fps) == (LENGTH, 25.0)
+        for i, (drawn, rgb) in enumerate(zip(video, source, strict=True)):
+            outside = ~np.any(list(frames[i].values()), axis=0)
+            difference = np.abs(drawn.astype(int) - rgb).mean(-1)
+            assert np.median(difference[outside]) < 8
+            inside = frames[i][1]
+            if inside.any():
+                assert np.median(difference[inside]) > 15
+    sheet = read_picture(folder / "sheet.png")
+    assert sheet.shape == (3 * 180, 4 * 320, 3)
+    assert sheet[-180:, -320:].max() == 0  # nine of twelve places
+
+
+@pytest.mark.parametrize("count", [13, 40])
+def test_a_long_video_still_makes_a_small_sheet(
+    micro_session: Session, tmp_path: Path, count: int
+) -> None:
+    """No object appears before the end, so nothing is computed."""
+    frames = [np.full((48, 64, 3), 5 * i, np.uint8) for i in range(count)]
+    prompts = [Prompt(1, count - 1, [(5, 5, 1)])]
+    _track(micro_session, frames, tmp_path / "out", prompts, write_video=False)
+    sheet = read_picture(tmp_path / "out" / "sheet.png")
+    rows, columns = sheet.shape[0] // 240, sheet.shape[1] // 320
+    stride = 2 if count == 13 else 4
+    shown = [5 * i for i in range(0, count - 1, stride)]
+    places = sheet.reshape(rows, 240, columns, 320, 3)[:, 120, :, 160, 0].ravel().tolist()
+    assert places[: len(shown)] == shown
+    assert rows * columns <= 12
+    assert not (tmp_path / "out" / "overlay.mp4").exists()
+
+
+def test_less_is_written_on_request(micro_session: Session, clip: Path, tmp_path: Path) -> None:
+    _track(micro_session, clip, tmp_path / "o", PROMPTS[:1], write_masks=False, write_video=False)
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["masks.json", "sheet.png"]
+
+
+def test_a_generator_is_a_source_too(
+    micro_session: Session, clip: Path, tmp_path: Path, tracked: Any
+) -> None:
+    with open_frames(clip) as frames:
+        _track(micro_session, iter(frames), tmp_path / "out", write_video=False)
+    for found, expected in zip(_frames(tmp_path / "out"), _frames(tracked[0]), strict=True):
+        assert found.keys() == expected.keys()
+        for obj_id, mask in found.items():
+            np.testing.assert_array_equal(mask, expected[obj_id])
+
+
+def _damaged(clip: Path, folder: Path) -> Path:
+    folder.mkdir()
+    for path in clip.iterdir():
+        content = path.read_bytes()
+        (folder / path.name).write_bytes(content[:2000] if path.name == "2.jpg" else content)
+    return folder
+
+
+def test_a_damaged_frame_fails_or_is_left_out(
+    micro_session: Session, clip: Path, tmp_path: Path
+) -> None:
+    damaged = _damaged(clip, tmp_path / "damaged")
+    with pytest.raises(FrameError, match=r"2\.jpg"):
+        _track(micro_session, damaged, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["damaged"]
+    summary = _track(micro_session, damaged, tmp_path / "out", PROMPTS[:2], on_error="skip")
+    assert summary.num_frames == LENGTH - 1
+    content = json.loads((tmp_path / "out" / "masks.json").read_text())
+    assert [f["frame"] for f in content["frames"]] == [0, 1, *range(3, LENGTH)]
+    assert not (tmp_path / "out" / "masks" / "1" / "00002.png").exists()
+
+
+def test_a_prompt_on_a_frame_left_out_is_an_error(
+    micro_session: Session, clip: Path, tmp_path: Path
+) -> None:
+    damaged = _damaged(clip, tmp_path / "damaged")
+    prompts = [*PROMPTS[:1], Prompt(2, 2, [(5, 5, 1)])]
+    with pytest.raises(InputError, match="object 2 is on frame 2, which was never reached: 8"):
+        _track(micro_session, damaged, tmp_path / "out", prompts, on_error="skip")
+    assert [p.name for p in tmp_path.iterdir()] == ["damaged"]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ([], "nothing to track"),
+        ([Prompt(1, 0)], "object 1 on frame 0: no prompt"),
+        ([Prompt(1, -1, [(1, 1, 1)])], "frames count from 0"),
+        ([Prompt(1, 0, [(1, 1, 1)]), Prompt(2, 9, [(1, 1, 1)])], "object 2 is on frame 9, which"),
+        ([Prompt(3, 0, [(5000, 1, 1)])], "object 3 on frame 0: .*outside the image"),
+        (
+            [
+                Prompt(3, 4, [(1, 1, 1)]),
+                Prompt(2, 4, [(1, 1, 1)]),
+                Prompt(3, 4, box=(9, 9, 20, 20)),
+            ],
+            "object 3 has two prompts on frame 4: give its clicks and its box as one",
+        ),
+        ([Prompt(1.5, 0, [(1, 1, 1)])], "obj_id is 1.5: expected a whole number"),
+        ([Prompt(1, "0", [(1, 1, 1)])], "frame_idx is '0': expected a whole number"),
+        ([Prompt(3, 4, box=(9, 9, 3, 3))], "object 3 on frame 4: .*empty or reversed"),
+    ],
+)
+def test_unusable_prompts_are_found_before_any_work(
+    micro_session: Session, clip: Path, tmp_path: Path, prompts: Any, message: str
+) -> None:
+    reports: list[Any] = []
+    with pytest.raises(InputError, match=message):
+        _track(
+            micro_session, clip, tmp_path / "out", prompts, progress=lambda *a: reports.append(a)
+        )
+    assert reports == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interruption_leaves_nothing(micro_session: Session, clip: Path, tmp_path: Path) -> None:
+    def interrupt(what: str, done: int = 0, total: int | None = None) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _track(micro_session, clip, tmp_path / "out", progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_frames_of_another_size_are_an_error(micro_session: Session, tmp_path: Path) -> None:
+    for i, size in enumerate([(64, 48), (64, 48), (32, 48)]):
+        Image.new("RGB", size).save(tmp_path / f"{i}.png")
+    with pytest.raises(FrameError, match="frame 2 is 32 x 48, the first is 64 x 48"):
+        _track(micro_session, tmp_path, tmp_path / "out", [Prompt(1, 0, [(5, 5, 1)])])
+    assert not (tmp_path / "out").exists()
+
+
+def test_few_frames_are_held_whatever_the_length(micro_session: Session, tmp_path: Path) -> None:
+    """The source makes a frame when asked; at any time only a handful may be alive."""
+    alive = most = 0
+
+    class Lazy:
+        def __len__(self) -> int:
+            return 120
+
+        def __getitem__(self, index: int) -> Any:
+            nonlocal alive, most
+            frame = np.full((48, 64, 3), index, np.uint8)
+            alive += 1
+            most = max(most, alive)
+            weakref.finalize(frame, gone)
+            return frame
+
+    def gone() -> None:
+        nonlocal alive
+        alive -= 1
+
+    prompts = [Prompt(1, 119, [(5, 5, 1)])]
+    _track(micro_session, Lazy(), tmp_path / "out", prompts, write_masks=False)
+    assert len(_frames(tmp_path / "out")) == 120
+    # two decoded ahead, one more being decoded, one in work, one just handed over
+    assert most <= 6

@@ -1,0 +1,87 @@
+"""The C++ library and its test programs, built once per run; skips where they cannot be."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+SOURCE = ROOT / "runtime" / "cpp"
+BUILD = ROOT / "build" / "cpp"
+#: where runtime/cpp/tools/dependencies.sh puts headers and library
+HEADERS = BUILD / "deps" / "root" / "usr"
+
+#: TensorRT is loaded when a session asks for it, so that its double may be built in everywhere
+DOUBLE = ROOT / "tests" / "cpp" / "tensorrt_double"
+COMMON = ("-DSAM2RT_BUILD_TESTS=ON", "-DSAM2RT_WERROR=ON", f"-DTensorRT_ROOT={DOUBLE}")
+CHECKED = (*COMMON, "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS=-O1")
+#: how each kind is configured, and what of it is built (nothing named: everything)
+KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "release": ((*COMMON, "-DSAM2RT_BUILD_EXAMPLES=ON"), ()),
+    "asan": (
+        (*CHECKED, "-DSAM2RT_SANITIZE=address,undefined"),
+        ("replay", "unit", "pixels", "predictors", "threads", "tensorrt"),
+    ),
+    "tsan": ((*CHECKED, "-DSAM2RT_SANITIZE=thread"), ("threads", "tensorrt")),
+    "fuzz": (
+        ("-DSAM2RT_BUILD_FUZZERS=ON", "-DSAM2RT_SANITIZE=address,undefined",
+         "-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++"),
+        ("fuzz_manifest", "fuzz_rle"),
+    ),
+}  # fmt: skip
+#: what ONNX Runtime holds until the process ends is not ours
+ENVIRONMENT = {
+    "ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1:check_initialization_order=1",
+    "LSAN_OPTIONS": f"suppressions={ROOT / 'tests' / 'cpp' / 'lsan.supp'}:print_suppressions=0",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": f"suppressions={ROOT / 'tests' / 'cpp' / 'tsan.supp'}:halt_on_error=1",
+}
+
+
+def require_toolchain() -> None:
+    """Skip the test where there is no CMake, compiler or header."""
+    for tool in ("cmake", "c++", "cc"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"no C++ toolchain ({tool} is missing): install cmake and g++")
+    if not (BUILD / "deps" / "complete").is_file():
+        pytest.skip("headers of ONNX Runtime and nlohmann-json are missing: run 'make cpp'")
+
+
+@functools.cache
+def built(kind: str = "release") -> Path:
+    """The build folder of that kind, up to date; skips without a toolchain."""
+    require_toolchain()
+    folder = BUILD / kind
+    options, targets = KINDS[kind]
+    run(
+        ["cmake", "-S", str(SOURCE), "-B", str(folder), f"-Donnxruntime_ROOT={HEADERS}",
+         f"-DCMAKE_PREFIX_PATH={HEADERS}", *options]
+    )  # fmt: skip
+    jobs = os.environ.get("SAM2RT_CPP_JOBS", "2")
+    chosen = ["-t", *targets] if targets else []
+    run(["cmake", "--build", str(folder), "-j", jobs, *chosen])
+    return folder
+
+
+def program(kind: str, name: str) -> Path:
+    """One of the test programs."""
+    return built(kind) / "tests" / name
+
+
+def run(command: list[str], *, timeout: float = 1100, **environment: str) -> str:
+    """Run a command; its standard output. Fails the test with all it printed."""
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **ENVIRONMENT, **environment},
+    )
+    if done.returncode != 0:
+        pytest.fail(f"{' '.join(command)}:\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}")
+    return done.stdout

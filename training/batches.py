@@ -1,0 +1,278 @@
+"""Pictures and masks to learn from: synthetic clips, or a folder of annotated videos.
+
+A worker process draws ahead of the training step. Arrays are numpy; masks are kept at the
+resolution losses are computed at.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..benchmarks.synthetic.clips import Level, make_clip
+from ..configs.errors import FrameError
+from ..runtime.pixels.frame_tensor import MEAN, STD, video_frame_tensor
+
+#: side of the masks losses are computed on, pixels
+MASK_SIDE = 128
+#: an object smaller than this share of the picture is no use as a prompt
+_SMALLEST = 0.0008
+_QUEUE = 4
+#: clips drawn for one with a departing object, at most
+_TRIES = 12
+#: pixels around an object that count as its place, and the share of them that others must take
+_NEAR = 12
+_TAKEN = 0.1
+#: share of clips in which an object gives way to another one
+_TAKEN_OVER = 0.25
+#: how much its pixels must change, mean of 0..255
+_OTHER_COLOUR = 50
+
+
+@dataclass(frozen=True)
+class Batch:
+    """V clips of T frames with N objects among them.
+
+    frames [V, T, 3, S, S] float32, normalised; masks [N, T, R, R] float32 in 0..1 (area share);
+    clip [N] int64, the clip of each object. Every object is visible on frame 0.
+    unjudged: so many frames after the first have no loss; they are there to be tracked through.
+    """
+
+    frames: NDArray[np.float32]
+    masks: NDArray[np.float32]
+    clip: NDArray[np.int64]
+    unjudged: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to draw: clips, frames a clip, objects a clip at most, and the mix of levels."""
+
+    clips: int
+    frames: int
+    objects: int
+    levels: tuple[Level, ...]
+    size: int = 256
+    #: clips with fewer objects on their first frame are passed over
+    fewest: int = 1
+    #: frames after the first that are tracked through without a loss
+    unjudged: int = 0
+    #: share of clips in which an object gives its place to others and stays away
+    departing: float = 0.0
+
+
+Clip = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+Source = Callable[[np.random.Generator, Plan], Clip]
+
+
+def synthetic_source(rng: np.random.Generator, plan: Plan) -> Clip:
+    """A fresh clip: frames [T, S, S, 3] uint8, labels [T, S, S] uint8."""
+    level = plan.levels[int(rng.integers(len(plan.levels)))]
+    # seeds from 2^32 up: below lie those of evaluation clips
+    seed = int(rng.integers(1 << 32, 1 << 62))
+    # long strides: in a few frames objects are covered, leave and return
+    strides = [1, 1.5, 2] if plan.unjudged else [1, 2, 3, 5]
+    stride = float(rng.choice(strides))
+    # part of a longer clip: it may end while an object is away
+    whole = plan.frames + int(rng.integers(plan.frames)) if plan.unjudged else plan.frames
+    clip = make_clip(seed, level, whole, plan.size, stride)
+    clip = replace(clip, frames=clip.frames[: plan.frames], labels=clip.labels[: plan.frames])
+    if plan.frames > 1 and rng.random() < 0.25:
+        # a cut to another scene: every object is absent there
+        cut = int(rng.integers(1, plan.frames))
+        clip.frames[cut] = make_clip(seed + 1, level, 1, plan.size).frames[0]
+        clip.labels[cut] = 0
+    elif plan.frames > 1 and rng.random() < _TAKEN_OVER:
+        take_over(rng, clip.frames, clip.labels)
+    return clip.frames, clip.labels
+
+
+def take_over(
+    rng: np.random.Generator, frames: NDArray[np.uint8], labels: NDArray[np.uint8]
+) -> None:
+    """From some frame on, another object is where one of the first frame was, in place.
+
+    frames [T, S, S, 3], labels [T, S, S]. The other has its outline and way but other colours, and
+    no label: what is where the object was need not be the object. Objects whose colours would
+    hardly change are left alone.
+    """
+    shown = np.unique(labels[0])[1:]
+    if not len(shown):
+        return
+    taken = rng.choice(shown)
+    after = int(rng.integers(1, len(frames)))
+    gone = labels[after:] == taken
+    old = frames[after:][gone]
+    # another order of the channels keeps the texture, and so does the negative
+    new = old[:, [1, 2, 0]] if rng.random() < 0.5 else 255 - old
+    if not old.size or np.abs(new.astype(int) - old).mean() < _OTHER_COLOUR:
+        return
+    frames[after:][gone] = new
+    labels[after:][gone] = 0
+
+
+class FolderSource:
+    """Random cuts of the videos below a folder with JPEGImages/<video> and Annotations/<video>.
+
+    Annotations are palette pictures: 0 background, k the k-th object (DAVIS 2017's layout).
+    Raises FrameError when there is no annotated video.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        root = Path(folder)
+        self.videos = [
+            pairs
+            for video in sorted((root / "JPEGImages").glob("*"))
+            if (pairs := self._annotated(root, video.name))
+        ]
+        if not self.videos:
+            raise FrameError(
+                f"{root} holds no annotated video: expected JPEGImages/<video>/*.jpg and "
+                "Annotations/<video>/*.png"
+            )
+
+    @staticmethod
+    def _annotated(root: Path, video: str) -> list[tuple[Path, Path]]:
+        masks = {p.stem: p for p in (root / "Annotations" / video).glob("*.png")}
+        images = sorted((root / "JPEGImages" / video).glob("*.*"))
+        return [(image, masks[image.stem]) for image in images if image.stem in masks]
+
+    def __call__(self, rng: np.random.Generator, plan: Plan) -> Clip:
+        from PIL import Image
+
+        pairs = self.videos[int(rng.integers(len(self.videos)))]
+        step = int(rng.integers(1, 4))
+        start = int(rng.integers(max(1, len(pairs) - step * (plan.frames - 1))))
+        chosen = [pairs[min(start + step * i, len(pairs) - 1)] for i in range(plan.frames)]
+        if rng.random() < 0.5:
+            chosen.reverse()
+        side = (plan.size, plan.size)
+        frames, labels = [], []
+        for image, mask in chosen:
+            frames.append(np.asarray(Image.open(image).convert("RGB").resize(side)))
+            marked = Image.open(mask).resize(side, Image.Resampling.NEAREST)
+            labels.append(np.asarray(marked, np.uint8))
+        clip = np.stack(frames), np.stack(labels)
+        return (clip[0][:, :, ::-1], clip[1][:, :, ::-1]) if rng.random() < 0.5 else clip
+
+
+def make_batch(rng: np.random.Generator, plan: Plan, source: Source) -> Batch:
+    """Draw clips until there are plan.clips with an object visible on their first frame."""
+    frames: list[NDArray[np.float32]] = []
+    masks: list[NDArray[np.float32]] = []
+    owner: list[int] = []
+    while len(frames) < plan.clips:
+        pictures, labels = _drawn(rng, plan, source)
+        visible = np.bincount(labels[0].ravel(), minlength=2)[1:] / labels[0].size
+        ids = np.flatnonzero(visible > _SMALLEST) + 1
+        if len(ids) < plan.fewest:
+            continue
+        for label in rng.permutation(ids)[: plan.objects]:
+            masks.append(np.stack([_reduced(frame == label) for frame in labels]))
+            owner.append(len(frames))
+        frames.append(np.stack([_normalised(f, plan.size) for f in pictures]))
+    return Batch(np.stack(frames), np.stack(masks), np.array(owner, np.int64), plan.unjudged)
+
+
+def _drawn(rng: np.random.Generator, plan: Plan, source: Source) -> Clip:
+    """A clip; with plan.departing's chance the first of a few that :func:`departs`."""
+    # no number is drawn where none is wanted: earlier jobs keep their clips
+    wanted = plan.departing > 0 and rng.random() < plan.departing
+    clip = source(rng, plan)
+    for _ in range(_TRIES if wanted else 0):
+        if departs(clip[1], plan.unjudged + 1):
+            break
+        clip = source(rng, plan)
+    return clip
+
+
+def departs(labels: NDArray[np.uint8], first: int) -> bool:
+    """Whether an object of the first frame gives its place to others and stays away.
+
+    labels [T, S, S]. It is away in half of the frames from `first` on or more, and others are
+    around where it was last seen: a tracker that has lost its way takes them for it.
+    """
+    kernel = np.ones((2 * _NEAR + 1, 2 * _NEAR + 1), np.uint8)
+    for label in np.unique(labels[0])[1:]:
+        shown = labels == label
+        there = shown.any((1, 2))
+        away = first + np.flatnonzero(~there[first:])
+        if 2 * len(away) < len(labels) - first:
+            continue
+        last = np.flatnonzero(there[: away[0]])[-1]
+        around = cv2.dilate(shown[last].astype(np.uint8), kernel) > 0
+        if (labels[away][:, around] > 0).mean() > _TAKEN:
+            return True
+    return False
+
+
+def _reduced(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    area = cv2.resize(mask.astype(np.float32), (MASK_SIDE, MASK_SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(area, np.float32)
+
+
+def _normalised(frame: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
+    if frame.shape[:2] != (size, size):
+        return np.asarray(video_frame_tensor(frame, size), np.float32)
+    scaled = (frame.astype(np.float32) / 255 - MEAN) / STD
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1), np.float32)
+
+
+class Ahead:
+    """Batches drawn by a process of its own, reproducible: step k's batch depends on seed and k.
+
+    plan_of(step) says what to draw. Use as a context manager.
+    """
+
+    def __init__(
+        self, seed: int, plan_of: Callable[[int], Plan], source: Source, first_step: int
+    ) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._queue: Any = context.Queue(_QUEUE)
+        self._process = context.Process(
+            target=_draw, args=(self._queue, seed, plan_of, source, first_step), daemon=True
+        )
+
+    def __enter__(self) -> Iterator[Batch]:
+        self._process.start()
+        return self._batches()
+
+    def _batches(self) -> Iterator[Batch]:
+        while True:
+            try:
+                drawn = self._queue.get(timeout=5)
+            except queue.Empty:
+                if not self._process.is_alive():
+                    raise FrameError("the process that draws batches has ended") from None
+                continue
+            if isinstance(drawn, str):
+                raise FrameError(drawn)
+            yield drawn
+
+    def __exit__(self, *error: object) -> None:
+        self._process.terminate()
+        self._process.join()
+
+
+def _draw(
+    out: Any, seed: int, plan_of: Callable[[int], Plan], source: Source, first_step: int
+) -> None:
+    cv2.setNumThreads(1)
+    step = first_step
+    try:
+        while True:
+            rng = np.random.default_rng([seed, step])
+            out.put(make_batch(rng, plan_of(step), source))
+            step += 1
+    except OSError as error:
+        out.put(f"a picture or mask cannot be read ({error}): mend it or take its video out")
+    except KeyboardInterrupt:
+        return
