@@ -26,7 +26,7 @@ struct sam2rt_stream {
   const sam2rt::FrameResult* last;  ///< lives in the tracker
 };
 struct sam2rt_video {
-  sam2rt::VideoTracker tracker;
+  sam2rt::VideoPredictor predictor;
   std::optional<sam2rt::Propagation> propagation;
   const sam2rt::FrameResult* last;
 };

@@ -11,7 +11,7 @@
 #include "sam2rt/rle.hpp"
 #include "sam2rt/session.hpp"
 #include "sam2rt/stream_tracker.hpp"
-#include "sam2rt/video_tracker.hpp"
+#include "sam2rt/video_predictor.hpp"
 
 namespace sam2rt {
 
