@@ -67,10 +67,33 @@ void objects_may_move_and_nothing_is_kept(const sam2rt::Bundle& bundle) {
   }
 }
 
+/// Implements what every session must, and no more.
+class PlainSession final : public sam2rt::Session {
+ public:
+  explicit PlainSession(const sam2rt::Bundle& bundle) : bundle_(bundle) {}
+  const sam2rt::Bundle& bundle() const noexcept override { return bundle_; }
+  void run(sam2rt::Graph, sam2rt::Span<const sam2rt::InputTensor>,
+           sam2rt::Span<const sam2rt::OutputTensor>) override {}
+
+ private:
+  sam2rt::Bundle bundle_;
+};
+
+void the_defaults_are_those_of_a_plain_session(const sam2rt::Bundle& bundle) {
+  PlainSession session(bundle);
+  CHECK_EQ(session.max_objects(), std::numeric_limits<int>::max());
+  CHECK_EQ(session.max_images(), std::numeric_limits<int>::max());
+  CHECK(!session.fused());
+  CHECK(!session.per_object());
+  const auto memory = session.allocate(3);
+  CHECK(memory->kind() == sam2rt::MemoryKind::host);
+  CHECK_EQ(memory->size(), std::size_t{3});
+}
+
 void objects_share_calls(const sam2rt::Bundle& bundle) {
-  const auto groups = [&](int most, std::optional<int> wanted) {
+  const auto groups = [&](int most, std::optional<int> wanted, bool per_object = false) {
     const auto session = std::make_shared<WatchedSession>(
-        std::make_shared<MixingSession>(bundle, most));
+        std::make_shared<MixingSession>(bundle, most, /*fused=*/false, per_object));
     sam2rt::StreamOptions options;
     options.objects_per_call = wanted;
     sam2rt::StreamTracker tracker(session, options);
@@ -86,6 +109,8 @@ void objects_share_calls(const sam2rt::Bundle& bundle) {
   CHECK((groups(5, std::nullopt) == Groups{5, 1}));
   CHECK((groups(5, 16) == Groups{5, 1}));
   CHECK((groups(5, 3) == Groups{3, 3}));
+  CHECK((groups(any, std::nullopt, /*per_object=*/true) == Groups{6}));
+  CHECK((groups(any, 4, /*per_object=*/true) == Groups{4, 2}));
 }
 
 void masks_alone_are_those_of_the_logits(const sam2rt::Bundle& bundle) {
@@ -358,6 +383,7 @@ int main(int argc, char** argv) {
       {"tensors are checked", [&] { tensors_are_checked(bundle); }},
       {"unknown backends", [&] { unknown_backends(bundle); }},
       {"objects may move", [&] { objects_may_move_and_nothing_is_kept(bundle); }},
+      {"a plain session", [&] { the_defaults_are_those_of_a_plain_session(bundle); }},
       {"objects share calls", [&] { objects_share_calls(bundle); }},
       {"masks alone", [&] { masks_alone_are_those_of_the_logits(bundle); }},
       {"batches of images", [&] { batches_of_images(bundle); }},

@@ -62,7 +62,7 @@ def replay(kind: str, bundle: Bundle, threads: int, cases: list[str]) -> None:
 
 
 @SANITIZED
-@pytest.mark.parametrize(("name", "count"), [("unit", 11), ("pixels", 5), ("predictors", 14)])
+@pytest.mark.parametrize(("name", "count"), [("unit", 11), ("pixels", 5), ("predictors", 15)])
 def test_what_needs_no_model(kind: str, name: str, count: int, micro_bundle: Bundle) -> None:
     out = run([str(program(kind, name)), str(micro_bundle.path)])
     assert out.count("ok ") == count
@@ -117,7 +117,7 @@ def test_the_separate_graphs_have_the_same_bits(
 
 
 @SANITIZED
-def test_objects_one_by_one_have_the_bits_of_python(
+def test_graphs_per_object_have_the_bits_of_python(
     kind: str, tmp_path: Path, rows_bundle: Bundle
 ) -> None:
     frames = dog(12)[:, ::3, ::3]
@@ -193,7 +193,7 @@ def test_four_trackers_on_four_threads(kind: str, session: str, micro_bundle: Bu
 
 
 @pytest.mark.parametrize("kind", ["release", "tsan"])
-def test_four_trackers_that_take_objects_one_by_one(kind: str, rows_bundle: Bundle) -> None:
+def test_four_trackers_that_run_per_object(kind: str, rows_bundle: Bundle) -> None:
     out = run([str(program(kind, "threads")), str(rows_bundle.path), "ort"])
     assert out.count("ok ") == 1
 

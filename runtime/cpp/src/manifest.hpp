@@ -41,9 +41,9 @@ std::string with_digest(const std::string& json_text);
 /// The graph contracts of a model, in the order of `Graph`.
 std::vector<GraphSpec> graph_specs(const ModelConfig& model);
 
-/// The two graphs that do track_step's work for one object after the other: what all objects of a
-/// frame share, and the rest.
-std::array<GraphSpec, 2> row_specs(const ModelConfig& model);
+/// The two graphs that do track_step's work per object: what all objects of a frame share, and the
+/// rest.
+std::array<GraphSpec, 2> per_object_specs(const ModelConfig& model);
 
 }  // namespace sam2rt
 
