@@ -15,7 +15,7 @@
 
 namespace sam2rt {
 
-/// The library's version, such as "0.1.0".
+/// The library's version, MAJOR.MINOR.PATCH.
 SAM2RT_API const char* version() noexcept;
 
 }  // namespace sam2rt
