@@ -52,8 +52,8 @@ def micro_cases(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder, golden = tmp_path_factory.mktemp("micro"), golden_set("micro")
     assert set(golden.manifest["scenarios"]) == set(MICRO)
     made = [cpp_cases.golden_video(folder / name, golden, name) for name in MICRO]
-    picture = read_picture(data_path("truck.jpg"))
-    return [str(path) for path in (*made, cpp_cases.golden_image(folder / "b", golden, picture))]
+    image = read_picture(data_path("truck.jpg"))
+    return [str(path) for path in (*made, cpp_cases.golden_image(folder / "b", golden, image))]
 
 
 def replay(kind: str, bundle: Bundle, threads: int, cases: list[str]) -> None:
@@ -75,11 +75,11 @@ def test_recordings_of_micro(kind: str, micro_bundle: Bundle, micro_cases: list[
 
 def test_recordings_of_tiny_at_1024(tmp_path: Path, tiny_bundle: Bundle) -> None:
     golden = golden_set("sam2.1_hiera_t")
-    picture = read_picture(data_path("truck.jpg"))
+    image = read_picture(data_path("truck.jpg"))
     cases = [
         cpp_cases.golden_video(tmp_path / "V1", golden, "V1"),
         cpp_cases.golden_video(tmp_path / "V2", golden, "V2"),
-        cpp_cases.golden_image(tmp_path / "b", golden, picture),
+        cpp_cases.golden_image(tmp_path / "b", golden, image),
     ]
     replay("release", tiny_bundle, 2, [str(case) for case in cases])
 

@@ -105,15 +105,15 @@ def test_the_static_library_is_linked_with_pkg_config(
 
 
 def test_the_manuals_program(downstream: Path, tmp_path: Path, micro_session: Session) -> None:
-    """Its output is what Python gives for the same picture and click."""
-    picture = cv2.imread(str(data_path("truck.jpg")))[::2, ::2]
-    cv2.imwrite(str(tmp_path / "truck.ppm"), picture)
+    """Its output is what Python gives for the same image and click."""
+    image = cv2.imread(str(data_path("truck.jpg")))[::2, ::2]
+    cv2.imwrite(str(tmp_path / "truck.ppm"), image)
     out = run(
         [str(downstream / "documented"), str(micro_session.bundle.path),
          str(tmp_path / "truck.ppm"), "250", "187"]
     )  # fmt: skip
     predictor = ImagePredictor(micro_session.bundle, session=micro_session)
-    predictor.set_image(picture[..., ::-1])
+    predictor.set_image(image[..., ::-1])
     masks, ious, _ = predictor.predict([[250, 187]], [1])
     best = int(np.argmax(ious))
     assert out.split() == [
@@ -123,15 +123,15 @@ def test_the_manuals_program(downstream: Path, tmp_path: Path, micro_session: Se
 
 
 def test_the_example_in_c(tmp_path: Path, micro_bundle: Bundle, micro_session: Session) -> None:
-    picture = cv2.imread(str(data_path("truck.jpg")))[::3, ::3]
-    cv2.imwrite(str(tmp_path / "truck.ppm"), picture)
+    image = cv2.imread(str(data_path("truck.jpg")))[::3, ::3]
+    cv2.imwrite(str(tmp_path / "truck.ppm"), image)
     program = built() / "examples" / "minimal"
     out = run(
         [str(program), str(micro_bundle.path), str(tmp_path / "truck.ppm"), "160", "120",
          str(tmp_path / "mask.pgm")]
     )  # fmt: skip
     predictor = ImagePredictor(micro_bundle, threads=1)
-    predictor.set_image(picture[..., ::-1])
+    predictor.set_image(image[..., ::-1])
     masks, ious, _ = predictor.predict([[160, 120]], [1], multimask_output=False)
     assert out == f"IoU {ious[0]:.4f}\n"
     found = cv2.imread(str(tmp_path / "mask.pgm"), cv2.IMREAD_GRAYSCALE)

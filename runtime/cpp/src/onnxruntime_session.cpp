@@ -152,7 +152,7 @@ class OnnxRuntimeSession final : public Session {
     std::array<const GraphEntry*, 2> found{};
     for (std::size_t i = 0; i < specs.size(); ++i) {
       found[i] = bundle_.find_graph(specs[i].name);
-      // a bundle's forms have no contract that loading checks
+      // variants of graphs have no contract that loading checks
       if (found[i] == nullptr || !(found[i]->spec == specs[i])) return;
     }
     for (std::size_t i = 0; i < found.size(); ++i) parts_[i].entry = found[i];
