@@ -51,7 +51,7 @@ void unknown_backends(const sam2rt::Bundle& bundle) {
 
 void objects_may_move_and_nothing_is_kept(const sam2rt::Bundle& bundle) {
   static_assert(std::is_nothrow_move_constructible_v<sam2rt::StreamTracker>);
-  static_assert(std::is_nothrow_move_assignable_v<sam2rt::VideoTracker>);
+  static_assert(std::is_nothrow_move_assignable_v<sam2rt::VideoPredictor>);
   static_assert(std::is_nothrow_move_constructible_v<sam2rt::ImagePredictor>);
   static_assert(std::is_nothrow_move_constructible_v<sam2rt::Propagation>);
   const auto session = std::make_shared<MixingSession>(bundle);
@@ -67,10 +67,33 @@ void objects_may_move_and_nothing_is_kept(const sam2rt::Bundle& bundle) {
   }
 }
 
+/// Implements what every session must, and no more.
+class PlainSession final : public sam2rt::Session {
+ public:
+  explicit PlainSession(const sam2rt::Bundle& bundle) : bundle_(bundle) {}
+  const sam2rt::Bundle& bundle() const noexcept override { return bundle_; }
+  void run(sam2rt::Graph, sam2rt::Span<const sam2rt::InputTensor>,
+           sam2rt::Span<const sam2rt::OutputTensor>) override {}
+
+ private:
+  sam2rt::Bundle bundle_;
+};
+
+void the_defaults_are_those_of_a_plain_session(const sam2rt::Bundle& bundle) {
+  PlainSession session(bundle);
+  CHECK_EQ(session.max_objects(), std::numeric_limits<int>::max());
+  CHECK_EQ(session.max_images(), std::numeric_limits<int>::max());
+  CHECK(!session.fused());
+  CHECK(!session.per_object());
+  const auto memory = session.allocate(3);
+  CHECK(memory->kind() == sam2rt::MemoryKind::host);
+  CHECK_EQ(memory->size(), std::size_t{3});
+}
+
 void objects_share_calls(const sam2rt::Bundle& bundle) {
-  const auto groups = [&](int most, std::optional<int> wanted) {
+  const auto groups = [&](int most, std::optional<int> wanted, bool per_object = false) {
     const auto session = std::make_shared<WatchedSession>(
-        std::make_shared<MixingSession>(bundle, most));
+        std::make_shared<MixingSession>(bundle, most, /*fused=*/false, per_object));
     sam2rt::StreamOptions options;
     options.objects_per_call = wanted;
     sam2rt::StreamTracker tracker(session, options);
@@ -86,6 +109,8 @@ void objects_share_calls(const sam2rt::Bundle& bundle) {
   CHECK((groups(5, std::nullopt) == Groups{5, 1}));
   CHECK((groups(5, 16) == Groups{5, 1}));
   CHECK((groups(5, 3) == Groups{3, 3}));
+  CHECK((groups(any, std::nullopt, /*per_object=*/true) == Groups{6}));
+  CHECK((groups(any, 4, /*per_object=*/true) == Groups{4, 2}));
 }
 
 void masks_alone_are_those_of_the_logits(const sam2rt::Bundle& bundle) {
@@ -239,20 +264,20 @@ class SceneSource final : public sam2rt::FrameSource {
 
 void prompts_on_one_frame_share_its_features(const sam2rt::Bundle& bundle) {
   const auto source = std::make_shared<SceneSource>();
-  sam2rt::VideoTracker tracker(std::make_shared<MixingSession>(bundle), source);
+  sam2rt::VideoPredictor predictor(std::make_shared<MixingSession>(bundle), source);
   for (const int frame_idx : {0, 3}) {
     for (const std::int64_t obj_id : {1, 2, 3}) {
-      tracker.add_points(frame_idx, obj_id, {{{50.0F, 110.0F}}, {1}, {}});
+      predictor.add_points(frame_idx, obj_id, {{{50.0F, 110.0F}}, {1}, {}});
     }
   }
   CHECK_EQ(source->reads, 2);
-  tracker.propagate();
+  predictor.propagate();
   CHECK_EQ(source->reads, 4);
 }
 
-std::vector<std::string> propagated(sam2rt::VideoTracker& tracker) {
+std::vector<std::string> propagated(sam2rt::VideoPredictor& predictor) {
   std::vector<std::string> digests;
-  auto frames = tracker.propagate();
+  auto frames = predictor.propagate();
   while (const sam2rt::FrameResult* result = frames.next()) digests.push_back(digest(*result));
   return digests;
 }
@@ -263,18 +288,18 @@ void a_prompt_that_failed_leaves_no_trace(const sam2rt::Bundle& bundle) {
   const sam2rt::PointPrompt click{{{50.0F, 110.0F}}, {1}, {}}, other{{{90.0F, 100.0F}}, {1}, {}};
   for (const Graph graph : {Graph::image_encoder, Graph::mask_decoder}) {
     for (const std::int64_t obj_id : {std::int64_t{1}, std::int64_t{2}}) {
-      sam2rt::VideoTracker clean(session, std::make_shared<SceneSource>());
-      sam2rt::VideoTracker tracker(std::make_shared<FailingSession>(session, graph, 2),
-                                   std::make_shared<SceneSource>());
+      sam2rt::VideoPredictor clean(session, std::make_shared<SceneSource>());
+      sam2rt::VideoPredictor predictor(std::make_shared<FailingSession>(session, graph, 2),
+                                       std::make_shared<SceneSource>());
       clean.add_points(0, 1, click);
-      tracker.add_points(0, 1, click);
-      CHECK_EQ(MESSAGE_OF(sam2rt::SessionError, tracker.add_points(3, obj_id, other)),
+      predictor.add_points(0, 1, click);
+      CHECK_EQ(MESSAGE_OF(sam2rt::SessionError, predictor.add_points(3, obj_id, other)),
                "out of memory");
-      CHECK_EQ(tracker.obj_ids().size(), 1U);
-      CHECK(propagated(tracker) == propagated(clean));
-      CHECK_EQ(digest(tracker.add_points(3, obj_id, other)),
+      CHECK_EQ(predictor.obj_ids().size(), 1U);
+      CHECK(propagated(predictor) == propagated(clean));
+      CHECK_EQ(digest(predictor.add_points(3, obj_id, other)),
                digest(clean.add_points(3, obj_id, other)));
-      CHECK(propagated(tracker) == propagated(clean));
+      CHECK(propagated(predictor) == propagated(clean));
     }
   }
 }
@@ -310,10 +335,10 @@ class ShrinkingSource final : public sam2rt::FrameSource {
 };
 
 void a_video_has_one_size(const sam2rt::Bundle& bundle) {
-  sam2rt::VideoTracker tracker(std::make_shared<MixingSession>(bundle),
-                               std::make_shared<ShrinkingSource>());
-  tracker.add_points(0, 1, {{{50.0F, 110.0F}}, {1}, {}});
-  auto frames = tracker.propagate();
+  sam2rt::VideoPredictor predictor(std::make_shared<MixingSession>(bundle),
+                                   std::make_shared<ShrinkingSource>());
+  predictor.add_points(0, 1, {{{50.0F, 110.0F}}, {1}, {}});
+  auto frames = predictor.propagate();
   CHECK(frames.next() != nullptr);
   CHECK(frames.next() != nullptr);
   CHECK_EQ(MESSAGE_OF(sam2rt::FrameError, frames.next()),
@@ -358,6 +383,7 @@ int main(int argc, char** argv) {
       {"tensors are checked", [&] { tensors_are_checked(bundle); }},
       {"unknown backends", [&] { unknown_backends(bundle); }},
       {"objects may move", [&] { objects_may_move_and_nothing_is_kept(bundle); }},
+      {"a plain session", [&] { the_defaults_are_those_of_a_plain_session(bundle); }},
       {"objects share calls", [&] { objects_share_calls(bundle); }},
       {"masks alone", [&] { masks_alone_are_those_of_the_logits(bundle); }},
       {"batches of images", [&] { batches_of_images(bundle); }},

@@ -73,7 +73,7 @@ void video_in_both_directions(const Bundle& bundle) {
     sam2rt::FrameView read(int t) override { return scene.frame(t); }
   };
   const auto play = [](const std::shared_ptr<Session>& session) {
-    sam2rt::VideoTracker video(session, std::make_shared<Frames>());
+    sam2rt::VideoPredictor video(session, std::make_shared<Frames>());
     video.add_points(0, 1, {{{50.0F, 110.0F}}, {1}, {}});
     video.add_points(11, 2, {{{90.0F, 110.0F}}, {1}, {}});
     std::vector<std::string> digests;

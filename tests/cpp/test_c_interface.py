@@ -12,6 +12,7 @@ from cpp_library import Failed, Image, Library, Result, Stream, Video
 import sam2rt
 from sam2rt import ImagePredictor, InputError, StateError, StreamTracker, VideoPredictor
 from sam2rt.configs.bundle import Bundle
+from sam2rt.configs.version import VERSION
 from sam2rt.runtime.session import Session
 
 pytestmark = pytest.mark.slow
@@ -39,7 +40,7 @@ BOX = {"box": [10, 20, 50, 60]}
 
 
 def test_versions_agree(library: Library, micro_bundle: Bundle) -> None:
-    assert library.lib.sam2rt_version().decode() == sam2rt.__version__
+    assert library.lib.sam2rt_version().decode() == sam2rt.__version__ == VERSION
     bundle = library.bundle(micro_bundle.path)
     assert library.lib.sam2rt_bundle_model(bundle) == b"micro"
     assert library.lib.sam2rt_bundle_image_size(bundle) == 256

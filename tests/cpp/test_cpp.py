@@ -53,8 +53,8 @@ def micro_cases(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder, golden = tmp_path_factory.mktemp("micro"), golden_set("micro")
     assert set(golden.manifest["scenarios"]) == set(MICRO)
     made = [cpp_cases.golden_video(folder / name, golden, name) for name in MICRO]
-    picture = read_picture(data_path("truck.jpg"))
-    return [str(path) for path in (*made, cpp_cases.golden_image(folder / "b", golden, picture))]
+    image = read_picture(data_path("truck.jpg"))
+    return [str(path) for path in (*made, cpp_cases.golden_image(folder / "b", golden, image))]
 
 
 def replay(kind: str, bundle: Bundle, threads: int, cases: list[str]) -> None:
@@ -63,7 +63,7 @@ def replay(kind: str, bundle: Bundle, threads: int, cases: list[str]) -> None:
 
 
 @SANITIZED
-@pytest.mark.parametrize(("name", "count"), [("unit", 11), ("pixels", 5), ("predictors", 14)])
+@pytest.mark.parametrize(("name", "count"), [("unit", 11), ("pixels", 5), ("predictors", 15)])
 def test_what_needs_no_model(kind: str, name: str, count: int, micro_bundle: Bundle) -> None:
     out = run([str(program(kind, name)), str(micro_bundle.path)])
     assert out.count("ok ") == count
@@ -76,11 +76,11 @@ def test_recordings_of_micro(kind: str, micro_bundle: Bundle, micro_cases: list[
 
 def test_recordings_of_tiny_at_1024(tmp_path: Path, tiny_bundle: Bundle) -> None:
     golden = golden_set("sam2.1_hiera_t")
-    picture = read_picture(data_path("truck.jpg"))
+    image = read_picture(data_path("truck.jpg"))
     cases = [
         cpp_cases.golden_video(tmp_path / "V1", golden, "V1"),
         cpp_cases.golden_video(tmp_path / "V2", golden, "V2"),
-        cpp_cases.golden_image(tmp_path / "b", golden, picture),
+        cpp_cases.golden_image(tmp_path / "b", golden, image),
     ]
     replay("release", tiny_bundle, 2, [str(case) for case in cases])
 
@@ -118,7 +118,7 @@ def test_the_separate_graphs_have_the_same_bits(
 
 
 @SANITIZED
-def test_objects_one_by_one_have_the_bits_of_python(
+def test_graphs_per_object_have_the_bits_of_python(
     kind: str, tmp_path: Path, rows_bundle: Bundle
 ) -> None:
     frames = dog(12)[:, ::3, ::3]
@@ -194,7 +194,7 @@ def test_four_trackers_on_four_threads(kind: str, session: str, micro_bundle: Bu
 
 
 @pytest.mark.parametrize("kind", ["release", "tsan"])
-def test_four_trackers_that_take_objects_one_by_one(kind: str, rows_bundle: Bundle) -> None:
+def test_four_trackers_that_run_per_object(kind: str, rows_bundle: Bundle) -> None:
     out = run([str(program(kind, "threads")), str(rows_bundle.path), "ort"])
     assert out.count("ok ") == 1
 

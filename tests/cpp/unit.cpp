@@ -156,9 +156,9 @@ void slots_hold_what_was_selected(const sam2rt::Bundle& bundle) {
 
 void small_holes_are_filled() {
   // a hole of two pixels that touch at a corner, one of three, and background at the border
-  const std::vector<const char*> picture{"#######", "#.##..#", "##.###.", "#######", "..#####"};
+  const std::vector<const char*> drawing{"#######", "#.##..#", "##.###.", "#######", "..#####"};
   std::vector<float> logits;
-  for (const char* row : picture) {
+  for (const char* row : drawing) {
     for (int x = 0; x < 7; ++x) logits.push_back(row[x] == '#' ? 1.0F : -1.0F);
   }
   std::vector<float> filled = logits;

@@ -28,7 +28,7 @@ typedef enum sam2rt_status {
   SAM2RT_UNKNOWN_ERROR = -6  /* anything else, such as no memory */
 } sam2rt_status;
 
-/* One line: what was expected, what was found, what mends it. */
+/* One line: what was expected, what was found, what fixes it. */
 typedef struct sam2rt_error {
   sam2rt_status status;
   char message[1024];

@@ -23,7 +23,7 @@ struct FrameOutput {
   std::int64_t order = 0;
 };
 
-/// Outputs by frame. Iterates by frame; `order` tells the order of insertion, which decides the
+/// Outputs by frame. Iterates by frame; `order` is the order of insertion, which decides the
 /// order of prompted memories. Removed outputs are kept and used again, so that a map that has
 /// reached its size allocates nothing.
 class FrameMap {

@@ -26,7 +26,7 @@ struct sam2rt_stream {
   const sam2rt::FrameResult* last;  ///< lives in the tracker
 };
 struct sam2rt_video {
-  sam2rt::VideoTracker tracker;
+  sam2rt::VideoPredictor predictor;
   std::optional<sam2rt::Propagation> propagation;
   const sam2rt::FrameResult* last;
 };
@@ -48,7 +48,8 @@ inline sam2rt_status status_of(const std::exception& error) noexcept {
   return SAM2RT_UNKNOWN_ERROR;
 }
 
-inline sam2rt_status told(sam2rt_error* error, sam2rt_status status, const char* message) noexcept {
+inline sam2rt_status reported(sam2rt_error* error, sam2rt_status status,
+                              const char* message) noexcept {
   if (error != nullptr) {
     error->status = status;
     std::size_t length = std::strlen(message);
@@ -68,11 +69,11 @@ template <class Call>
 sam2rt_status guarded(sam2rt_error* error, Call call) noexcept {
   try {
     call();
-    return told(error, SAM2RT_OK, "");
+    return reported(error, SAM2RT_OK, "");
   } catch (const std::exception& failure) {
-    return told(error, status_of(failure), failure.what());
+    return reported(error, status_of(failure), failure.what());
   } catch (...) {
-    return told(error, SAM2RT_UNKNOWN_ERROR, "an unknown error: please report it");
+    return reported(error, SAM2RT_UNKNOWN_ERROR, "an unknown error: please report it");
   }
 }
 

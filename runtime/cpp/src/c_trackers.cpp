@@ -29,8 +29,8 @@ class CallbackFrames final : public sam2rt::FrameSource {
 };
 
 template <class Handle>
-void last_result(const Handle* handle, sam2rt_result* result) {
-  sam2rt::required(handle, "tracker");
+void last_result(const Handle* handle, const char* what, sam2rt_result* result) {
+  sam2rt::required(handle, what);
   sam2rt::required(result, "place for the result");
   if (handle->last == nullptr) {
     throw sam2rt::StateError("there is no result yet: give a frame or a prompt first");
@@ -94,7 +94,7 @@ sam2rt_status sam2rt_stream_step(sam2rt_stream* stream, const sam2rt_frame* fram
 
 sam2rt_status sam2rt_stream_result(const sam2rt_stream* stream, sam2rt_result* result,
                                    sam2rt_error* error) {
-  return guarded(error, [&] { last_result(stream, result); });
+  return guarded(error, [&] { last_result(stream, "tracker", result); });
 }
 
 void sam2rt_stream_free(sam2rt_stream* stream) { delete stream; }
@@ -105,7 +105,7 @@ sam2rt_status sam2rt_video_new(const sam2rt_session* session, const sam2rt_optio
                                sam2rt_error* error) {
   return guarded(error, [&] {
     sam2rt::required(session, "session");
-    sam2rt::required(video, "place for the tracker");
+    sam2rt::required(video, "place for the predictor");
     if (read == nullptr) throw sam2rt::InputError("no function to read frames was given");
     const sam2rt::StreamOptions common = sam2rt::stream_options(options);
     sam2rt::VideoOptions used;
@@ -115,7 +115,7 @@ sam2rt_status sam2rt_video_new(const sam2rt_session* session, const sam2rt_optio
         options != nullptr && options->add_all_frames_to_correct_as_cond != 0;
     auto frames = std::make_shared<CallbackFrames>(num_frames, width, height, read, user);
     *video = new sam2rt_video{
-        sam2rt::VideoTracker(session->session, std::move(frames), used), std::nullopt, nullptr};
+        sam2rt::VideoPredictor(session->session, std::move(frames), used), std::nullopt, nullptr};
   });
 }
 
@@ -123,8 +123,8 @@ sam2rt_status sam2rt_video_add_points(sam2rt_video* video, int32_t frame_idx, in
                                       const sam2rt_prompt* prompt, sam2rt_result* result,
                                       sam2rt_error* error) {
   return guarded(error, [&] {
-    sam2rt::required(video, "tracker");
-    video->last = &video->tracker.add_points(frame_idx, obj_id, sam2rt::point_prompt(prompt));
+    sam2rt::required(video, "predictor");
+    video->last = &video->predictor.add_points(frame_idx, obj_id, sam2rt::point_prompt(prompt));
     sam2rt::copy_result(*video->last, result);
   });
 }
@@ -133,9 +133,9 @@ sam2rt_status sam2rt_video_add_mask(sam2rt_video* video, int32_t frame_idx, int6
                                     const uint8_t* mask, sam2rt_result* result,
                                     sam2rt_error* error) {
   return guarded(error, [&] {
-    sam2rt::required(video, "tracker");
-    const sam2rt::MaskView view{mask, video->tracker.width(), video->tracker.height(), 0};
-    video->last = &video->tracker.add_mask(frame_idx, obj_id, view);
+    sam2rt::required(video, "predictor");
+    const sam2rt::MaskView view{mask, video->predictor.width(), video->predictor.height(), 0};
+    video->last = &video->predictor.add_mask(frame_idx, obj_id, view);
     sam2rt::copy_result(*video->last, result);
   });
 }
@@ -143,8 +143,8 @@ sam2rt_status sam2rt_video_add_mask(sam2rt_video* video, int32_t frame_idx, int6
 sam2rt_status sam2rt_video_clear_prompts(sam2rt_video* video, int32_t frame_idx, int64_t obj_id,
                                          sam2rt_result* result, sam2rt_error* error) {
   return guarded(error, [&] {
-    sam2rt::required(video, "tracker");
-    video->last = &video->tracker.clear_all_prompts_in_frame(frame_idx, obj_id);
+    sam2rt::required(video, "predictor");
+    video->last = &video->predictor.clear_all_prompts_in_frame(frame_idx, obj_id);
     sam2rt::copy_result(*video->last, result);
   });
 }
@@ -152,34 +152,34 @@ sam2rt_status sam2rt_video_clear_prompts(sam2rt_video* video, int32_t frame_idx,
 sam2rt_status sam2rt_video_remove_object(sam2rt_video* video, int64_t obj_id,
                                          sam2rt_error* error) {
   return guarded(error, [&] {
-    sam2rt::required(video, "tracker");
-    video->tracker.remove_object(obj_id, /*strict=*/true);
+    sam2rt::required(video, "predictor");
+    video->predictor.remove_object(obj_id, /*strict=*/true);
   });
 }
 
 sam2rt_status sam2rt_video_reset(sam2rt_video* video, sam2rt_error* error) {
   return guarded(error, [&] {
-    sam2rt::required(video, "tracker");
-    video->tracker.reset();
+    sam2rt::required(video, "predictor");
+    video->predictor.reset();
   });
 }
 
 sam2rt_status sam2rt_video_propagate(sam2rt_video* video, int32_t start_frame, int32_t max_frames,
                                      int32_t reverse, sam2rt_error* error) {
   return guarded(error, [&] {
-    sam2rt::required(video, "tracker");
+    sam2rt::required(video, "predictor");
     sam2rt::PropagateOptions options;
     if (start_frame != -1) options.start_frame_idx = start_frame;
     if (max_frames != -1) options.max_frame_num_to_track = max_frames;
     options.reverse = reverse != 0;
-    video->propagation = video->tracker.propagate(options);
+    video->propagation = video->predictor.propagate(options);
   });
 }
 
 sam2rt_status sam2rt_video_next(sam2rt_video* video, sam2rt_result* result, sam2rt_error* error) {
   bool ended = false;
   const sam2rt_status status = guarded(error, [&] {
-    sam2rt::required(video, "tracker");
+    sam2rt::required(video, "predictor");
     if (!video->propagation) {
       throw sam2rt::StateError("nothing is propagating: call sam2rt_video_propagate first");
     }
@@ -194,7 +194,7 @@ sam2rt_status sam2rt_video_next(sam2rt_video* video, sam2rt_result* result, sam2
 
 sam2rt_status sam2rt_video_result(const sam2rt_video* video, sam2rt_result* result,
                                   sam2rt_error* error) {
-  return guarded(error, [&] { last_result(video, result); });
+  return guarded(error, [&] { last_result(video, "predictor", result); });
 }
 
 void sam2rt_video_free(sam2rt_video* video) { delete video; }

@@ -74,7 +74,7 @@ std::vector<GraphSpec> graph_specs(const ModelConfig& model) {
   };
 }
 
-std::array<GraphSpec, 2> row_specs(const ModelConfig& model) {
+std::array<GraphSpec, 2> per_object_specs(const ModelConfig& model) {
   const GraphSpec step = graph_specs(model)[static_cast<std::size_t>(Graph::track_step)];
   const auto side = static_cast<std::int64_t>(model.embed_size());
   const Dim h = side, area = side * side, c = std::int64_t{model.hidden_dim};

@@ -31,37 +31,37 @@ std::string joined(const std::vector<std::string>& parts, const char* between) {
   return out;
 }
 
-fs::path sidecar_of(fs::path engine) { return engine.replace_extension(".json"); }
+fs::path record_path(fs::path engine) { return engine.replace_extension(".json"); }
 
 std::string read_file(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-/// The content of a sidecar whose digest is right.
-json read_sidecar(const fs::path& sidecar) {
+/// The content of an engine record whose digest is right.
+json read_json(const fs::path& path) {
   std::error_code ignored;
-  if (!fs::is_regular_file(sidecar, ignored)) {
-    throw BundleError(text("expected ", sidecar.string(), " beside the engine, found none: ",
+  if (!fs::is_regular_file(path, ignored)) {
+    throw BundleError(text("expected ", path.string(), " beside the engine, found none: ",
                            build));
   }
   const auto unreadable = [&](const char* why) {
-    return BundleError(text("cannot read ", sidecar.string(), " (", why, "): ", build));
+    return BundleError(text("cannot read ", path.string(), " (", why, "): ", build));
   };
   json data;
   try {
-    data = parse_json(read_file(sidecar));
+    data = parse_json(read_file(path));
   } catch (const std::exception&) {
     throw unreadable("JSONDecodeError");
   }
   if (!data.is_object()) throw unreadable("AttributeError");
   if (!data.contains("digest") || !data.contains("schema")) throw unreadable("KeyError");
   if (data["schema"] != schema) {
-    throw BundleError(text(sidecar.string(), " has schema ", python_repr(data["schema"]),
+    throw BundleError(text(path.string(), " has schema ", python_repr(data["schema"]),
                            ", expected ", schema, ": ", build));
   }
   if (data["digest"] != json_digest(data)) {
-    throw BundleError(text(sidecar.string(), " was edited (its digest does not match): ", build));
+    throw BundleError(text(path.string(), " was edited (its digest does not match): ", build));
   }
   return data;
 }
@@ -111,12 +111,12 @@ EngineRecord read_fields(const json& data, const GraphSpec& spec) {
 }
 
 EngineRecord read_record(const fs::path& engine, const GraphSpec& spec) {
-  const fs::path sidecar = sidecar_of(engine);
-  const json data = read_sidecar(sidecar);
+  const fs::path path = record_path(engine);
+  const json data = read_json(path);
   try {
     return read_fields(data, spec);
   } catch (const std::exception& error) {
-    throw BundleError(text(sidecar.string(), " is not well formed (", error.what(), "): ", build));
+    throw BundleError(text(path.string(), " is not well formed (", error.what(), "): ", build));
   }
 }
 
@@ -142,8 +142,8 @@ bool same_tensorrt(const EngineRecord& record, const std::string& found) {
   return built.first == here.first && built.second <= here.second;
 }
 
-std::vector<std::string> misfits(const EngineRecord& record, const Bundle& bundle, Graph graph,
-                                 const Machine& machine) {
+std::vector<std::string> incompatibilities(const EngineRecord& record, const Bundle& bundle,
+                                           Graph graph, const Machine& machine) {
   std::vector<std::string> found;
   const auto differs = [&](const std::string& what, const std::string& expected,
                            const std::string& given) {
@@ -183,7 +183,7 @@ bool portable(const Bundle& bundle, const fs::path& folder, const Machine& machi
       const auto graph = static_cast<Graph>(i);
       const auto record = read_record(engine_path(folder, graph), bundle.graph(graph).spec);
       if (!record.version_compatible) return false;
-      if (!misfits(record, bundle, graph, machine).empty()) return false;
+      if (!incompatibilities(record, bundle, graph, machine).empty()) return false;
     }
   } catch (const BundleError&) {  // an unreadable folder is no reason not to look further
     return false;
@@ -255,7 +255,7 @@ EngineRecord check_engine(const Bundle& bundle, const fs::path& folder, Graph gr
                           const Machine& machine) {
   const fs::path path = engine_path(folder, graph);
   EngineRecord record = read_record(path, bundle.graph(graph).spec);
-  const auto wrong = misfits(record, bundle, graph, machine);
+  const auto wrong = incompatibilities(record, bundle, graph, machine);
   if (!wrong.empty()) {
     throw SessionError(text("engine ", path.string(), ": ", joined(wrong, "; "), ": ", build, " ",
                             bundle.path().string()));

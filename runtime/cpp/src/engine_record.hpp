@@ -35,7 +35,7 @@ using Profile = std::vector<Range>;
 /// preflight, a foreign, truncated or altered engine gives a null object or a crash.
 struct EngineRecord {
   std::string graph;
-  std::string source;  ///< which form of the graph was built
+  std::string source;  ///< which variant of the graph was built
   std::uint64_t size = 0;
   std::string sha256;
   std::string onnx;  ///< sha256 of the graph and its weight files

@@ -18,7 +18,7 @@ constexpr int schema = 1;
 /// sides and widths beyond this are no model's: refused before any array is sized by them
 constexpr std::int64_t largest_number = 1 << 16;
 
-/// A manifest of the wrong form; becomes a BundleError that names the file.
+/// A manifest of the wrong structure; becomes a BundleError that names the file.
 struct Malformed : std::runtime_error {
   using std::runtime_error::runtime_error;
 };

@@ -12,11 +12,11 @@
 namespace sam2rt {
 
 inline constexpr const char* manifest_name = "manifest.json";
-/// What mends a broken bundle: the end of every such message.
+/// What fixes a broken bundle: the end of every such message.
 inline constexpr const char* export_again =
     "make it again with 'sam2rt export CHECKPOINT -o BUNDLE'";
 
-/// The content of a manifest whose digest, form and graph contracts are right.
+/// The content of a manifest whose digest, structure and graph contracts are right.
 struct BundleData {
   std::filesystem::path path;
   ModelConfig model;
@@ -25,7 +25,7 @@ struct BundleData {
   std::string checkpoint_sha256;
   std::string generator;
   std::vector<GraphEntry> graphs;        ///< the contracts, in their order; track_step may lack
-  std::vector<GraphEntry> other_graphs;  ///< other forms of them
+  std::vector<GraphEntry> other_graphs;  ///< other variants of them
   std::vector<BundleFile> other_files;   ///< of the proof
 };
 
@@ -41,9 +41,9 @@ std::string with_digest(const std::string& json_text);
 /// The graph contracts of a model, in the order of `Graph`.
 std::vector<GraphSpec> graph_specs(const ModelConfig& model);
 
-/// The two graphs that do track_step's work for one object after the other: what all objects of a
-/// frame share, and the rest.
-std::array<GraphSpec, 2> row_specs(const ModelConfig& model);
+/// The two graphs that do track_step's work per object: what all objects of a frame share, and the
+/// rest.
+std::array<GraphSpec, 2> per_object_specs(const ModelConfig& model);
 
 }  // namespace sam2rt
 

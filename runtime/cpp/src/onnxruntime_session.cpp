@@ -116,7 +116,7 @@ class OnnxRuntimeSession final : public Session {
       const auto graph = static_cast<Graph>(i);
       if (bundle_.has(graph) && graph != rare()) graphs_[i] = open(bundle_.graph(graph));
     }
-    if (fused()) find_rows();
+    if (fused()) find_parts();
   }
 
   const Bundle& bundle() const noexcept override { return bundle_; }
@@ -125,66 +125,67 @@ class OnnxRuntimeSession final : public Session {
     return device_ == "cpu" && bundle_.has(Graph::track_step);
   }
 
-  bool one_by_one() const noexcept override { return rows_[0].entry != nullptr; }
+  bool per_object() const noexcept override { return parts_[0].entry != nullptr; }
 
   void run(Graph graph, Span<const InputTensor> inputs,
            Span<const OutputTensor> outputs) override {
     const GraphSpec& spec = bundle_.graph(graph).spec;
     check_tensors(spec, inputs, outputs);
-    if (graph == Graph::track_step && one_by_one() && outputs[0].shape.dims[0] > 1) {
-      run_rows(inputs, outputs);
+    if (graph == Graph::track_step && per_object() && outputs[0].shape.dims[0] > 1) {
+      run_per_object(inputs, outputs);
     } else {
       call(opened(graph), spec, inputs, outputs);
     }
   }
 
  private:
-  /// A graph of track_step's two, opened when several objects are first tracked.
-  struct Row {
+  /// One of the two graphs that do track_step's work per object; opened when several objects are
+  /// first tracked.
+  struct Part {
     const GraphEntry* entry = nullptr;
     Handle<OrtSession> session;
     std::once_flag once;
   };
 
-  void find_rows() {
-    const auto specs = row_specs(bundle_.model());
+  void find_parts() {
+    const auto specs = per_object_specs(bundle_.model());
     std::array<const GraphEntry*, 2> found{};
     for (std::size_t i = 0; i < specs.size(); ++i) {
       found[i] = bundle_.find_graph(specs[i].name);
-      // a bundle's forms have no contract that loading checks
+      // variants of graphs have no contract that loading checks
       if (found[i] == nullptr || !(found[i]->spec == specs[i])) return;
     }
-    for (std::size_t i = 0; i < found.size(); ++i) rows_[i].entry = found[i];
+    for (std::size_t i = 0; i < found.size(); ++i) parts_[i].entry = found[i];
   }
 
-  /// track_step for one object after the other, what they share once.
-  void run_rows(Span<const InputTensor> inputs, Span<const OutputTensor> outputs) {
+  /// track_step per object, what they share once.
+  void run_per_object(Span<const InputTensor> inputs, Span<const OutputTensor> outputs) {
     const InputTensor& embed = inputs[0];
     const std::int64_t area = embed.shape.dims[2] * embed.shape.dims[3];
     const Shape shape = Shape::of(embed.shape.dims[0], area, embed.shape.dims[1]);
     std::vector<float> tokens = take_scratch();
     tokens.resize(static_cast<std::size_t>(shape.elements()));
-    run_row(rows_[0], {embed}, {{tokens.data(), DType::float32, shape}});
+    run_part(parts_[0], {embed}, {{tokens.data(), DType::float32, shape}});
     std::array<InputTensor, most_tensors> in;
     std::array<OutputTensor, most_tensors> out;
     for (std::int64_t i = 0; i < outputs[0].shape.dims[0]; ++i) {
-      in[0] = one_of(InputTensor{tokens.data(), DType::float32, shape}, i);
-      for (std::size_t k = 0; k < inputs.size(); ++k) in[k + 1] = one_of(inputs[k], i);
-      for (std::size_t k = 0; k < outputs.size(); ++k) out[k] = one_of(outputs[k], i);
-      run_row(rows_[1], {in.data(), inputs.size() + 1}, {out.data(), outputs.size()});
+      in[0] = object_of(InputTensor{tokens.data(), DType::float32, shape}, i);
+      for (std::size_t k = 0; k < inputs.size(); ++k) in[k + 1] = object_of(inputs[k], i);
+      for (std::size_t k = 0; k < outputs.size(); ++k) out[k] = object_of(outputs[k], i);
+      run_part(parts_[1], {in.data(), inputs.size() + 1}, {out.data(), outputs.size()});
     }
     const std::lock_guard<std::mutex> lock(scratch_mutex_);
     scratch_.push_back(std::move(tokens));
   }
 
-  void run_row(Row& row, Span<const InputTensor> inputs, Span<const OutputTensor> outputs) {
-    std::call_once(row.once, [&] { row.session = open(*row.entry); });
-    call(row.session.get(), row.entry->spec, inputs, outputs);
+  void run_part(Part& part, Span<const InputTensor> inputs, Span<const OutputTensor> outputs) {
+    std::call_once(part.once, [&] { part.session = open(*part.entry); });
+    call(part.session.get(), part.entry->spec, inputs, outputs);
   }
 
   /// Object i of a tensor, or what all of them share.
   template <class Tensor>
-  static Tensor one_of(Tensor tensor, std::int64_t i) noexcept {
+  static Tensor object_of(Tensor tensor, std::int64_t i) noexcept {
     if (tensor.shape.dims[0] == 1) return tensor;
     tensor.shape.dims[0] = 1;
     using Byte = std::conditional_t<std::is_same_v<Tensor, InputTensor>, const char, char>;
@@ -358,7 +359,7 @@ class OnnxRuntimeSession final : public Session {
   Handle<OrtSessionOptions> configured_;
   std::array<Handle<OrtSession>, graph_count + 1> graphs_;
   std::once_flag rare_once_;
-  std::array<Row, 2> rows_;  ///< track_step.frame and track_step.object, or nothing
+  std::array<Part, 2> parts_;  ///< track_step.frame and track_step.object, or nothing
   std::mutex scratch_mutex_;
   std::vector<std::vector<float>> scratch_;
 };

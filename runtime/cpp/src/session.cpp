@@ -134,7 +134,7 @@ std::unique_ptr<GraphMemory> Session::allocate(std::size_t count) {
 int Session::max_objects() const noexcept { return std::numeric_limits<int>::max(); }
 int Session::max_images() const noexcept { return std::numeric_limits<int>::max(); }
 bool Session::fused() const noexcept { return false; }
-bool Session::one_by_one() const noexcept { return false; }
+bool Session::per_object() const noexcept { return false; }
 
 std::shared_ptr<Session> open_session(const Bundle& bundle, const SessionOptions& options) {
   if (options.threads && *options.threads < 1) {

@@ -16,7 +16,7 @@ class TensorRTLibrary {
   /// Throws SessionError when it is missing, or older than what engines are built with.
   TensorRTLibrary();
 
-  /// As sidecars record it: "10.16.1.11".
+  /// As engine records have it: "10.16.1.11".
   const std::string& version() const noexcept { return version_; }
   /// Only with a GPU: without one TensorRT hands out a runtime that crashes. Throws SessionError.
   std::unique_ptr<nvinfer1::IRuntime> runtime() const;

@@ -12,8 +12,8 @@ namespace {
 
 /// More in one call of the CPU take memory and save no time.
 constexpr int usual_objects = 4;
-/// ... and where a call takes them one after the other
-constexpr int usual_one_by_one = 64;
+/// ... and where a session runs per object, in the memory of one.
+constexpr int usual_per_object = 64;
 
 std::size_t count_of(int number) noexcept { return static_cast<std::size_t>(number); }
 
@@ -123,7 +123,7 @@ std::size_t Tracker::objects_per_call() const noexcept {
   // engines are built for a largest number of objects
   const int limit = session_->max_objects();
   const bool limited = limit != std::numeric_limits<int>::max();
-  const int usual = session_->one_by_one() ? usual_one_by_one : usual_objects;
+  const int usual = session_->per_object() ? usual_per_object : usual_objects;
   const int wanted = options_.objects_per_call.value_or(limited ? limit : usual);
   return count_of(std::min(wanted, limit));
 }

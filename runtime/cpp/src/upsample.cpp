@@ -18,6 +18,7 @@ void lerp_rows_any(const float* low, const float* high, float wl, float wh, floa
   lerp_rows(low, high, wl, wh, out, count);
 }
 
+#ifdef SAM2RT_HAS_AVX2
 SAM2RT_AVX2 void lerp_rows_avx2(const float* low, const float* high, float wl, float wh, float* out,
                                 std::size_t count) {
   lerp_rows(low, high, wl, wh, out, count);
@@ -27,12 +28,6 @@ SAM2RT_AVX2 void lerp_rows_avx2(const float* low, const float* high, float wl, f
 constexpr std::size_t large_plane = std::size_t{1} << 20;
 
 /// As lerp_rows, past the caches: a store into them would first read the line from memory.
-void stream_rows_any(const float* low, const float* high, float wl, float wh, float* out,
-                     std::size_t count) {
-  lerp_rows(low, high, wl, wh, out, count);
-}
-
-#ifdef SAM2RT_HAS_AVX2
 SAM2RT_AVX2 void stream_rows_avx2(const float* low, const float* high, float wl, float wh,
                                   float* out, std::size_t count) {
   constexpr std::size_t lanes = 8, alignment = lanes * sizeof(float);
@@ -49,6 +44,18 @@ SAM2RT_AVX2 void stream_rows_avx2(const float* low, const float* high, float wl,
   lerp_rows(low + x, high + x, wl, wh, out + x, count - x);
 }
 #endif
+
+using LerpRows = void (*)(const float*, const float*, float, float, float*, std::size_t);
+
+/// For the rows of a plane of `count` logits on this processor; the bits are the same in each.
+LerpRows lerp_rows_of_plane([[maybe_unused]] std::size_t count) noexcept {
+#ifdef SAM2RT_HAS_AVX2
+  if (__builtin_cpu_supports("avx2") != 0) {
+    return count * sizeof(float) > large_plane ? stream_rows_avx2 : lerp_rows_avx2;
+  }
+#endif
+  return lerp_rows_any;
+}
 
 /// Between neighbours of one row; the tables say which, and how much of each.
 void spread_any(const float* in, std::size_t, const int* low, const int* high, const float* wl,
@@ -119,19 +126,14 @@ void Upsampler::run(const float* logits, int side, FrameSize to, float* out) {
   prepare(logits, side, to);
   const auto width = static_cast<std::size_t>(to.width);
   const auto height = static_cast<std::size_t>(to.height);
-  const bool large = width * height * sizeof(float) > large_plane;
+  const LerpRows lerp = lerp_rows_of_plane(width * height);
   for (std::size_t y = 0; y < height; ++y) {
     const float* low = wide_.data() + static_cast<std::size_t>(y_.low[y]) * width;
     const float* high = wide_.data() + static_cast<std::size_t>(y_.high[y]) * width;
-    const float wl = y_.weight_low[y], wh = y_.weight_high[y];
-    if (large) {
-      SAM2RT_DISPATCH(stream_rows, low, high, wl, wh, out + y * width, width);
-    } else {
-      SAM2RT_DISPATCH(lerp_rows, low, high, wl, wh, out + y * width, width);
-    }
+    lerp(low, high, y_.weight_low[y], y_.weight_high[y], out + y * width, width);
   }
 #ifdef SAM2RT_HAS_AVX2
-  if (large) _mm_sfence();  // before another thread is told that they are there
+  if (lerp == stream_rows_avx2) _mm_sfence();  // before another thread may read them
 #endif
 }
 

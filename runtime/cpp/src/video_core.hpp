@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "frame_tensor.hpp"
-#include "sam2rt/video_tracker.hpp"
+#include "sam2rt/video_predictor.hpp"
 #include "tracker.hpp"
 #include "upsample.hpp"
 
@@ -39,7 +39,7 @@ struct FrameRange {
   int left = 0;
 };
 
-/// What VideoTracker does; see there.
+/// What VideoPredictor does; see there.
 class VideoCore {
  public:
   VideoCore(std::shared_ptr<Session> session, std::shared_ptr<FrameSource> frames,

@@ -28,6 +28,7 @@ class WatchedSession final : public sam2rt::Session {
   int max_objects() const noexcept override { return inner_->max_objects(); }
   int max_images() const noexcept override { return inner_->max_images(); }
   bool fused() const noexcept override { return inner_->fused(); }
+  bool per_object() const noexcept override { return inner_->per_object(); }
 
   void run(sam2rt::Graph graph, sam2rt::Span<const sam2rt::InputTensor> inputs,
            sam2rt::Span<const sam2rt::OutputTensor> outputs) override {
@@ -64,14 +65,17 @@ class WatchedSession final : public sam2rt::Session {
 /// nothing.
 class MixingSession final : public sam2rt::Session {
  public:
-  /// `most`: objects and images one call takes; `fused`: frames are tracked by one graph.
-  explicit MixingSession(const sam2rt::Bundle& bundle, int most = 1000, bool fused = false)
-      : bundle_(bundle), most_(most), fused_(fused) {}
+  /// `most`: objects and images one call takes; `fused`: frames are tracked by one graph;
+  /// `per_object`: which says that it works per object.
+  explicit MixingSession(const sam2rt::Bundle& bundle, int most = 1000, bool fused = false,
+                         bool per_object = false)
+      : bundle_(bundle), most_(most), fused_(fused), per_object_(per_object) {}
 
   const sam2rt::Bundle& bundle() const noexcept override { return bundle_; }
   int max_objects() const noexcept override { return most_; }
   int max_images() const noexcept override { return most_; }
   bool fused() const noexcept override { return fused_; }
+  bool per_object() const noexcept override { return per_object_; }
 
   void run(sam2rt::Graph graph, sam2rt::Span<const sam2rt::InputTensor> inputs,
            sam2rt::Span<const sam2rt::OutputTensor> outputs) override {
@@ -94,6 +98,7 @@ class MixingSession final : public sam2rt::Session {
   sam2rt::Bundle bundle_;
   int most_;
   bool fused_;
+  bool per_object_;
 };
 
 #endif

@@ -96,7 +96,7 @@ class SAM2RT_API Bundle {
   bool has(Graph graph) const noexcept;
   /// A graph of the bundle. Throws BundleError when it is `track_step` and the bundle lacks it.
   const GraphEntry& graph(Graph graph) const;
-  /// A graph by its name, other forms of graphs included; null: there is none.
+  /// A graph by its name, other variants of graphs included; null: there is none.
   const GraphEntry* find_graph(const std::string& name) const noexcept;
   /// Path of a graph's ONNX file.
   std::filesystem::path graph_path(Graph graph) const;

@@ -9,7 +9,7 @@
 namespace sam2rt {
 
 /// Base of every error the library throws on purpose. The message is one line: what was expected,
-/// what was found, what mends it; the same text as the Python runtime's.
+/// what was found, what fixes it; the same text as the Python runtime's.
 class SAM2RT_API Error : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

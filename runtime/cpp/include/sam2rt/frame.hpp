@@ -36,7 +36,7 @@ struct MaskView {
   std::size_t stride = 0;  ///< bytes; 0: rows follow each other
 };
 
-/// The frames of a video that VideoTracker works on; all of one size.
+/// The frames of a video that VideoPredictor works on; all of one size.
 class SAM2RT_API FrameSource {
  public:
   FrameSource() = default;
@@ -47,7 +47,7 @@ class SAM2RT_API FrameSource {
   virtual int num_frames() const = 0;
   virtual int width() const = 0;
   virtual int height() const = 0;
-  /// Frame `index`, valid until the next call. An exception leaves the tracker as it was.
+  /// Frame `index`, valid until the next call. An exception leaves the predictor as it was.
   virtual FrameView read(int index) = 0;
 };
 

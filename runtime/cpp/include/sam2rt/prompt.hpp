@@ -41,7 +41,7 @@ struct TrackerOptions {
   /// storage of memories: "float32", "float16" or "bfloat16" (the original's)
   const char* memory_dtype = "float32";
   /// objects handed to one call of a graph at most; bounds working memory. Unset: as many as an
-  /// engine takes, else 4, or 64 where a call takes them one after the other
+  /// engine takes, else 4, or 64 where a session runs per object
   std::optional<int> objects_per_call;
 };
 

@@ -11,11 +11,11 @@
 #include "sam2rt/rle.hpp"
 #include "sam2rt/session.hpp"
 #include "sam2rt/stream_tracker.hpp"
-#include "sam2rt/video_tracker.hpp"
+#include "sam2rt/video_predictor.hpp"
 
 namespace sam2rt {
 
-/// The library's version, such as "0.1.0".
+/// The library's version, MAJOR.MINOR.PATCH.
 SAM2RT_API const char* version() noexcept;
 
 }  // namespace sam2rt

@@ -85,18 +85,22 @@ class SAM2RT_API Session {
   virtual void run(Graph graph, Span<const InputTensor> inputs,
                    Span<const OutputTensor> outputs) = 0;
 
-  /// Memory for `count` floats, undefined, in which this session likes graphs to meet; host memory
-  /// unless a backend says otherwise.
+  // What a backend can do beyond that. The defaults describe a plain session.
+
+  /// Memory for `count` floats, undefined, for what one graph hands to the next. Plain: host
+  /// memory.
   virtual std::unique_ptr<GraphMemory> allocate(std::size_t count);
-  /// Objects one call takes at most; trackers split larger groups.
+  /// Objects one call takes at most; trackers split larger groups. Plain: no limit, the largest
+  /// int.
   virtual int max_objects() const noexcept;
-  /// Images one call of the encoder takes at most.
+  /// Images one call of the encoder takes at most. Plain: no limit, the largest int.
   virtual int max_images() const noexcept;
-  /// Whether a frame without prompts is to be tracked by Graph::track_step; false by default.
+  /// Whether a frame without prompts is to be tracked by Graph::track_step. Plain: no, by the
+  /// separate graphs.
   virtual bool fused() const noexcept;
-  /// Whether Graph::track_step takes its objects one after the other, in the memory of one; false
-  /// by default.
-  virtual bool one_by_one() const noexcept;
+  /// Whether Graph::track_step runs per object, in the memory of one. Plain: no, on all objects of
+  /// a call at once.
+  virtual bool per_object() const noexcept;
 };
 
 struct SessionOptions {

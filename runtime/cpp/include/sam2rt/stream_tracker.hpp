@@ -16,7 +16,7 @@ namespace sam2rt {
 
 struct StreamOptions : TrackerOptions {
   bool non_overlap_masks = false;  ///< each pixel belongs to one object at most
-  /// Length of the video if it is known: makes clips under 16 frames equal to VideoTracker,
+  /// Length of the video if it is known: makes clips under 16 frames equal to VideoPredictor,
   /// whose pointer distances are scaled by the length.
   std::optional<int> num_frames;
   /// false: FrameResult::logits stays empty, and `mask` makes those masks that are asked for; not
@@ -24,7 +24,7 @@ struct StreamOptions : TrackerOptions {
   bool frame_logits = true;
 };
 
-/// Live video: push frames one by one, memory bounded for ever. The same core as VideoTracker,
+/// Live video: push frames one by one, memory bounded for ever. The same core as VideoPredictor,
 /// and the same bits. Prompts apply to the next frame pushed; objects may come and go at any
 /// time. A prompt makes its frame a prompted frame, kept for ever unless max_cond_frames_in_attn
 /// caps how many count. Once warm (16 frames after the last prompt) a frame allocates nothing

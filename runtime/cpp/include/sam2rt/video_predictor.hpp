@@ -1,5 +1,5 @@
-#ifndef SAM2RT_VIDEO_TRACKER_HPP
-#define SAM2RT_VIDEO_TRACKER_HPP
+#ifndef SAM2RT_VIDEO_PREDICTOR_HPP
+#define SAM2RT_VIDEO_PREDICTOR_HPP
 
 #include <memory>
 #include <optional>
@@ -38,18 +38,18 @@ class Propagation;
 /// again: (4h x 4h + c x h x w) numbers per object and frame. For endless video use
 /// StreamTracker. Belongs to one thread; the session may be shared.
 ///
-/// A result lives in the tracker and is valid until its next call; copy it to keep it.
-class SAM2RT_API VideoTracker {
+/// A result lives in the predictor and is valid until its next call; copy it to keep it.
+class SAM2RT_API VideoPredictor {
  public:
   /// Throws InputError for options that make no sense, FrameError for a video without frames.
-  VideoTracker(std::shared_ptr<Session> session, std::shared_ptr<FrameSource> frames,
-               const VideoOptions& options = {});
-  VideoTracker(VideoTracker&&) noexcept;
-  VideoTracker& operator=(VideoTracker&&) noexcept;
-  ~VideoTracker();
+  VideoPredictor(std::shared_ptr<Session> session, std::shared_ptr<FrameSource> frames,
+                 const VideoOptions& options = {});
+  VideoPredictor(VideoPredictor&&) noexcept;
+  VideoPredictor& operator=(VideoPredictor&&) noexcept;
+  ~VideoPredictor();
 
   /// Prompt an object on a frame; gives the frame's result for all objects. An unknown id starts
-  /// a new object. Throws InputError; the tracker is unchanged then.
+  /// a new object. Throws InputError; the predictor is unchanged then.
   const FrameResult& add_points(int frame_idx, std::int64_t obj_id, const PointPrompt& prompt);
   /// Prompt an object on a frame with a mask of the video's size.
   const FrameResult& add_mask(int frame_idx, std::int64_t obj_id, const MaskView& mask);
@@ -57,7 +57,7 @@ class SAM2RT_API VideoTracker {
   /// Track all objects. Prompts may be added and objects removed between two frames; they count
   /// from the next. Once the last object is removed, frames come without objects and cost no
   /// inference. Throws StateError without an object, or with an object without any prompt. The
-  /// propagation must not outlive the tracker.
+  /// propagation must not outlive the predictor.
   Propagation propagate(const PropagateOptions& options = {});
 
   /// Remove an object's prompts on a frame; a result there stays as a tracked one.
@@ -85,11 +85,11 @@ class SAM2RT_API Propagation {
   Propagation& operator=(Propagation&&) noexcept;
   ~Propagation();
 
-  /// The next frame's result, valid until the tracker's next call; null after the last frame.
+  /// The next frame's result, valid until the predictor's next call; null after the last frame.
   const FrameResult* next();
 
  private:
-  friend class VideoTracker;
+  friend class VideoPredictor;
   struct SAM2RT_HIDDEN Impl;
   explicit Propagation(std::unique_ptr<Impl> impl) noexcept;
   std::unique_ptr<Impl> impl_;

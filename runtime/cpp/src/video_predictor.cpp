@@ -1,11 +1,11 @@
-#include "sam2rt/video_tracker.hpp"
+#include "sam2rt/video_predictor.hpp"
 
 #include "sam2rt/error.hpp"
 #include "video_core.hpp"
 
 namespace sam2rt {
 
-struct VideoTracker::Impl {
+struct VideoPredictor::Impl {
   VideoCore core;
 };
 
@@ -25,45 +25,46 @@ std::shared_ptr<T> given(std::shared_ptr<T> pointer, const char* what) {
 
 }  // namespace
 
-VideoTracker::VideoTracker(std::shared_ptr<Session> session, std::shared_ptr<FrameSource> frames,
-                           const VideoOptions& options)
+VideoPredictor::VideoPredictor(std::shared_ptr<Session> session,
+                               std::shared_ptr<FrameSource> frames,
+                               const VideoOptions& options)
     : impl_(new Impl{VideoCore(given(std::move(session), "session"),
                                given(std::move(frames), "source of frames"), options)}) {}
 
-VideoTracker::VideoTracker(VideoTracker&&) noexcept = default;
-VideoTracker& VideoTracker::operator=(VideoTracker&&) noexcept = default;
-VideoTracker::~VideoTracker() = default;
+VideoPredictor::VideoPredictor(VideoPredictor&&) noexcept = default;
+VideoPredictor& VideoPredictor::operator=(VideoPredictor&&) noexcept = default;
+VideoPredictor::~VideoPredictor() = default;
 
-const FrameResult& VideoTracker::add_points(int frame_idx, std::int64_t obj_id,
-                                            const PointPrompt& prompt) {
+const FrameResult& VideoPredictor::add_points(int frame_idx, std::int64_t obj_id,
+                                              const PointPrompt& prompt) {
   return impl_->core.add_points(frame_idx, obj_id, prompt);
 }
 
-const FrameResult& VideoTracker::add_mask(int frame_idx, std::int64_t obj_id,
-                                          const MaskView& mask) {
+const FrameResult& VideoPredictor::add_mask(int frame_idx, std::int64_t obj_id,
+                                            const MaskView& mask) {
   return impl_->core.add_mask(frame_idx, obj_id, mask);
 }
 
-Propagation VideoTracker::propagate(const PropagateOptions& options) {
+Propagation VideoPredictor::propagate(const PropagateOptions& options) {
   VideoCore& core = impl_->core;
   core.preflight();
   return Propagation(std::unique_ptr<Propagation::Impl>(
       new Propagation::Impl{&core, core.order(options), options.reverse}));
 }
 
-const FrameResult& VideoTracker::clear_all_prompts_in_frame(int frame_idx, std::int64_t obj_id) {
+const FrameResult& VideoPredictor::clear_all_prompts_in_frame(int frame_idx, std::int64_t obj_id) {
   return impl_->core.clear_prompts(frame_idx, obj_id);
 }
 
-Removal VideoTracker::remove_object(std::int64_t obj_id, bool strict) {
+Removal VideoPredictor::remove_object(std::int64_t obj_id, bool strict) {
   return impl_->core.remove_object(obj_id, strict);
 }
 
-void VideoTracker::reset() { impl_->core.reset(); }
-std::vector<std::int64_t> VideoTracker::obj_ids() const { return impl_->core.obj_ids(); }
-int VideoTracker::num_frames() const noexcept { return impl_->core.num_frames(); }
-int VideoTracker::width() const noexcept { return impl_->core.size().width; }
-int VideoTracker::height() const noexcept { return impl_->core.size().height; }
+void VideoPredictor::reset() { impl_->core.reset(); }
+std::vector<std::int64_t> VideoPredictor::obj_ids() const { return impl_->core.obj_ids(); }
+int VideoPredictor::num_frames() const noexcept { return impl_->core.num_frames(); }
+int VideoPredictor::width() const noexcept { return impl_->core.size().width; }
+int VideoPredictor::height() const noexcept { return impl_->core.size().height; }
 
 Propagation::Propagation(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
 Propagation::Propagation(Propagation&&) noexcept = default;
