@@ -1,5 +1,7 @@
 """What the house looks like in figures: ``python tests/packaging/structure.py [CHECKOUT]``.
 
+``--drawing`` prints the rooms and their imports as a Mermaid flowchart instead.
+
 Files per room, circles of imports (lazy and type-only ones included), ``getattr`` on sessions,
 lines per function, and long lines of documentation; read from the source, nothing is imported.
 """
@@ -92,6 +94,72 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
     return sorted(found)
 
 
+def room_graph(root: Path) -> dict[str, set[str]]:
+    """What each room imports of the others, as far as it does not follow from the rest.
+
+    A room whose inner rooms and itself import each other is drawn as one.
+    """
+    known = modules(root)
+
+    def room(module: str) -> str:
+        path = known[module].parent.relative_to(root)
+        return path.parts[0] if path.parts[:1] in _ONE_ROOM else path.as_posix()
+
+    graph: dict[str, set[str]] = {}
+    for module, imported in import_graph(root).items():
+        graph.setdefault(room(module), set()).update(room(other) for other in imported)
+    graph.pop(".", None)
+    for name, others in graph.items():
+        others -= {name, "."}
+    reached = {name: _reached(graph, name) for name in graph}
+    return {
+        name: {o for o in others if not any(o in reached[p] for p in others - {o})}
+        for name, others in graph.items()
+    }
+
+
+#: rooms drawn without their inner rooms
+_ONE_ROOM = (("cli",), ("benchmarks",))
+
+
+def _reached(graph: dict[str, set[str]], name: str) -> set[str]:
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        for other in graph[waiting.pop()] - found:
+            found.add(other)
+            waiting.append(other)
+    return found
+
+
+def drawing(root: Path) -> str:
+    """The rooms and what they import, as a Mermaid flowchart."""
+    graph = room_graph(root)
+    groups: dict[str, list[str]] = {}
+    for room in sorted(graph):
+        groups.setdefault(room.partition("/")[0], []).append(room)
+    lines = ["flowchart TD"]
+    for group, rooms in groups.items():
+        if len(rooms) == 1:
+            lines.append(f"  {_node(rooms[0])}")
+            continue
+        lines.append(f"  subgraph {group}")
+        lines += [f"    {_node(room)}" for room in rooms]
+        lines.append("  end")
+    lines += [
+        f"  {_key(room)} --> {_key(o)}" for room in sorted(graph) for o in sorted(graph[room])
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _key(room: str) -> str:
+    return room.replace("/", "_") if "/" in room else f"{room}_"
+
+
+def _node(room: str) -> str:
+    return f'{_key(room)}["{room}"]'
+
+
 def files_per_room(root: Path) -> Counter[str]:
     """Python files of each folder of the package."""
     return Counter(path.parent.relative_to(root).as_posix() for path in modules(root).values())
@@ -151,5 +219,8 @@ def figures(root: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    checkout = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parents[2]
-    print(json.dumps(figures(checkout), indent=1))
+    checkout = Path(__file__).resolve().parents[2]
+    if sys.argv[1:] == ["--drawing"]:
+        print(drawing(checkout), end="")
+    else:
+        print(json.dumps(figures(Path(sys.argv[1]) if sys.argv[1:] else checkout), indent=1))
