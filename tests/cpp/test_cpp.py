@@ -123,7 +123,7 @@ def test_objects_one_by_one_have_the_bits_of_python(
 ) -> None:
     frames = dog(12)[:, ::3, ::3]
     with OnnxRuntimeSession(rows_bundle, threads=1) as session:
-        assert session.one_by_one
+        assert session.per_object
         case = cpp_cases.python_video(
             tmp_path / "video", session, frames, prompts_on(frames), fill_hole_area=8
         )

@@ -18,6 +18,7 @@ from sam2rt.configs.graphs import TRACK_FRAME, TRACK_OBJECT, TRACK_STEP, row_spe
 from sam2rt.export.proof.compare import BOUNDS, compare, problems
 from sam2rt.export.proof.record import load_record
 from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
+from sam2rt.runtime.session import SessionWrapper
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_a_bundle_carries_the_graphs_where_they_pay(rows_bundle: Bundle, bundle:
     for name, spec in row_specs(rows_bundle.model).items():
         assert rows_bundle.graphs[name].spec == spec
         assert name not in bundle.graphs
-    assert not OnnxRuntimeSession(bundle).one_by_one
+    assert not OnnxRuntimeSession(bundle).per_object
 
 
 @pytest.mark.parametrize("images", [1, 3])
@@ -72,13 +73,18 @@ def test_what_objects_share_is_done_once(rows: OnnxRuntimeSession, monkeypatch) 
     assert calls == [TRACK_STEP, TRACK_FRAME, *[TRACK_OBJECT] * 3]
 
 
+class FusedCalls(CallLog):
+    """A log of the calls as users run them."""
+
+    fused, per_object = SessionWrapper.fused, SessionWrapper.per_object
+
+
 def test_a_stream_tracks_all_objects_in_one_call(
     rows: OnnxRuntimeSession, session: OnnxRuntimeSession
 ) -> None:
     video, found = moving_square(8), []
     for used in (rows, session):
-        log = CallLog(used)
-        log.fused, log.one_by_one = used.fused, used.one_by_one  # type: ignore[attr-defined]
+        log = FusedCalls(used)
         tracker = StreamTracker(used.bundle, session=log)
         for obj_id in range(6):
             tracker.add_points(obj_id, **(BOX if obj_id % 2 else CLICK))
