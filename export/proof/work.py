@@ -54,7 +54,7 @@ CASES = (
     Case("memory_encoder", {"I": 1, "N": 2}),
     Case("memory_encoder", {"I": 2, "N": 2}, True),
     Case("track_step", {"I": 1, "G": 1, "N": 2, "M": 3, "K": 2}),
-    # where objects are taken one by one, this is the graph itself
+    # where objects are taken sequentially, this is the graph itself
     Case("track_step", {"I": 1, "G": 1, "N": 1, "M": 7, "K": 16}),
     # new ones come last, so that inputs of the others stay what records were made with
     Case("mask_decoder", {"N": 2, "G": 1, "P": 5}),

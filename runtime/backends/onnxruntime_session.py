@@ -24,7 +24,7 @@ from ...configs.graphs import (
     TRACK_STEP,
     graph_specs,
     kept_outputs,
-    row_specs,
+    per_object_specs,
 )
 from ..arrays import Array
 from ..bank import SlotBuffer
@@ -92,7 +92,7 @@ class OnnxRuntimeSession(Session):
             inputs = {name: on_device(array, bound.stream) for name, array in inputs.items()}
         checked = check_inputs(spec, inputs)
         if graph == TRACK_STEP and self.per_object and len(checked["memory"]) > 1:
-            return self._row_by_row(checked)
+            return self._sequentially(checked)
         names = [tensor.name for tensor in spec.outputs]
         try:
             if bound is not None:
@@ -122,22 +122,23 @@ class OnnxRuntimeSession(Session):
 
         What they share is then done once, by a graph of its own.
         """
-        # a bundle's forms have no contract that loading checks
-        forms = row_specs(self.bundle.model)
+        # a bundle's variants have no contract that loading checks
+        specs = per_object_specs(self.bundle.model)
         found = self.bundle.graphs
-        return self.fused and all(n in found and found[n].spec == s for n, s in forms.items())
+        return self.fused and all(n in found and found[n].spec == s for n, s in specs.items())
 
-    def _row_by_row(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        started = self.run(TRACK_FRAME, {"image_embed": inputs["image_embed"]})
-        given = {**inputs, **started}
-        rows = []
+    def _sequentially(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """What the objects share once, then each object by itself."""
+        shared = self.run(TRACK_FRAME, {"image_embed": inputs["image_embed"]})
+        given = {**inputs, **shared}
+        made = []
         for i in range(len(inputs["memory"])):
-            row = {name: a if len(a) == 1 else a[i : i + 1] for name, a in given.items()}
-            rows.append(self.run(TRACK_OBJECT, row))
-        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+            own = {name: a if len(a) == 1 else a[i : i + 1] for name, a in given.items()}
+            made.append(self.run(TRACK_OBJECT, own))
+        return {name: np.concatenate([one[name] for one in made]) for name in made[0]}
 
     def _opened_first(self) -> list[str]:
-        # forms for engines, which a bundle may carry too, are not run here; memory attention
+        # variants for engines, which a bundle may carry too, are not run here; memory attention
         # on its own is for corrections alone where frames are tracked by one graph
         rare = "memory_attention" if self.fused else TRACK_STEP
         return [graph for graph in graph_specs(self.bundle.model) if graph != rare]
@@ -189,7 +190,7 @@ class OnnxRuntimeSession(Session):
     def __enter__(self) -> OnnxRuntimeSession:
         self._open_still()
         try:
-            # forms for engines, which a bundle may carry too, are not run here
+            # variants for engines, which a bundle may carry too, are not run here
             for graph in self._opened_first():
                 self._open(graph)
         except BaseException:

@@ -28,8 +28,9 @@ from ..bank import (
 from ..pixels.mask_output import without_small_holes
 from ..session import Session
 
-#: more in one call of the CPU take memory and save no time, unless it takes them one by one
-OBJECTS_PER_CALL, ONE_BY_ONE_PER_CALL = 4, 64
+#: objects of one call on the CPU: more take memory and save no time, unless the session takes
+#: them sequentially
+OBJECTS_PER_CALL, SEQUENTIAL_OBJECTS_PER_CALL = 4, 64
 #: what the original assigns to masks of absent objects
 NO_OBJECT_LOGIT = -1024.0
 
@@ -43,7 +44,8 @@ class TrackerOptions:
     memory_dtype: storage of memories: None or "float32", "float16", "bfloat16" (the
     original's), a memory for accuracy trade that halves what is kept.
     objects_per_call: objects handed to one call of a graph at most; bounds working memory. None:
-    as many as an engine takes, else OBJECTS_PER_CALL or ONE_BY_ONE_PER_CALL.
+    as many as an engine takes, else OBJECTS_PER_CALL, or SEQUENTIAL_OBJECTS_PER_CALL where the
+    session takes them sequentially.
     forward_only: no frame before the last one is ever asked for again, so that a memory may be
     written over one that no later frame attends to.
     """
@@ -220,7 +222,7 @@ class Tracker:
     def _objects_per_call(self) -> int:
         # engines are built for a largest number of objects
         limit = self.session.max_objects
-        usual = ONE_BY_ONE_PER_CALL if self.session.per_object else OBJECTS_PER_CALL
+        usual = SEQUENTIAL_OBJECTS_PER_CALL if self.session.per_object else OBJECTS_PER_CALL
         wanted = self.options.objects_per_call or limit or usual
         return min(wanted, limit or wanted)
 
