@@ -52,12 +52,12 @@ def _f(name: str, *shape: Dim) -> TensorSpec:
 
 #: the graph that tracks a frame without prompts in one call; the others do the same in three
 TRACK_STEP = "track_step"
-#: the same work in two graphs: what all objects of a frame share, and the rest for each object
+#: the same work in two graphs: what all objects of a frame share, and the rest per object
 TRACK_FRAME, TRACK_OBJECT = "track_step.frame", "track_step.object"
 
 
-def row_specs(config: ModelConfig) -> dict[str, GraphSpec]:
-    """The graphs that track objects one after the other, keyed by name; a bundle may lack them.
+def per_object_specs(config: ModelConfig) -> dict[str, GraphSpec]:
+    """The graphs that track objects sequentially, keyed by name; a bundle may lack them.
 
     frame_tokens [hw, C] of each frame are those after the first layer's self-attention.
     """

@@ -21,14 +21,14 @@ from ..configs.bundle import (
     write_manifest,
 )
 from ..configs.errors import BundleError, InputError, ProofError
-from ..configs.graphs import GraphSpec, graph_specs, row_specs
+from ..configs.graphs import GraphSpec, graph_specs, per_object_specs
 from ..configs.models import check_image_size
 from ..configs.progress import Progress, silent
 from ..configs.version import VERSION
 from .checkpoint.download import cache_folder, official_name
 from .checkpoint.load import Checkpoint, load_checkpoint
 from .graphs.int8 import QUANTISED_GRAPH, quantised
-from .graphs.modules import GraphForm, graph_modules, row_modules
+from .graphs.modules import GraphForm, graph_modules, per_object_modules
 from .graphs.onnx_from_module import check_opset, onnx_from_module
 from .graphs.precision import EXACT_GRAPHS, lowered
 from .graphs.variants import engine_forms
@@ -44,9 +44,9 @@ __all__ = ["bundle_for", "export_bundle", "verify_bundle"]
 
 DEFAULT_OPSET = 20
 _PROOF_FILE = "proof.npz"
-#: side of the embedding from which objects are tracked one after the other: as many at a time
+#: side of the embedding from which objects are tracked sequentially: as many at a time
 #: need as many times the memory then, and are no faster
-ROWS_FROM = 32
+PER_OBJECT_FROM = 32
 #: clips tried before a proof counts as undecided
 _CLIPS = 3
 
@@ -168,9 +168,9 @@ def _made_graphs(
 ) -> Iterator[tuple[str, GraphSpec, onnx.ModelProto]]:
     """Name in the manifest, contract and model of each graph."""
     specs, modules = graph_specs(model.config), graph_modules(model, form)
-    if model.config.embed_size >= ROWS_FROM:
-        specs |= row_specs(model.config)
-        modules |= row_modules(model, modules)
+    if model.config.embed_size >= PER_OBJECT_FROM:
+        specs |= per_object_specs(model.config)
+        modules |= per_object_modules(model, modules)
     for index, (name, module) in enumerate(modules.items()):
         progress(f"exporting {name}", index, len(specs))
         graph = onnx_from_module(module, specs[name], opset)

@@ -54,9 +54,7 @@ class ReferenceOpener:
         loaded = load_checkpoint(self.checkpoint, image_size=self.image_size)
         model = build_model(loaded.config)
         model.load_state_dict(loaded.state)
-        session: Any = ReferenceSession(model)
-        opened: Session = session
-        return opened
+        return ReferenceSession(model)
 
     def describe(self) -> dict[str, Any]:
         return {"backend": "pytorch", "image_size": self.image_size, "sha256": self.sha256}

@@ -19,11 +19,10 @@ from typing import Literal
 
 import numpy as np
 
-from ...configs.closing import Closing
 from ...configs.errors import InputError
 from ...runtime.arrays import Array
 from ...runtime.predictors.video import VideoPredictor, VideoState
-from ...runtime.session import Session
+from ...runtime.session import Into, Session
 from .clicks import error_click, interior_point
 from .datasets import Dataset, Truth, Video
 from .metrics import FrameScore, Mask, Rule, mean_score, region_similarity, score_frame
@@ -228,10 +227,11 @@ def _online_pass(run: _Run, clicks: int, most: int) -> tuple[ObjectResult, int]:
     return run.finished(scores), used
 
 
-class EncoderCache(Closing):
+class EncoderCache(Session):
     """A session that remembers what it encoded, so that further passes skip the encoder.
 
-    Keeps the newest results up to `limit` bytes. Closing it leaves the session open.
+    Keeps the newest results up to `limit` bytes; a plain session in all else. Closing it leaves
+    the session inside open.
     """
 
     def __init__(self, session: Session, limit: int = 1 << 29) -> None:
@@ -239,7 +239,9 @@ class EncoderCache(Closing):
         self._kept: OrderedDict[bytes, dict[str, Array]] = OrderedDict()
         self._size = 0
 
-    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(
+        self, graph: str, inputs: Mapping[str, Array], into: Into | None = None
+    ) -> dict[str, Array]:
         if graph != "image_encoder":
             return self.session.run(graph, inputs)
         key = hashlib.blake2b(np.ascontiguousarray(inputs["image"]).data).digest()

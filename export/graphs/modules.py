@@ -54,8 +54,8 @@ def graph_modules(model: Sam2, form: GraphForm = GraphForm()) -> dict[str, nn.Mo
     return {name: module.eval() for name, module in modules.items()}
 
 
-def row_modules(model: Sam2, modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
-    """The modules of ``configs.graphs.row_specs``, made of those of :func:`graph_modules`."""
+def per_object_modules(model: Sam2, modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """The modules of ``configs.graphs.per_object_specs``, of those of :func:`graph_modules`."""
     step = modules[TRACK_STEP]
     assert isinstance(step, TrackStepGraph)
     return {

@@ -7,16 +7,16 @@ tracker, the predictors and the proofs run on it unchanged.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from ...configs.closing import Closing
+from ...configs.bundle import Bundle
 from ...configs.errors import InputError
 from ...configs.graphs import graph_specs
 from ...configs.models import ModelConfig
 from ...runtime.arrays import Array
-from ...runtime.session import check_inputs
+from ...runtime.session import Into, Session, check_inputs
 from .sam2 import Sam2
 
 #: which method of the model computes which graph
@@ -30,14 +30,7 @@ METHODS = {
 }
 
 
-@dataclass(frozen=True)
-class ReferenceBundle:
-    """The part of a bundle that orchestration reads."""
-
-    model: ModelConfig
-
-
-class ReferenceSession(Closing):
+class ReferenceSession(Session):
     """Runs the graphs of ``configs.graphs`` on the reference modules, on the CPU.
 
     Arrays are checked as every session does; results are float32. Nothing is opened or held
@@ -45,11 +38,13 @@ class ReferenceSession(Closing):
     """
 
     def __init__(self, model: Sam2) -> None:
-        self.bundle = ReferenceBundle(model.config)
+        self.bundle = _bundle(model.config)
         self._model = model.eval()
         self._specs = graph_specs(model.config)
 
-    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(
+        self, graph: str, inputs: Mapping[str, Array], into: Into | None = None
+    ) -> dict[str, Array]:
         """Run one graph; inputs and outputs by the names of its contract, InputError if unfit."""
         if graph not in self._specs:
             raise InputError(f"unknown graph '{graph}': expected one of {', '.join(self._specs)}")
@@ -62,5 +57,17 @@ class ReferenceSession(Closing):
         names = [t.name for t in spec.outputs]
         return {name: out.detach().numpy() for name, out in zip(names, outputs, strict=True)}
 
-    def close(self) -> None:
-        """Nothing is held; the model stays usable."""
+
+def _bundle(config: ModelConfig) -> Bundle:
+    """A bundle without files: orchestration reads the model's configuration alone."""
+    return Bundle(
+        path=Path(),
+        model=config,
+        precision="fp32",
+        opset=0,
+        checkpoint_sha256="",
+        generator="",
+        graphs={},
+        proof={},
+        proof_files={},
+    )

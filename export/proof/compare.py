@@ -13,6 +13,7 @@ from ...configs.errors import ProofError
 from ...configs.models import ModelConfig
 from ...configs.progress import Progress, silent, steps
 from ...runtime.arrays import Array
+from ...runtime.session import Session
 from ...runtime.tracking.tracker import NO_OBJECT_LOGIT
 from .record import Record, Sample
 from .work import (
@@ -20,7 +21,6 @@ from .work import (
     Case,
     Listener,
     LoopFrame,
-    Runner,
     case_inputs,
     chosen_masks,
     closed_loop,
@@ -143,7 +143,7 @@ class Report:
 
 def compare(
     expected: Record,
-    session: Runner,
+    session: Session,
     bounds: Bounds,
     *,
     progress: Progress = silent,
@@ -151,8 +151,7 @@ def compare(
     """Run the record's work on `session` and compare; the caller judges with :func:`problems`."""
     config, report = expected.config, Report()
     # engines are built from some of a bundle's graphs
-    runs = getattr(session, "graphs", None)
-    cases = [c for c in CASES if c.key in expected.outputs and (runs is None or c.graph in runs)]
+    cases = [c for c in CASES if c.key in expected.outputs and c.graph in session.graphs]
     tell = steps(progress, "proof", expected.frames + len(cases))
     for case in cases:
         inputs = case_inputs(case, config, expected.statistics, expected.seed)

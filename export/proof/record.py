@@ -18,11 +18,11 @@ from ...configs.errors import BundleError
 from ...configs.models import ModelConfig
 from ...configs.progress import Progress, silent, steps
 from ...runtime.arrays import Array
+from ...runtime.session import Session
 from .work import (
     CASES,
     Listener,
     LoopFrame,
-    Runner,
     Statistics,
     case_inputs,
     closed_loop,
@@ -81,7 +81,7 @@ def frame_count(config: ModelConfig) -> int:
 
 
 def record(
-    reference: Runner, seed: int, *, frames: int | None = None, progress: Progress = silent
+    reference: Session, seed: int, *, frames: int | None = None, progress: Progress = silent
 ) -> Record:
     """Run the work of `seed` on the reference."""
     config = reference.bundle.model

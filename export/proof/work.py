@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from ...configs.graphs import TensorSpec, graph_specs
 from ...configs.models import ModelConfig
 from ...runtime.arrays import Array
 from ...runtime.predictors.stream import StreamTracker
+from ...runtime.session import Into, Session, SessionWrapper
 
 #: channel means and deviations of a tensor, [2, channels]
 Statistics = dict[str, Array]
@@ -54,7 +54,7 @@ CASES = (
     Case("memory_encoder", {"I": 1, "N": 2}),
     Case("memory_encoder", {"I": 2, "N": 2}, True),
     Case("track_step", {"I": 1, "G": 1, "N": 2, "M": 3, "K": 2}),
-    # where objects are taken one by one, this is the graph itself
+    # where objects are taken sequentially, this is the graph itself
     Case("track_step", {"I": 1, "G": 1, "N": 1, "M": 7, "K": 16}),
     # new ones come last, so that inputs of the others stay what records were made with
     Case("mask_decoder", {"N": 2, "G": 1, "P": 5}),
@@ -186,32 +186,20 @@ class LoopFrame:
     lawful: Array | None = None
 
 
-class Runner(Protocol):
-    """A session, or the reference: what runs graphs of a model."""
-
-    @property
-    def bundle(self) -> Any: ...
-
-    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]: ...
-
-
-class Listener:
+class Listener(SessionWrapper):
     """A session that hears what passes through another one."""
 
-    def __init__(self, session: Runner) -> None:
-        self.session = session
-        self.bundle: Any = session.bundle
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
         #: the last outputs by name
         self.heard: dict[str, Array] = {}
         #: of each object the decoder was called for: IoUs, chosen mask, whether by the rule
         self.decided: list[tuple[Array, int, bool]] = []
 
-    def __getattr__(self, name: str) -> Any:
-        # what a session offers besides, such as a ring on its device, is what users run
-        return getattr(self.session, name)
-
-    def run(self, graph: str, inputs: Mapping[str, Array], **named: Any) -> dict[str, Array]:
-        outputs = self.session.run(graph, inputs, **named)
+    def run(
+        self, graph: str, inputs: Mapping[str, Array], into: Into | None = None
+    ) -> dict[str, Array]:
+        outputs = super().run(graph, inputs, into)
         self.heard.update(outputs)
         if "all_ious" in outputs:
             # frames without prompts are decoded with several masks
@@ -220,15 +208,6 @@ class Listener:
             choices = chosen_masks(outputs).tolist()
             self.decided += zip(outputs["all_ious"], choices, lawful, strict=True)
         return outputs
-
-    def close(self) -> None:
-        """The session belongs to the caller."""
-
-    def __enter__(self) -> Listener:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """The session belongs to the caller."""
 
 
 def chosen_masks(decoded: Mapping[str, Array]) -> Array:

@@ -9,7 +9,7 @@ import importlib.util
 import io
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import numpy as np
 
 from ...configs.bundle import Bundle
 from ...configs.checks import whole_number
-from ...configs.closing import Closing
 from ...configs.errors import InputError, MissingExtraError, SessionError
 from ...configs.graphs import (
     TRACK_FRAME,
@@ -25,12 +24,12 @@ from ...configs.graphs import (
     TRACK_STEP,
     graph_specs,
     kept_outputs,
-    row_specs,
+    per_object_specs,
 )
 from ..arrays import Array
-from ..gpu.ring import DeviceSlotBuffer
+from ..bank import SlotBuffer
 from ..gpu.tensor import on_device
-from ..session import check_inputs
+from ..session import Into, Session, check_inputs
 from .engine_record import onnx_digest
 from .onnxruntime_binding import BoundRunner, bindings_present
 
@@ -42,7 +41,7 @@ PROVIDERS = {
 }
 
 
-class OnnxRuntimeSession(Closing):
+class OnnxRuntimeSession(Session):
     """Runs a bundle's graphs with ONNX Runtime.
 
     Entering opens all graphs; without entering, each opens when it is first run. `threads` is
@@ -75,7 +74,7 @@ class OnnxRuntimeSession(Closing):
         self._unloaded = ""
 
     def run(
-        self, graph: str, inputs: Mapping[str, Array], into: Mapping[str, Any] | None = None
+        self, graph: str, inputs: Mapping[str, Array], into: Into | None = None
     ) -> dict[str, Array]:
         """Run one graph; see :class:`~sam2rt.runtime.session.Session`.
 
@@ -92,8 +91,8 @@ class OnnxRuntimeSession(Closing):
             # arrays of other libraries become tensors with numpy's shape and dtype
             inputs = {name: on_device(array, bound.stream) for name, array in inputs.items()}
         checked = check_inputs(spec, inputs)
-        if graph == TRACK_STEP and self.one_by_one and len(checked["memory"]) > 1:
-            return self._row_by_row(checked)
+        if graph == TRACK_STEP and self.per_object and len(checked["memory"]) > 1:
+            return self._sequentially(checked)
         names = [tensor.name for tensor in spec.outputs]
         try:
             if bound is not None:
@@ -118,39 +117,48 @@ class OnnxRuntimeSession(Closing):
         return self.device == "cpu" and TRACK_STEP in self.bundle.graphs
 
     @property
-    def one_by_one(self) -> bool:
-        """Whether ``track_step`` takes its objects one after the other, in the memory of one.
+    def per_object(self) -> bool:
+        """Whether ``track_step`` takes its objects sequentially, in the memory of one.
 
         What they share is then done once, by a graph of its own.
         """
-        # a bundle's forms have no contract that loading checks
-        forms = row_specs(self.bundle.model)
+        # a bundle's variants have no contract that loading checks
+        specs = per_object_specs(self.bundle.model)
         found = self.bundle.graphs
-        return self.fused and all(n in found and found[n].spec == s for n, s in forms.items())
+        return self.fused and all(n in found and found[n].spec == s for n, s in specs.items())
 
-    def _row_by_row(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        started = self.run(TRACK_FRAME, {"image_embed": inputs["image_embed"]})
-        given = {**inputs, **started}
-        rows = []
+    def _sequentially(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """What the objects share once, then each object by itself."""
+        shared = self.run(TRACK_FRAME, {"image_embed": inputs["image_embed"]})
+        given = {**inputs, **shared}
+        made = []
         for i in range(len(inputs["memory"])):
-            row = {name: a if len(a) == 1 else a[i : i + 1] for name, a in given.items()}
-            rows.append(self.run(TRACK_OBJECT, row))
-        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+            own = {name: a if len(a) == 1 else a[i : i + 1] for name, a in given.items()}
+            made.append(self.run(TRACK_OBJECT, own))
+        return {name: np.concatenate([one[name] for one in made]) for name in made[0]}
 
     def _opened_first(self) -> list[str]:
-        # forms for engines, which a bundle may carry too, are not run here; memory attention
+        # variants for engines, which a bundle may carry too, are not run here; memory attention
         # on its own is for corrections alone where frames are tracked by one graph
         rare = "memory_attention" if self.fused else TRACK_STEP
         return [graph for graph in graph_specs(self.bundle.model) if graph != rare]
 
     @property
-    def slot_buffer(self) -> Callable[[], DeviceSlotBuffer] | None:
-        """Makes a ring of memories on the device for a tracker of this thread; None on the CPU."""
+    def overlaps(self) -> bool:
+        """Whether calls of two threads run at the same time; not where a GPU is bound."""
+        return not self._binds()
+
+    def slot_buffer(self) -> SlotBuffer:
+        """A ring of memories on the GPU for a tracker of this thread; host memory on the CPU."""
         bound = self._bound()
-        return None if bound is None else lambda: bound.slot_buffer(self.bundle.model)
+        return super().slot_buffer() if bound is None else bound.slot_buffer(self.bundle.model)
+
+    def _binds(self) -> bool:
+        """Whether inputs and outputs lie on the GPU."""
+        return self.device != "cpu" and bindings_present()
 
     def _bound(self) -> BoundRunner | None:
-        if self.device == "cpu" or not bindings_present():
+        if not self._binds():
             return None
         self._open_still()
         runner: BoundRunner | None = getattr(self._threads, "runner", None)
@@ -182,7 +190,7 @@ class OnnxRuntimeSession(Closing):
     def __enter__(self) -> OnnxRuntimeSession:
         self._open_still()
         try:
-            # forms for engines, which a bundle may carry too, are not run here
+            # variants for engines, which a bundle may carry too, are not run here
             for graph in self._opened_first():
                 self._open(graph)
         except BaseException:

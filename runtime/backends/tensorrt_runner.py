@@ -18,6 +18,7 @@ from ...configs.graphs import GraphSpec, TensorSpec, output_shapes
 from ..arrays import Array
 from ..gpu import cuda
 from ..gpu.tensor import DeviceTensor, Pool
+from ..session import Into
 from .engine_profiles import choose_profile, is_fixed
 from .engine_record import EngineRecord
 
@@ -25,8 +26,6 @@ from .engine_record import EngineRecord
 _MOST_GRAPHS = 64
 #: what TensorRT asks of addresses
 _ALIGNED = 256
-#: outputs that go into slots of a ring, one per object
-Into = Mapping[str, Sequence[DeviceTensor]]
 
 
 @dataclass

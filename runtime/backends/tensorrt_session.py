@@ -14,7 +14,6 @@ from types import ModuleType
 from typing import Any
 
 from ...configs.bundle import Bundle
-from ...configs.closing import Closing
 from ...configs.errors import InputError, SessionError
 from ...configs.graphs import engine_specs, kept_outputs
 from ..arrays import Array
@@ -23,10 +22,10 @@ from ..gpu.interop import is_device_array
 from ..gpu.ring import DeviceSlotBuffer
 from ..gpu.tensor import Pool, on_device
 from ..pixels.gpu_kernels import GpuPixels, has_kernels
-from ..session import check_inputs
+from ..session import Into, Session, check_inputs
 from .engine_record import ENGINES, EngineRecord, Machine, check_engine, engine_folder, engine_path
 from .tensorrt_library import Messages, make_logger, tensorrt_module
-from .tensorrt_runner import Into, Runner
+from .tensorrt_runner import Runner
 
 
 def current_machine(trt: ModuleType, index: int | None = 0) -> Machine:
@@ -38,7 +37,7 @@ def current_machine(trt: ModuleType, index: int | None = 0) -> Machine:
     return Machine(trt.__version__, found.arch, found.name, found.driver)
 
 
-class TensorRTSession(Closing):
+class TensorRTSession(Session):
     """Runs the engines that ``sam2rt build`` made on this machine.
 
     `device` is "cuda" or "cuda:1" ... Entering opens all engines; without entering, each opens
@@ -58,7 +57,7 @@ class TensorRTSession(Closing):
         engines: str | None = None,
         stream: int | None = None,
     ) -> None:
-        self.bundle = bundle
+        self.bundle, self.device = bundle, device
         self.stream = stream
         # selecting a GPU would leave the caller's context
         self._index = device_index(device) if stream is None else None
@@ -107,6 +106,11 @@ class TensorRTSession(Closing):
     def _largest(self, graph: str, tensor: str) -> int:
         _, record = self.engine(graph)
         return record.profiles[-1][tensor][2][0]
+
+    @property
+    def overlaps(self) -> bool:
+        """False: calls wait in the GPU's queue."""
+        return False
 
     def pixels(self) -> GpuPixels | None:
         """Frames to inputs and logits to masks on the device, on this thread's stream.

@@ -11,7 +11,6 @@ from ...configs.errors import FrameError
 from ..gpu.interop import device_view, is_device_array
 from ..session import Session
 from .frame_tensor import check_frame, image_tensor, video_frame_tensor
-from .mask_output import kernels_of
 
 
 class FrameInput:
@@ -19,7 +18,7 @@ class FrameInput:
 
     A session with kernels for pixels resizes on the device and takes frames that lie there
     (``__cuda_array_interface__``, DLPack); otherwise frames are host arrays. Both give the same
-    bits, see :mod:`.gpu_pixels`.
+    bits, see :class:`~sam2rt.runtime.pixel_kernels.PixelKernels`.
     """
 
     def __init__(self, session: Session, size: int) -> None:
@@ -37,7 +36,7 @@ class FrameInput:
             )
         if 0 in view.shape:
             raise FrameError(f"a frame has no pixels (shape {view.shape}): leave it out")
-        if kernels_of(self._session) is None:
+        if self._session.pixels() is None:
             raise FrameError(
                 "this session takes frames in host memory alone: use backend='tensorrt' with "
                 "engines built where triton is installed, or copy the frame"
@@ -46,14 +45,14 @@ class FrameInput:
 
     def tensor(self, frame: Any) -> Any:
         """A checked video frame as float32 [3, S, S], on the device when it was made there."""
-        kernels = kernels_of(self._session)
+        kernels = self._session.pixels()
         if kernels is None:
             return video_frame_tensor(frame, self._size)
         return kernels.frame_tensor(frame, self._size)[0]
 
     def image_tensors(self, images: Sequence[Any]) -> Any:
         """Checked images as float32 [B, 3, S, S], on the device when they were made there."""
-        kernels = kernels_of(self._session)
+        kernels = self._session.pixels()
         if kernels is None:
             return np.stack([image_tensor(image, self._size) for image in images])
         return kernels.image_tensors(images, self._size)

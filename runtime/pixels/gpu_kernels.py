@@ -23,6 +23,7 @@ from ...plugins.kernel import Kernel
 from ..arrays import Array
 from ..gpu import cuda
 from ..gpu.tensor import DeviceTensor, Pool, on_device
+from ..pixel_kernels import PixelKernels
 from .antialias import antialias_taps
 from .frame_tensor import MEAN, STD
 
@@ -82,7 +83,7 @@ def read_kernels(folder: Path) -> dict[str, tuple[bytes, Mapping[str, Any]]]:
     return found
 
 
-class GpuPixels:
+class GpuPixels(PixelKernels):
     """Launches the kernels of an engine folder on one stream.
 
     Frames are host or GPU arrays, results tensors that stay on the GPU. Content is ready for

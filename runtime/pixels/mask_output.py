@@ -10,32 +10,24 @@ import math
 import operator
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
 from ..arrays import Array
 from ..gpu.tensor import DeviceTensor
+from ..pixel_kernels import PixelKernels
 from ..session import Session
 from .components import clean_mask, fill_holes
 from .upsample import upsample_bilinear, upsample_mask
-
-if TYPE_CHECKING:
-    from .gpu_kernels import GpuPixels
 
 #: bytes of full-size masks on the device at a time
 _MOST_BYTES = 256 << 20
 
 
-def kernels_of(session: Session) -> GpuPixels | None:
-    """The session's kernels for pixels on this thread's stream; None where there are none."""
-    make = getattr(session, "pixels", None)
-    return None if make is None else make()
-
-
 def without_small_holes(session: Session, logits: Array, area: int) -> Array:
     """:func:`.components.fill_holes` of logits [..., h, w], where they lie."""
-    kernels = kernels_of(session)
+    kernels = session.pixels()
     if kernels is None or not isinstance(logits, DeviceTensor):
         return fill_holes(np.asarray(logits), area)
     return cast(Array, kernels.fill_holes(logits, area))
@@ -48,7 +40,7 @@ def frame_logits(
 
     `absent` [1, h, w] stands for None. With kernels this is a :class:`FrameLogits`.
     """
-    kernels = kernels_of(session)
+    kernels = session.pixels()
     if kernels is not None and any(isinstance(part, DeviceTensor) for part in low):
         parts = [absent if part is None else part for part in low]
         tensors = [p if isinstance(p, DeviceTensor) else kernels.uploaded(p) for p in parts]
@@ -64,7 +56,7 @@ def image_masks(
     hole_area: float, sprinkle_area: float,
 ) -> Array:  # fmt: skip
     """Logits [N, C, h, w] without small holes and specks, at image size, as bool [N, C, *size]."""
-    kernels = kernels_of(session)
+    kernels = session.pixels()
     if kernels is None:
         cleaned = clean_mask(logits, threshold, hole_area, sprinkle_area)
         return upsample_mask(cleaned, size, threshold)
@@ -76,7 +68,7 @@ def repeated(session: Session, array: Array, count: int) -> Array:
     """An embedding [1, ...] for each of `count` prompts, [count, ...], where it lies."""
     if count == 1:
         return array
-    kernels = kernels_of(session)
+    kernels = session.pixels()
     if kernels is None or not isinstance(array, DeviceTensor):
         return np.repeat(np.asarray(array), count, axis=0)
     return cast(Array, kernels.joined([array[0]] * count))
@@ -90,7 +82,7 @@ class FrameLogits(np.lib.mixins.NDArrayOperatorsMixin):
     """
 
     def __init__(
-        self, kernels: GpuPixels, low: DeviceTensor, size: tuple[int, int], thread: int = 0
+        self, kernels: PixelKernels, low: DeviceTensor, size: tuple[int, int], thread: int = 0
     ) -> None:
         self._kernels, self._low, self._size = kernels, low, size
         self._thread = thread or threading.get_ident()
@@ -104,7 +96,8 @@ class FrameLogits(np.lib.mixins.NDArrayOperatorsMixin):
     def above(self, threshold: float = 0.0) -> DeviceTensor:
         """Masks, bool of this shape, as a tensor on the GPU; on the thread of the session's run."""
         planes = self._low.reshape(math.prod(self.shape[:-2]), *self._low.shape[-2:])
-        made = self._kernels.masks(planes, self._size, threshold).reshape(*self.shape)
+        flat: DeviceTensor = self._kernels.masks(planes, self._size, threshold)
+        made = flat.reshape(*self.shape)
         # whoever takes it works on another stream, which does not wait for ours
         made.synchronize()
         return made
@@ -154,7 +147,7 @@ class FrameLogits(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 def _downloaded(
-    kernels: GpuPixels, low: DeviceTensor, size: tuple[int, int], threshold: float
+    kernels: PixelKernels, low: DeviceTensor, size: tuple[int, int], threshold: float
 ) -> Array:
     shape = (*low.shape[:-2], *size)
     planes = low.reshape(math.prod(low.shape[:-2]), *low.shape[-2:])

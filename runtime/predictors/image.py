@@ -54,7 +54,7 @@ class ImagePredictor(Predictor):
         session: Session | None = None,
     ) -> None:
         super().__init__(bundle, backend, device, threads, session)
-        self.device = str(getattr(self.session, "device", device))
+        self.device = self.session.device
         self.mask_threshold = real_number("mask_threshold", mask_threshold)
         self.max_hole_area = real_number("max_hole_area", max_hole_area, 0)
         self.max_sprinkle_area = real_number("max_sprinkle_area", max_sprinkle_area, 0)
@@ -159,7 +159,7 @@ class ImagePredictor(Predictor):
         """What the decoder says: logits [N, C, 4h, 4w], not clamped, and IoU [N, C], float32."""
         self._need_image()
         features = self._encoded[image_index]
-        most = self._most("max_objects", _PROMPTS_PER_CALL)
+        most = _at_most(_PROMPTS_PER_CALL, self.session.max_objects)
         parts = [
             self._decode(features, prompts.part(i, most), multimask_output)
             for i in range(0, len(prompts), most)
@@ -189,7 +189,7 @@ class ImagePredictor(Predictor):
     def _encode(self, frames: Sequence[tuple[Any, tuple[int, int]]], *, is_batch: bool) -> None:
         self._open_still()
         features: list[Features] = []
-        most = self._most("max_images", _IMAGES_PER_CALL)
+        most = _at_most(_IMAGES_PER_CALL, self.session.max_images)
         for first in range(0, len(frames), most):
             part = frames[first : first + most]
             pixels = self._input.image_tensors([frame for frame, _ in part])
@@ -200,10 +200,6 @@ class ImagePredictor(Predictor):
             ]
         self._encoded, self._is_batch = features, is_batch
         self._sizes = [size for _, size in frames]
-
-    def _most(self, limit: str, wanted: int) -> int:
-        """How many one call takes; engines are built for a largest number."""
-        return min(wanted, getattr(self.session, limit, wanted))
 
     def _predict(
         self, index: int, point_coords: Any, point_labels: Any, box: Any, mask_input: Any,
@@ -249,6 +245,11 @@ class ImagePredictor(Predictor):
         chosen = single_masks(logits, ious, self.config)[:, None]
         rows = np.arange(n)[:, None]
         return logits[rows, chosen], ious[rows, chosen]
+
+
+def _at_most(wanted: int, limit: int | None) -> int:
+    """How many one call takes; engines are built for a largest number."""
+    return wanted if limit is None else min(wanted, limit)
 
 
 def _is_list(values: Any) -> bool:

@@ -29,7 +29,7 @@ class Predictor(Closing):
         session: Session | None = None,
     ) -> None:
         _check_bundle(bundle)
-        if session is not None and not hasattr(session, "run"):
+        if session is not None and not isinstance(session, Session):
             raise InputError(
                 f"session is {shown(session)}: expected an open session, or backend and device"
             )

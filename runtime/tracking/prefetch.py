@@ -33,7 +33,7 @@ class EncodedFrame:
 
 def check_throughput(session: Session) -> None:
     """InputError for a session whose graphs are queued on a GPU: nothing is left to overlap."""
-    if getattr(session, "slot_buffer", None) is not None:
+    if not session.overlaps:
         raise InputError(
             "throughput=True overlaps work on the CPU, this session runs on a GPU: leave it out"
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -29,8 +28,9 @@ from ..bank import (
 from ..pixels.mask_output import without_small_holes
 from ..session import Session
 
-#: more in one call of the CPU take memory and save no time, unless it takes them one by one
-OBJECTS_PER_CALL, ONE_BY_ONE_PER_CALL = 4, 64
+#: objects of one call on the CPU: more take memory and save no time, unless the session takes
+#: them sequentially
+OBJECTS_PER_CALL, SEQUENTIAL_OBJECTS_PER_CALL = 4, 64
 #: what the original assigns to masks of absent objects
 NO_OBJECT_LOGIT = -1024.0
 
@@ -44,7 +44,8 @@ class TrackerOptions:
     memory_dtype: storage of memories: None or "float32", "float16", "bfloat16" (the
     original's), a memory for accuracy trade that halves what is kept.
     objects_per_call: objects handed to one call of a graph at most; bounds working memory. None:
-    as many as an engine takes, else OBJECTS_PER_CALL or ONE_BY_ONE_PER_CALL.
+    as many as an engine takes, else OBJECTS_PER_CALL, or SEQUENTIAL_OBJECTS_PER_CALL where the
+    session takes them sequentially.
     forward_only: no frame before the last one is ever asked for again, so that a memory may be
     written over one that no later frame attends to.
     """
@@ -134,7 +135,7 @@ class Tracker:
         if memory is None:
             embed = features.prompt_embed
         else:
-            embed = self._attend(features, [memory], self._slot_buffer(), num_frames)
+            embed = self._attend(features, [memory], self.session.slot_buffer(), num_frames)
         coords, labels = _with_padding(points.coords, points.labels)
         mask_input = None
         if previous is not None and previous.mask_logits is not None:
@@ -192,7 +193,7 @@ class Tracker:
         slots: dict[tuple[int, ...], SlotBuffer] = {}
         for group in self._groups(selections):
             members = tuple(objects[i].key for i in group)
-            slots[members] = self._slots.get(members) or self._slot_buffer()
+            slots[members] = self._slots.get(members) or self.session.slot_buffer()
             chosen = [selections[i] for i in group]
             outputs = self._track_group(features, chosen, slots[members], frame_idx, num_frames)
             results.update(zip(group, outputs, strict=True))
@@ -211,11 +212,6 @@ class Tracker:
         """Free the buffers that hold what groups of objects attend to; tracking fills new ones."""
         self._slots = {}
 
-    def _slot_buffer(self) -> SlotBuffer:
-        # a session may keep memories where its graphs run
-        make = getattr(self.session, "slot_buffer", None)
-        return SlotBuffer(self.config) if make is None else make()
-
     def _groups(self, selections: Sequence[Selection]) -> list[list[int]]:
         by_size: dict[tuple[int, int], list[int]] = {}
         for i, selection in enumerate(selections):
@@ -225,9 +221,8 @@ class Tracker:
 
     def _objects_per_call(self) -> int:
         # engines are built for a largest number of objects
-        limit: int | None = getattr(self.session, "max_objects", None)
-        one_by_one = getattr(self.session, "one_by_one", False)
-        usual = ONE_BY_ONE_PER_CALL if one_by_one else OBJECTS_PER_CALL
+        limit = self.session.max_objects
+        usual = SEQUENTIAL_OBJECTS_PER_CALL if self.session.per_object else OBJECTS_PER_CALL
         wanted = self.options.objects_per_call or limit or usual
         return min(wanted, limit or wanted)
 
@@ -239,7 +234,7 @@ class Tracker:
         frame_idx: int,
         num_frames: int | None,
     ) -> list[FrameOutput]:
-        if getattr(self.session, "fused", False):
+        if self.session.fused:
             inputs = self._remembered(features, selections, slots, num_frames)
             inputs.update(high_res_0=features.high_res_0, high_res_1=features.high_res_1)
             out = self.session.run(TRACK_STEP, inputs)
@@ -323,10 +318,7 @@ class Tracker:
         }
         if place is None:
             return self.session.run("memory_encoder", inputs)["memory"]
-        # only a session with a ring of its own gives places
-        session: Any = self.session
-        placed: Array = session.run("memory_encoder", inputs, into={"memory": place})["memory"]
-        return placed
+        return self.session.run("memory_encoder", inputs, into={"memory": place})["memory"]
 
     def _outputs(self, out: dict[str, Array], memory: Array | None = None) -> list[FrameOutput]:
         # holes are filled after a tracked memory was encoded, as in the original

@@ -118,16 +118,16 @@ def test_the_separate_graphs_have_the_same_bits(
 
 
 @SANITIZED
-def test_graphs_per_object_have_the_bits_of_python(
-    kind: str, tmp_path: Path, rows_bundle: Bundle
+def test_objects_taken_sequentially_have_the_bits_of_python(
+    kind: str, tmp_path: Path, per_object_bundle: Bundle
 ) -> None:
     frames = dog(12)[:, ::3, ::3]
-    with OnnxRuntimeSession(rows_bundle, threads=1) as session:
-        assert session.one_by_one
+    with OnnxRuntimeSession(per_object_bundle, threads=1) as session:
+        assert session.per_object
         case = cpp_cases.python_video(
             tmp_path / "video", session, frames, prompts_on(frames), fill_hole_area=8
         )
-    replay(kind, rows_bundle, 1, [str(case)])
+    replay(kind, per_object_bundle, 1, [str(case)])
 
 
 @SANITIZED
@@ -177,7 +177,7 @@ def test_batches_of_images_have_the_bits_of_python(
     replay(kind, micro_session.bundle, 1, [str(case)])
 
 
-@pytest.mark.parametrize("which", ["micro_bundle", "rows_bundle"])
+@pytest.mark.parametrize("which", ["micro_bundle", "per_object_bundle"])
 def test_a_warm_tracker_allocates_nothing(which: str, request: pytest.FixtureRequest) -> None:
     bundle: Bundle = request.getfixturevalue(which)
     out = run([str(program("release", "allocations")), str(bundle.path)])
@@ -194,8 +194,8 @@ def test_four_trackers_on_four_threads(kind: str, session: str, micro_bundle: Bu
 
 
 @pytest.mark.parametrize("kind", ["release", "tsan"])
-def test_four_trackers_that_run_per_object(kind: str, rows_bundle: Bundle) -> None:
-    out = run([str(program(kind, "threads")), str(rows_bundle.path), "ort"])
+def test_four_trackers_that_take_objects_sequentially(kind: str, per_object_bundle: Bundle) -> None:
+    out = run([str(program(kind, "threads")), str(per_object_bundle.path), "ort"])
     assert out.count("ok ") == 1
 
 

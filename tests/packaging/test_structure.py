@@ -56,3 +56,17 @@ def test_functions_stay_short() -> None:
     lengths = structure.function_lengths(ROOT)
     assert lengths[len(lengths) // 2] <= 8
     assert lengths[int(0.95 * len(lengths))] <= 26
+
+
+def test_no_code_asks_by_name_what_a_session_has() -> None:
+    assert structure.sniffed_sessions(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['fused = getattr(self.session, "fused", False)\n', 'if hasattr(session, "pixels"): pass\n'],
+)
+def test_a_planted_question_is_found(line: str, tmp_path: Path) -> None:
+    (tmp_path / "runtime").mkdir()
+    (tmp_path / "runtime" / "planted.py").write_text(line)
+    assert structure.sniffed_sessions(tmp_path) == ["runtime/planted.py:1"]

@@ -54,13 +54,13 @@ def _always_present() -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="session")
-def rows_bundle(bundles_folder: Path) -> Bundle:
-    """`bundle`, its objects tracked one after the other as those of larger pictures are."""
+def per_object_bundle(bundles_folder: Path) -> Bundle:
+    """`bundle`, its objects tracked sequentially as those of larger images are."""
     from sam2rt.export import bundle as module
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "ROWS_FROM", 16)
-        return exported(_always_present(), "micro", bundles_folder / "rows")
+        patch.setattr(module, "PER_OBJECT_FROM", 16)
+        return exported(_always_present(), "micro", bundles_folder / "per_object")
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import ModelConfig, model_config
 from sam2rt.runtime.media.frames import FrameSource
 from sam2rt.runtime.media.sequences import SequenceFrames
-from sam2rt.runtime.session import check_inputs
+from sam2rt.runtime.session import Into, Session, check_inputs
 
 Array = NDArray[Any]
 #: no colour: normalised colours lie within +-3
@@ -33,15 +33,17 @@ class ColourBundle:
     model: ModelConfig
 
 
-class ColourSession:
+class ColourSession(Session):
     """See the module; `calls` counts the runs of each graph."""
 
     def __init__(self) -> None:
-        self.bundle = ColourBundle(model_config("micro"))
+        self.bundle: Any = ColourBundle(model_config("micro"))
         self.calls: dict[str, int] = {}
         self.closed = False
 
-    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(
+        self, graph: str, inputs: Mapping[str, Array], into: Into | None = None
+    ) -> dict[str, Array]:
         checked = check_inputs(graph_specs(self.bundle.model)[graph], inputs)
         self.calls[graph] = self.calls.get(graph, 0) + 1
         outputs: dict[str, Array] = getattr(self, "_" + graph)(**checked)
@@ -116,12 +118,6 @@ class ColourSession:
 
     def close(self) -> None:
         self.closed = True
-
-    def __enter__(self) -> ColourSession:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def _clicks(coords: Array, labels: Array) -> list[tuple[Array, int]]:

@@ -19,6 +19,7 @@ from sam2rt.export.graphs.modules import GraphForm, graph_modules
 from sam2rt.export.graphs.onnx_from_module import onnx_from_module
 from sam2rt.export.model.reference import ReferenceSession
 from sam2rt.export.model.sam2 import Sam2, build_model
+from sam2rt.runtime.session import Into, Session
 
 Arrays = dict[str, NDArray[Any]]
 DEFAULT_FORM = GraphForm()
@@ -75,24 +76,17 @@ def onnx_graph(name: str, graph: str, image_size: int | None = None) -> OnnxGrap
     return OnnxGraph(exported(name, graph, image_size))
 
 
-class OnnxSession:
-    """A session on the exported graphs of one of the recordings' models."""
+class OnnxSession(Session):
+    """A session on the exported graphs of one of the recordings' models; they stay cached."""
 
     def __init__(self, name: str) -> None:
         self.bundle = reference(name).bundle
         self._name = name
 
-    def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+    def run(
+        self, graph: str, inputs: Mapping[str, NDArray[Any]], into: Into | None = None
+    ) -> Arrays:
         return onnx_graph(self._name, graph)(dict(inputs))
-
-    def close(self) -> None:
-        """Graphs stay cached for the next test."""
-
-    def __enter__(self) -> OnnxSession:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def reference(name: str, image_size: int | None = None) -> ReferenceSession:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sam2rt.runtime.bank import restore_memory
 from sam2rt.runtime.media.frames import FrameSource
 from sam2rt.runtime.predictors.video import VideoPredictor, VideoState
-from sam2rt.runtime.session import Session
+from sam2rt.runtime.session import Into, Session, SessionWrapper
 
 Array = NDArray[Any]
 
@@ -33,15 +33,22 @@ FLOAT32 = Bounds()
 BFLOAT16 = Bounds(logits=1e-2, scores=1e-3, memory=0.0625)
 
 
-class CallLog:
-    """A session that passes calls on and keeps them until taken."""
+class CallLog(SessionWrapper):
+    """A session that passes calls on and keeps them until taken.
+
+    The separate graphs run, so that what passes between them is seen.
+    """
+
+    fused = per_object = False
 
     def __init__(self, session: Session) -> None:
-        self.session, self.bundle = session, session.bundle
+        super().__init__(session)
         self.calls: list[tuple[str, Mapping[str, Array], dict[str, Array]]] = []
 
-    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        outputs = self.session.run(graph, inputs)
+    def run(
+        self, graph: str, inputs: Mapping[str, Array], into: Into | None = None
+    ) -> dict[str, Array]:
+        outputs = super().run(graph, inputs, into)
         # the memory array is reused by the next call
         kept = {k: v.copy() if k == "memory" else v for k, v in inputs.items()}
         self.calls.append((graph, kept, outputs))
@@ -50,13 +57,6 @@ class CallLog:
     def take(self) -> list[tuple[str, Mapping[str, Array], dict[str, Array]]]:
         calls, self.calls = self.calls, []
         return calls
-
-    def close(self) -> None: ...
-
-    def __enter__(self) -> CallLog:
-        return self
-
-    def __exit__(self, *error: object) -> None: ...
 
 
 class ResizedFrames(FrameSource):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from ....configs.bundle import Bundle
-from ....configs.graphs import TRACK_STEP
 from ..clip import judged_clip
 from .sam2rt_runtime import TimedSession, tracked_by
 from .system import Tracked, Work
@@ -31,11 +29,7 @@ class ReferenceSystem:
         model.load_state_dict(
             load_checkpoint(self._checkpoint, model=bundle.model).state, strict=True
         )
-        session: Any = ReferenceSession(model)
-        self._session = TimedSession(session)
-        # the reference has the separate graphs alone
-        graphs = {name: entry for name, entry in bundle.graphs.items() if name != TRACK_STEP}
-        self._session.bundle = dataclasses.replace(bundle, graphs=graphs)
+        self._session = TimedSession(ReferenceSession(model))
         return {}
 
     def judged(self, work: Work) -> Tracked | None:

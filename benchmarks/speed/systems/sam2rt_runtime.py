@@ -14,26 +14,29 @@ from typing import Any
 import numpy as np
 
 from ....configs.bundle import Bundle, BundleFile, GraphEntry
-from ....configs.closing import Closing
-from ....configs.graphs import TRACK_FRAME, TRACK_OBJECT, TRACK_STEP, GraphSpec
+from ....configs.graphs import TRACK_FRAME, TRACK_OBJECT, TRACK_STEP, GraphSpec, graph_specs
 from ....runtime.arrays import Array
 from ....runtime.backends.open import open_session
 from ....runtime.bank import FrameOutput
 from ....runtime.predictors.stream import StreamTracker
-from ....runtime.session import Session, check_inputs
+from ....runtime.session import Into, Session, SessionWrapper, check_inputs
 from ....runtime.tracking.prefetch import look_ahead
 from ..clip import judged_clip, timed_frames, timed_points
 from .system import CPU, LATER, Tracked, Work, whole_frame
 
 
-class TimedSession(Closing):
+class TimedSession(SessionWrapper):
     """A session that adds up the seconds spent in each graph and notes what it was given.
+
+    Owns the session inside: opened and closed with it.
 
     `unshared`: what objects share is given once per object, as programs do that know no better.
     """
 
     def __init__(self, session: Session, unshared: bool = False) -> None:
-        self.session, self.bundle, self._unshared = session, session.bundle, unshared
+        super().__init__(session)
+        self._unshared = unshared
+        self._specs = graph_specs(session.bundle.model)
         #: by graph, and processor time by CPU + graph
         self.seconds: dict[str, float] = {}
         #: (graph, sizes of its dynamic dimensions) of each call
@@ -41,16 +44,14 @@ class TimedSession(Closing):
         #: masks taken since it was last emptied, in the order of the objects
         self.choices: list[int] = []
 
-    def __getattr__(self, name: str) -> Any:
-        # what only some sessions have: where memories are kept, the most objects of a call
-        return getattr(self.session, name)
-
-    def run(self, graph: str, inputs: Mapping[str, Array], **more: Any) -> dict[str, Array]:
-        spec = self.bundle.graphs[graph].spec
+    def run(
+        self, graph: str, inputs: Mapping[str, Array], into: Into | None = None
+    ) -> dict[str, Array]:
+        spec = self._specs[graph]
         if self._unshared:
             inputs = _per_object(spec, inputs)
         start, cpu = time.perf_counter(), time.process_time()
-        outputs = self.session.run(graph, inputs, **more)
+        outputs = self.session.run(graph, inputs, into)
         self._add(graph, time.perf_counter() - start, time.process_time() - cpu)
         self.calls.append((graph, _sizes(spec, inputs)))
         self.choices += _choices(outputs)
@@ -97,15 +98,17 @@ def _choices(outputs: Mapping[str, Array]) -> list[int]:
     return [int(index) for index in chosen]
 
 
-class PlainSession(Closing):
+class PlainSession(Session):
     """ONNX Runtime with default session options, nothing bound: each graph a file and a call."""
 
     def __init__(self, bundle: Bundle, device: str, threads: int) -> None:
-        self.bundle, self._threads = bundle, threads
+        self.bundle, self.device, self._threads = bundle, device, threads
         self._provider = "CPUExecutionProvider" if device == "cpu" else "CUDAExecutionProvider"
         self._graphs: dict[str, Any] = {}
 
-    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(
+        self, graph: str, inputs: Mapping[str, Array], into: Into | None = None
+    ) -> dict[str, Array]:
         opened = self._graphs.get(graph) or self._open(graph)
         spec = self.bundle.graphs[graph].spec
         names = [tensor.name for tensor in spec.outputs]

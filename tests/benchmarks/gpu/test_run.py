@@ -26,6 +26,7 @@ from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import SessionError
 from sam2rt.plugins import memory_cross_attention as op
 from sam2rt.plugins.kernel import Launch
+from sam2rt.runtime.session import Session
 
 ROOT = Path(gpu.__file__).parents[2]
 SMALL = (
@@ -186,18 +187,12 @@ def test_replays_that_differ_are_measured(tmp_path: Path, monkeypatch: pytest.Mo
     bundle = Bundle.load(tmp_path / "b")
     calls: list[str] = []
 
-    class Stale:
-        def run(self, graph: str, inputs: Any) -> Any:
+    class Stale(Session):
+        def run(self, graph: str, inputs: Any, into: Any = None) -> Any:
             calls.append(graph)
             # the third call of a graph, its first replay, gives something else
             wrong = graph == "memory_encoder" and calls.count(graph) == 3
             return {"out": np.full(3, 1.5 if wrong else 1.0)}
-
-        def __enter__(self) -> Stale:
-            return self
-
-        def __exit__(self, *_: Any) -> None:
-            pass
 
     monkeypatch.setattr(gpu_systems, "open_session", lambda *_: Stale())
     assert gpu_systems.replay_differences(bundle, runs=2) == {

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -50,18 +50,13 @@ def theirs(saved: Path, monkeypatch: pytest.MonkeyPatch) -> TransformersSystem:
 def test_transformers_with_our_weights_gives_the_references_masks(
     theirs: TransformersSystem,
 ) -> None:
-    from sam2rt.configs.graphs import graph_specs
     from sam2rt.export.model.reference import ReferenceSession
     from sam2rt.export.model.sam2 import build_model
 
     config = small_config("2.1")
     model = build_model(config)
     model.load_state_dict(weights(config))
-    session: Any = ReferenceSession(model)
-    specs = {name: SimpleNamespace(spec=spec) for name, spec in graph_specs(config).items()}
-    specs.pop("track_step", None)
-    timed = TimedSession(session)
-    timed.bundle = SimpleNamespace(model=config, graphs=specs)  # type: ignore[assignment]
+    timed = TimedSession(ReferenceSession(model))
     clip = judged_clip(WORK)
     found = theirs.judged(WORK)
     assert found is not None

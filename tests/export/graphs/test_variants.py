@@ -90,8 +90,8 @@ def test_the_prover_of_engines_passes_equal_outputs_and_names_others(bundle: Bun
     assert measured["clip"]["lowest_iou"] > 0.99
 
     class Off(OnnxRuntimeSession):
-        def run(self, graph: str, inputs: Any) -> dict[str, Any]:
-            outputs = super().run(graph, inputs)
+        def run(self, graph: str, inputs: Any, into: Any = None) -> dict[str, Any]:
+            outputs = super().run(graph, inputs, into)
             if graph == "memory_encoder":
                 outputs["memory"] = outputs["memory"] * np.float32(1.1)
             return outputs

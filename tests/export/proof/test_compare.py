@@ -36,7 +36,7 @@ from sam2rt.export.proof.work import (
     make_clip,
 )
 from sam2rt.runtime.arrays import Array
-from sam2rt.runtime.session import check_inputs
+from sam2rt.runtime.session import Into, SessionWrapper, check_inputs
 
 CONFIG = MODELS["micro"]
 FP32 = BOUNDS["fp32"]
@@ -54,15 +54,17 @@ def recorded(reference: ReferenceSession) -> Record:
     return record(reference, 7)
 
 
-class Changed:
+class Changed(SessionWrapper):
     """The reference with outputs of one graph changed."""
 
     def __init__(self, reference: ReferenceSession, graph: str, change: Any) -> None:
-        self.bundle = reference.bundle
-        self._reference, self._graph, self._change = reference, graph, change
+        super().__init__(reference)
+        self._graph, self._change = graph, change
 
-    def run(self, graph: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        outputs = self._reference.run(graph, inputs)
+    def run(
+        self, graph: str, inputs: Mapping[str, Array], into: Into | None = None
+    ) -> dict[str, Array]:
+        outputs = super().run(graph, inputs, into)
         if graph == self._graph:
             self._change(outputs)
         return outputs

@@ -17,7 +17,9 @@ from sam2rt.configs.graphs import GraphSpec, TensorSpec, output_shapes
 from sam2rt.runtime.backends import onnxruntime_session as ort
 from sam2rt.runtime.backends.onnxruntime_binding import BoundRunner
 from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
+from sam2rt.runtime.bank import SlotBuffer
 from sam2rt.runtime.gpu import cuda
+from sam2rt.runtime.gpu.ring import DeviceSlotBuffer
 from sam2rt.runtime.gpu.tensor import DeviceTensor
 
 pytest.importorskip("cuda.bindings.runtime")
@@ -125,12 +127,15 @@ def test_a_session_on_the_gpu_binds_and_one_on_the_cpu_does_not(
 ) -> None:
     write_bundle(tmp_path / "b")
     bundle = Bundle.load(tmp_path / "b")
-    assert OnnxRuntimeSession(bundle).slot_buffer is None
+    on_cpu = OnnxRuntimeSession(bundle)
+    assert type(on_cpu.slot_buffer()) is SlotBuffer
+    assert on_cpu.overlaps
     monkeypatch.setattr(ort, "BoundRunner", lambda: BoundRunner("cpu"))
     session = OnnxRuntimeSession(bundle, "cuda")
-    make = session.slot_buffer
-    assert make is not None
-    assert make()._config == bundle.model
+    ring = session.slot_buffer()
+    assert isinstance(ring, DeviceSlotBuffer)
+    assert ring._config == bundle.model
+    assert not session.overlaps
     calls: list[tuple[str, ...]] = []
 
     def run(self: BoundRunner, opened: Any, spec: Any, inputs: Any, keep: Any, into: Any) -> Any:

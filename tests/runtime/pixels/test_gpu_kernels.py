@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from sam2rt.runtime.pixels import components
 from sam2rt.runtime.pixels import frame_tensor as pixels
 from sam2rt.runtime.pixels.frame_input import FrameInput
 from sam2rt.runtime.pixels.gpu_kernels import GpuPixels, beside_kernels, read_kernels, write_kernels
+from sam2rt.runtime.session import Session
 
 pytest.importorskip("cuda.bindings.runtime")
 
@@ -117,9 +118,22 @@ class _OnGpu:
         }  # fmt: skip
 
 
+class _PixelSession(Session):
+    """Nothing but kernels for pixels, or none."""
+
+    def __init__(self, kernels: GpuPixels | None) -> None:
+        self._kernels = kernels
+
+    def run(self, graph: str, inputs: Any, into: Any = None) -> Any:
+        raise NotImplementedError
+
+    def pixels(self) -> GpuPixels | None:
+        return self._kernels
+
+
 def test_frames_on_host_and_gpu_go_through_the_sessions_kernels(gpu: GpuPixels) -> None:
     frame = np.random.default_rng(4).integers(0, 256, (24, 40, 3), dtype=np.uint8)
-    source = FrameInput(SimpleNamespace(pixels=lambda: gpu), 32)  # type: ignore[arg-type]
+    source = FrameInput(_PixelSession(gpu), 32)
     for given in (frame, _OnGpu(frame)):
         checked, size = source.checked(given)
         tensor = source.tensor(checked)
@@ -134,14 +148,13 @@ def test_frames_on_host_and_gpu_go_through_the_sessions_kernels(gpu: GpuPixels) 
 
 def test_a_session_without_kernels_takes_host_frames_alone() -> None:
     frame = np.random.default_rng(5).integers(0, 256, (8, 9, 3), dtype=np.uint8)
-    for session in (SimpleNamespace(), SimpleNamespace(pixels=lambda: None)):
-        source = FrameInput(session, 32)  # type: ignore[arg-type]
-        checked, size = source.checked(frame)
-        expected = pixels.video_frame_tensor(frame, 32)
-        np.testing.assert_array_equal(source.tensor(checked), expected)
-        assert size == (8, 9)
-        with pytest.raises(FrameError, match="takes frames in host memory alone"):
-            source.checked(_OnGpu(frame))
+    source = FrameInput(_PixelSession(None), 32)
+    checked, size = source.checked(frame)
+    expected = pixels.video_frame_tensor(frame, 32)
+    np.testing.assert_array_equal(source.tensor(checked), expected)
+    assert size == (8, 9)
+    with pytest.raises(FrameError, match="takes frames in host memory alone"):
+        source.checked(_OnGpu(frame))
 
 
 def test_changed_missing_or_old_kernels_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -18,14 +18,14 @@ from sam2rt.configs.models import model_config
 from sam2rt.runtime.pixels.frame_tensor import image_tensor
 from sam2rt.runtime.pixels.upsample import upsample_bilinear
 from sam2rt.runtime.predictors.image import single_masks
-from sam2rt.runtime.session import check_inputs
+from sam2rt.runtime.session import Into, Session, check_inputs
 
 F32 = np.float32
 CONFIG = model_config("micro")
 SIDE = CONFIG.mask_size
 
 
-class ScriptedSession:
+class ScriptedSession(Session):
     """Checks inputs as every session does, keeps them, and decodes to the logits it was given."""
 
     def __init__(self) -> None:
@@ -36,7 +36,9 @@ class ScriptedSession:
         self.ious = np.array([0.1, 0.2, 0.9, 0.3], F32)
         self.closed = False
 
-    def run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def run(
+        self, graph: str, inputs: Mapping[str, Any], into: Into | None = None
+    ) -> dict[str, Any]:
         checked = check_inputs(graph_specs(CONFIG)[graph], inputs)
         self.calls.append((graph, checked))
         if graph == "image_encoder":

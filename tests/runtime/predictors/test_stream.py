@@ -13,6 +13,7 @@ from square_clip import BOX, CLICK, moving_square
 
 from sam2rt import FrameError, InputError, SessionError, StreamTracker, VideoPredictor
 from sam2rt.benchmarks.speed.endurance import endurance
+from sam2rt.runtime.session import Session
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +67,14 @@ def test_stream_and_propagation_are_bit_identical(session, video, fill):
 class _Counting(ColourSession):
     """Notes how many objects each call of memory attention is given."""
 
+    max_objects = None
+
     def __init__(self, max_objects=None):
         super().__init__()
         self.groups = []
-        if max_objects is not None:
-            self.max_objects = max_objects
+        self.max_objects = max_objects
 
-    def run(self, graph, inputs):
+    def run(self, graph, inputs, into=None):
         if graph == "memory_attention":
             self.groups.append(len(inputs["memory"]))
         return super().run(graph, inputs)
@@ -192,13 +194,11 @@ def test_without_objects_nothing_is_held_for_them(session, video, end):
 
 
 def test_without_objects_no_graph_runs(session, video):
-    class Refusing:
+    class Refusing(Session):
         bundle = session.bundle
 
-        def run(self, graph, inputs):
+        def run(self, graph, inputs, into=None):
             raise AssertionError(f"{graph} ran")
-
-        def close(self): ...
 
     result = StreamTracker(session.bundle, session=Refusing()).step(video[0])
     assert (result.obj_ids, result.masks.shape) == ([], (0, *video.shape[1:3]))

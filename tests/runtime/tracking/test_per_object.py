@@ -1,4 +1,4 @@
-"""Objects of one call tracked one after the other: the same results in the memory of one."""
+"""Objects of one call tracked sequentially: the same results in the memory of one."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from square_clip import BOX, CLICK, moving_square
 
 from sam2rt import StreamTracker
 from sam2rt.configs.bundle import Bundle, BundleFile
-from sam2rt.configs.graphs import TRACK_FRAME, TRACK_OBJECT, TRACK_STEP, row_specs
+from sam2rt.configs.graphs import TRACK_FRAME, TRACK_OBJECT, TRACK_STEP, per_object_specs
 from sam2rt.export.proof.compare import BOUNDS, compare, problems
 from sam2rt.export.proof.record import load_record
 from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
+from sam2rt.runtime.session import SessionWrapper
 
 
 @pytest.fixture(scope="module")
-def rows(rows_bundle: Bundle) -> Iterator[OnnxRuntimeSession]:
-    with OnnxRuntimeSession(rows_bundle, threads=1) as session:
+def sequential(per_object_bundle: Bundle) -> Iterator[OnnxRuntimeSession]:
+    with OnnxRuntimeSession(per_object_bundle, threads=1) as session:
         yield session
 
 
@@ -45,53 +46,62 @@ def of_object(inputs: dict[str, np.ndarray], i: int) -> dict[str, np.ndarray]:
     return {name: a if len(a) == 1 else a[i : i + 1] for name, a in inputs.items()}
 
 
-def test_a_bundle_carries_the_graphs_where_they_pay(rows_bundle: Bundle, bundle: Bundle) -> None:
-    for name, spec in row_specs(rows_bundle.model).items():
-        assert rows_bundle.graphs[name].spec == spec
+def test_a_bundle_carries_the_graphs_where_they_pay(
+    per_object_bundle: Bundle, bundle: Bundle
+) -> None:
+    for name, spec in per_object_specs(per_object_bundle.model).items():
+        assert per_object_bundle.graphs[name].spec == spec
         assert name not in bundle.graphs
-    assert not OnnxRuntimeSession(bundle).one_by_one
+    assert not OnnxRuntimeSession(bundle).per_object
 
 
 @pytest.mark.parametrize("images", [1, 3])
-def test_each_object_has_the_bits_it_has_alone(rows: OnnxRuntimeSession, images: int) -> None:
-    inputs = step_inputs(rows, 3, images)
-    together = rows.run(TRACK_STEP, inputs)
+def test_each_object_has_the_bits_it_has_alone(sequential: OnnxRuntimeSession, images: int) -> None:
+    inputs = step_inputs(sequential, 3, images)
+    together = sequential.run(TRACK_STEP, inputs)
     for i in range(3):
-        alone = rows.run(TRACK_STEP, of_object(inputs, i))
+        alone = sequential.run(TRACK_STEP, of_object(inputs, i))
         for name, array in alone.items():
             np.testing.assert_array_equal(together[name][i : i + 1], array, err_msg=name)
 
 
-def test_what_objects_share_is_done_once(rows: OnnxRuntimeSession, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_what_objects_share_is_done_once(sequential: OnnxRuntimeSession, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     calls = []
-    run = rows.run
+    run = sequential.run
     monkeypatch.setattr(
-        rows, "run", lambda graph, inputs: calls.append(graph) or run(graph, inputs)
+        sequential, "run", lambda graph, inputs: calls.append(graph) or run(graph, inputs)
     )
-    rows.run(TRACK_STEP, step_inputs(rows, 3))
+    sequential.run(TRACK_STEP, step_inputs(sequential, 3))
     assert calls == [TRACK_STEP, TRACK_FRAME, *[TRACK_OBJECT] * 3]
 
 
+class FusedCalls(CallLog):
+    """A log of the calls as users run them."""
+
+    fused, per_object = SessionWrapper.fused, SessionWrapper.per_object
+
+
 def test_a_stream_tracks_all_objects_in_one_call(
-    rows: OnnxRuntimeSession, session: OnnxRuntimeSession
+    sequential: OnnxRuntimeSession, session: OnnxRuntimeSession
 ) -> None:
     video, found = moving_square(8), []
-    for used in (rows, session):
-        log = CallLog(used)
-        log.fused, log.one_by_one = used.fused, used.one_by_one  # type: ignore[attr-defined]
+    for used in (sequential, session):
+        log = FusedCalls(used)
         tracker = StreamTracker(used.bundle, session=log)
         for obj_id in range(6):
             tracker.add_points(obj_id, **(BOX if obj_id % 2 else CLICK))
         found.append([tracker.step(frame).logits for frame in video])
         sizes = [len(out["iou"]) for graph, _, out in log.take() if graph == TRACK_STEP]
-        assert sizes == ([6] if used is rows else [4, 2]) * 7
+        assert sizes == ([6] if used is sequential else [4, 2]) * 7
     np.testing.assert_allclose(*found, atol=1e-3)
 
 
 @pytest.mark.parametrize("graph", [TRACK_FRAME, TRACK_OBJECT])
-def test_the_proof_covers_both_graphs(rows_bundle: Bundle, tmp_path: Path, graph: str) -> None:
+def test_the_proof_covers_both_graphs(
+    per_object_bundle: Bundle, tmp_path: Path, graph: str
+) -> None:
     """A first output that is off by a hundredth fails."""
-    model = onnx.load(rows_bundle.graph_path(graph))
+    model = onnx.load(per_object_bundle.graph_path(graph))
     output = model.graph.output[0].name
     for node in model.graph.node:
         node.output[:] = ["before" if name == output else name for name in node.output]
@@ -99,11 +109,15 @@ def test_the_proof_covers_both_graphs(rows_bundle: Bundle, tmp_path: Path, graph
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1.01), "off"))
     model.graph.node.append(onnx.helper.make_node("Mul", ["before", "off"], [output]))
     onnx.save_model(model, tmp_path / "wrong.onnx")
-    entry = rows_bundle.graphs[graph]
+    entry = per_object_bundle.graphs[graph]
     file = BundleFile(str(tmp_path / "wrong.onnx"), "", 0)
-    wrong = replace(rows_bundle, graphs={**rows_bundle.graphs, graph: replace(entry, file=file)})
-    record = load_record(rows_bundle.path / rows_bundle.proof_files["record"].path, wrong.model)
-    for bundle, fails in ((rows_bundle, False), (wrong, True)):
+    wrong = replace(
+        per_object_bundle, graphs={**per_object_bundle.graphs, graph: replace(entry, file=file)}
+    )
+    record = load_record(
+        per_object_bundle.path / per_object_bundle.proof_files["record"].path, wrong.model
+    )
+    for bundle, fails in ((per_object_bundle, False), (wrong, True)):
         with OnnxRuntimeSession(bundle, threads=1) as session:
             report = compare(record, session, BOUNDS["fp32"])
         assert bool(problems(report, BOUNDS["fp32"])) is fails

@@ -38,10 +38,10 @@ class Watched(CallLog):
         super().__init__(session)
         self.encoders: list[str] = []
 
-    def run(self, graph, inputs):
+    def run(self, graph, inputs, into=None):
         if graph == "image_encoder":
             self.encoders.append(threading.current_thread().name)
-        return super().run(graph, inputs)
+        return super().run(graph, inputs, into)
 
 
 def test_another_thread_encodes_each_frame_once(session):
@@ -94,8 +94,9 @@ def test_an_encoded_frame_takes_the_place_of_a_frame(session):
 
 
 def test_a_gpu_has_its_own_queue(session):
-    on_gpu = CallLog(session)
-    on_gpu.slot_buffer = lambda: None
-    tracker = StreamTracker(session.bundle, session=on_gpu)
+    class OnGpu(CallLog):
+        overlaps = False
+
+    tracker = StreamTracker(session.bundle, session=OnGpu(session))
     with pytest.raises(InputError, match="overlaps work on the CPU, this session runs on a GPU"):
         tracker.encoded(moving_square(1)[0])

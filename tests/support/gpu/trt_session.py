@@ -16,7 +16,7 @@ from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.graphs import GraphSpec
 from sam2rt.runtime.backends import tensorrt_session as trt
 from sam2rt.runtime.gpu import cuda
-from sam2rt.runtime.session import check_inputs
+from sam2rt.runtime.session import Into, Session, check_inputs
 
 
 def bundle_with_engines(folder: Path) -> Bundle:
@@ -55,21 +55,17 @@ def assert_same(found: Mapping[str, Any], expected: Mapping[str, np.ndarray]) ->
         np.testing.assert_array_equal(found[name], value)
 
 
-class HostSession:
+class HostSession(Session):
     """The same arithmetic with host arrays throughout, as the CPU backend has it."""
+
+    #: tests give it an engine's limits
+    max_objects = max_images = None
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
 
-    def run(self, graph: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(
+        self, graph: str, inputs: Mapping[str, np.ndarray], into: Into | None = None
+    ) -> dict[str, np.ndarray]:
         spec = self.bundle.graphs[graph].spec
         return compute(spec, check_inputs(spec, inputs))
-
-    def close(self) -> None:
-        pass
-
-    def __enter__(self) -> HostSession:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
