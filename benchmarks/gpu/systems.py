@@ -55,7 +55,7 @@ def untrained_bundle(folder: Path, name: str, precision: str) -> Bundle:
     torch.save({"model": untrained.untrained_state(model_config(name))}, path)
     checkpoint = checkpoints.load_checkpoint(path)
     bundle: Bundle = exporter.export_bundle(
-        checkpoint, folder / name, precision=precision, for_engines=True
+        checkpoint, folder / name, precision=precision, engine_variants=True
     )
     return bundle
 

@@ -71,7 +71,7 @@ def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int
     default="auto",
     show_default=True,
     type=click.Choice(ATTENTIONS),
-    help="Form of memory attention; auto keeps the fastest that passes its proof.",
+    help="Variant of memory attention; auto keeps the fastest that passes its proof.",
 )
 def build_command(
     bundle: Path, graphs: str | None, precision: Precision | None, max_objects: int,

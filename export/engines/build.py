@@ -20,7 +20,7 @@ import numpy as np
 
 from ...configs.bundle import Bundle, Precision, file_sha256
 from ...configs.errors import BundleError, InputError, ProofError, Sam2rtError, SessionError
-from ...configs.graphs import engine_specs
+from ...configs.graphs import FULL, WHOLE, engine_specs, variant_name
 from ...configs.progress import Progress, silent
 from ...configs.staging import replaced_folder
 from ...plugins import memory_cross_attention as op
@@ -46,13 +46,10 @@ from .onnx_functions import function_names, without_functions
 from .profiles import Limits, graph_profiles
 
 ATTENTIONS = ("auto", "folded", "full", "plugin")
-#: forms of a graph that a bundle may carry beside it, as ``<graph>.<form>``: attention in one
-#: piece, with our node; and with values at full width
-WHOLE, FULL = "whole", "full"
 _ATTENTION = "memory_attention"
 #: what the plugin's tensors are in a bundle of that precision
 _HALF: dict[str, str] = {"fp16": "float16", "bf16": "bfloat16"}
-_FORMS = "export it with --engine-forms"
+_VARIANTS = "export it with --engine-variants"
 #: (session over the new engines) -> what the proof measured; ProofError when out of bounds
 Prove = Callable[[Session], Mapping[str, Any]]
 
@@ -209,7 +206,7 @@ class _Job:
             splits=self._splits() if attention == "plugin" else 1,
         )  # fmt: skip
         write_record(target, record)
-        # of memory attention several forms may be built
+        # of memory attention several variants may be built
         self.seconds[graph] = self.seconds.get(graph, 0.0) + time.monotonic() - started
         return record
 
@@ -231,7 +228,7 @@ class _Job:
                 best = (candidate.milliseconds, engine.read_bytes(), sidecar.read_bytes())
         if best is None:
             reasons = "; ".join(f"{c.attention}: {c.error}" for c in tried)
-            raise ProofError(f"no form of {_ATTENTION} can be used ({reasons})")
+            raise ProofError(f"no variant of {_ATTENTION} can be used ({reasons})")
         engine.write_bytes(best[1])
         sidecar.write_bytes(best[2])
         return tuple(tried)
@@ -246,18 +243,18 @@ class _Job:
         except Sam2rtError as error:
             return Candidate(attention, error=str(error))
         except Exception as error:
-            # bindings raise kinds of their own; one form's must not cost the others
+            # bindings raise kinds of their own; one variant's must not cost the others
             return Candidate(attention, error=f"{type(error).__name__}: {error}")
 
     def _source(self, graph: str, attention: str) -> str:
-        """The form of the graph that is built."""
-        form = f"{graph}.{FULL if attention == 'full' else WHOLE}"
-        return form if form in self.bundle.graphs else graph
+        """The variant of the graph that is built."""
+        name = variant_name(graph, FULL if attention == "full" else WHOLE)
+        return name if name in self.bundle.graphs else graph
 
     def _require(self, attention: str) -> None:
         source = self._source(_ATTENTION, attention)
         if attention == "full" and source == _ATTENTION:
-            raise BundleError(f"the bundle has no graph '{_ATTENTION}.{FULL}': {_FORMS}")
+            raise BundleError(f"the bundle has no graph '{_ATTENTION}.{FULL}': {_VARIANTS}")
         if attention == "plugin":
             if self.bundle.precision not in _HALF:
                 raise BundleError(
@@ -265,7 +262,7 @@ class _Job:
                     f"{self.bundle.precision}: export it with --precision bf16"
                 )
             if op.NAME not in function_names(self.bundle.graph_path(source).read_bytes()):
-                raise BundleError(f"the graph has no node {PLUGIN_ID}: {_FORMS}")
+                raise BundleError(f"the graph has no node {PLUGIN_ID}: {_VARIANTS}")
             if not triton_present():
                 raise SessionError("compiling the kernel needs triton: pip install 'triton>=3.6'")
 

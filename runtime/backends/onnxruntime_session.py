@@ -25,7 +25,7 @@ from ...configs.graphs import (
     TRACK_STEP,
     graph_specs,
     kept_outputs,
-    row_specs,
+    per_object_specs,
 )
 from ..arrays import Array
 from ..gpu.ring import DeviceSlotBuffer
@@ -123,10 +123,10 @@ class OnnxRuntimeSession(Closing):
 
         What they share is then done once, by a graph of its own.
         """
-        # a bundle's forms have no contract that loading checks
-        forms = row_specs(self.bundle.model)
+        # a bundle's variants have no contract that loading checks
+        variants = per_object_specs(self.bundle.model)
         found = self.bundle.graphs
-        return self.fused and all(n in found and found[n].spec == s for n, s in forms.items())
+        return self.fused and all(n in found and found[n].spec == s for n, s in variants.items())
 
     def _row_by_row(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         started = self.run(TRACK_FRAME, {"image_embed": inputs["image_embed"]})
@@ -138,7 +138,7 @@ class OnnxRuntimeSession(Closing):
         return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
     def _opened_first(self) -> list[str]:
-        # forms for engines, which a bundle may carry too, are not run here; memory attention
+        # variants for engines, which a bundle may carry too, are not run here; memory attention
         # on its own is for corrections alone where frames are tracked by one graph
         rare = "memory_attention" if self.fused else TRACK_STEP
         return [graph for graph in graph_specs(self.bundle.model) if graph != rare]
@@ -182,7 +182,7 @@ class OnnxRuntimeSession(Closing):
     def __enter__(self) -> OnnxRuntimeSession:
         self._open_still()
         try:
-            # forms for engines, which a bundle may carry too, are not run here
+            # variants for engines, which a bundle may carry too, are not run here
             for graph in self._opened_first():
                 self._open(graph)
         except BaseException:

@@ -15,7 +15,7 @@ from exported import forget
 from golden import recipe_state
 
 from sam2rt.configs.bundle import Bundle
-from sam2rt.configs.graphs import graph_specs, row_specs
+from sam2rt.configs.graphs import graph_specs, per_object_specs
 from sam2rt.configs.models import MODELS, model_config
 from sam2rt.export.bundle import export_bundle
 from sam2rt.export.checkpoint.load import Checkpoint
@@ -34,7 +34,8 @@ def check(bundle: Bundle, proof: Mapping[str, Any], name: str, image_size: int) 
     """The bundle is that model with all its graphs, and the proof passed on enough results."""
     config = model_config(name).with_image_size(image_size)
     assert bundle.model == config
-    assert {k: g.spec for k, g in bundle.graphs.items()} == graph_specs(config) | row_specs(config)
+    specs = graph_specs(config) | per_object_specs(config)
+    assert {name: entry.spec for name, entry in bundle.graphs.items()} == specs
     assert proof["status"] == "passed"
     assert proof["clip"]["lowest_iou"] >= 0.99
     assert 2 * proof["clip"]["compared"] >= proof["clip"]["results"] > 0

@@ -55,11 +55,11 @@ def _always_present() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="session")
 def rows_bundle(bundles_folder: Path) -> Bundle:
-    """`bundle`, its objects tracked one after the other as those of larger pictures are."""
+    """`bundle`, its objects tracked sequentially, as those of larger images are."""
     from sam2rt.export import bundle as module
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "ROWS_FROM", 16)
+        patch.setattr(module, "PER_OBJECT_FROM", 16)
         return exported(_always_present(), "micro", bundles_folder / "rows")
 
 

@@ -88,7 +88,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Build:
 
 @pytest.fixture
 def job_with_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Build:
-    """A bundle whose memory attention has the custom node, and its full-width form."""
+    """A bundle whose memory attention has the custom node, and its full-width variant."""
     target = tmp_path / "bundle"
     write_bundle(target)
     old = Bundle.load(target)
@@ -98,8 +98,8 @@ def job_with_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Build:
             (work / file.path).write_bytes((target / file.path).read_bytes())
         spec = old.graphs["memory_attention"].spec
         graphs = dict(old.graphs)
-        for form, data in (("whole", WITH_NODE), ("full", b"full")):
-            name = f"memory_attention.{form}"
+        for variant, data in (("whole", WITH_NODE), ("full", b"full")):
+            name = f"memory_attention.{variant}"
             (work / f"{name}.onnx").write_bytes(data)
             graphs[name] = GraphEntry(spec, bundle_file(work, f"{name}.onnx"))
         fields = {**vars(old), "path": work, "graphs": graphs, "precision": "bf16"}
@@ -185,7 +185,7 @@ def test_one_graph_alone_cannot_be_proved(job: _Build) -> None:
         build_engines(job.bundle, BuildOptions(graphs=("memory_encoder",)), job.prove)
 
 
-def test_auto_keeps_the_fastest_form_that_passed(
+def test_auto_keeps_the_fastest_variant_that_passed(
     job_with_node: _Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = job_with_node
@@ -203,11 +203,11 @@ def test_auto_keeps_the_fastest_form_that_passed(
     tried = [model for name, model in job.models if name.startswith("memory_attention")]
     # plain body kept, the other graph, function dropped
     assert tried == [WITH_NODE, b"full", b""]
-    # each form once, and the engines that are kept
+    # each variant once, and the engines that are kept
     assert job.proofs == 4
 
 
-def test_auto_skips_forms_that_fail_and_says_why(
+def test_auto_skips_variants_that_fail_and_says_why(
     job_with_node: _Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = job_with_node
@@ -220,7 +220,7 @@ def test_auto_skips_forms_that_fail_and_says_why(
     assert read_record(job.folder / "memory_attention.engine").attention == "folded"
 
 
-def test_auto_without_any_usable_form_names_each(job: _Build) -> None:
+def test_auto_without_any_usable_variant_names_each(job: _Build) -> None:
     graph = job.bundle.graph_path("memory_attention").read_bytes()
     job.fail = {graph: SessionError("no kernel fits")}
     with pytest.raises(ProofError) as caught:
@@ -232,11 +232,11 @@ def test_auto_without_any_usable_form_names_each(job: _Build) -> None:
 @pytest.mark.parametrize(
     ("attention", "words"),
     [
-        ("full", "no graph 'memory_attention.full'.*--engine-forms"),
+        ("full", "no graph 'memory_attention.full'.*--engine-variants"),
         ("plugin", "the bundle is fp32: export it with --precision bf16"),
     ],
 )
-def test_forms_the_bundle_lacks_are_refused(job: _Build, attention: str, words: str) -> None:
+def test_variants_the_bundle_lacks_are_refused(job: _Build, attention: str, words: str) -> None:
     with pytest.raises(BundleError, match=words):
         build_engines(job.bundle, BuildOptions(attention=attention), job.prove)
 

@@ -1,4 +1,4 @@
-"""Forms for engines equal the graphs they stand for, and stay out of CPU sessions."""
+"""Variants for engines equal the graphs they stand for, and stay out of CPU sessions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sam2rt.runtime.backends.engine_record import Machine
 from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
 
 MICRO = model_config("micro")
-FORMS = {
+VARIANTS = {
     "image_encoder.whole": "image_encoder",
     "memory_attention.whole": "memory_attention",
     "memory_attention.full": "memory_attention",
@@ -36,10 +36,10 @@ FORMS = {
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp("forms")
+    folder = tmp_path_factory.mktemp("variants")
     torch.save({"model": untrained_state(MICRO)}, folder / "micro.pt")
     checkpoint = load_checkpoint(folder / "micro.pt")
-    return export_bundle(checkpoint, folder / "bundle", for_engines=True, threads=1, seed=3)
+    return export_bundle(checkpoint, folder / "bundle", engine_variants=True, threads=1, seed=3)
 
 
 def _inputs(graph: str) -> dict[str, np.ndarray]:
@@ -55,19 +55,19 @@ def _inputs(graph: str) -> dict[str, np.ndarray]:
     return arrays
 
 
-def test_the_manifest_names_the_forms(bundle: Bundle) -> None:
-    assert set(bundle.graphs) == set(graph_specs(MICRO)) | set(FORMS)
+def test_the_manifest_names_the_variants(bundle: Bundle) -> None:
+    assert set(bundle.graphs) == set(graph_specs(MICRO)) | set(VARIANTS)
     again = Bundle.load(bundle.path)
-    for name, graph in FORMS.items():
+    for name, graph in VARIANTS.items():
         assert again.graphs[name].spec.inputs == again.graphs[graph].spec.inputs
         assert again.graphs[name].spec.outputs == again.graphs[graph].spec.outputs
 
 
-@pytest.mark.parametrize("name", list(FORMS))
-def test_each_form_equals_its_graph(bundle: Bundle, name: str) -> None:
-    inputs = _inputs(FORMS[name])
+@pytest.mark.parametrize("name", list(VARIANTS))
+def test_each_variant_equals_its_graph(bundle: Bundle, name: str) -> None:
+    inputs = _inputs(VARIANTS[name])
     session = OnnxRuntimeSession(bundle, threads=1)
-    expected, found = session.run(FORMS[name], inputs), session.run(name, inputs)
+    expected, found = session.run(VARIANTS[name], inputs), session.run(name, inputs)
     for output, value in expected.items():
         scale = np.abs(value).max()
         np.testing.assert_allclose(found[output], value, rtol=0, atol=1e-5 * scale)

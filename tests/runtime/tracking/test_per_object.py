@@ -14,7 +14,7 @@ from square_clip import BOX, CLICK, moving_square
 
 from sam2rt import StreamTracker
 from sam2rt.configs.bundle import Bundle, BundleFile
-from sam2rt.configs.graphs import TRACK_FRAME, TRACK_OBJECT, TRACK_STEP, row_specs
+from sam2rt.configs.graphs import TRACK_FRAME, TRACK_OBJECT, TRACK_STEP, per_object_specs
 from sam2rt.export.proof.compare import BOUNDS, compare, problems
 from sam2rt.export.proof.record import load_record
 from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
@@ -46,7 +46,7 @@ def of_object(inputs: dict[str, np.ndarray], i: int) -> dict[str, np.ndarray]:
 
 
 def test_a_bundle_carries_the_graphs_where_they_pay(rows_bundle: Bundle, bundle: Bundle) -> None:
-    for name, spec in row_specs(rows_bundle.model).items():
+    for name, spec in per_object_specs(rows_bundle.model).items():
         assert rows_bundle.graphs[name].spec == spec
         assert name not in bundle.graphs
     assert not OnnxRuntimeSession(bundle).one_by_one
