@@ -17,11 +17,10 @@ from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import model_config
 from sam2rt.export.bundle import export_bundle
 from sam2rt.export.checkpoint.load import load_checkpoint
-from sam2rt.export.engines.build import BuildOptions, BuildReport, Candidate
-from sam2rt.export.engines.builder import EngineOptions
 from sam2rt.export.engines.onnx_functions import function_names
+from sam2rt.export.engines.options import BuildOptions, BuildReport, Candidate, EngineOptions
 from sam2rt.export.engines.profiles import Limits
-from sam2rt.export.engines.proof import engine_prover
+from sam2rt.export.engines.proof import prove_session
 from sam2rt.export.model.untrained import untrained_state
 from sam2rt.runtime.backends.engine_record import Machine
 from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
@@ -83,10 +82,9 @@ def test_a_cpu_session_opens_the_contract_alone(bundle: Bundle) -> None:
         assert set(session._graphs) == set(graph_specs(MICRO)) - {"memory_attention"}
 
 
-def test_the_prover_of_engines_passes_equal_outputs_and_names_others(bundle: Bundle) -> None:
-    prove = engine_prover(bundle)
+def test_the_proof_of_engines_passes_equal_outputs_and_names_others(bundle: Bundle) -> None:
     session = OnnxRuntimeSession(bundle, threads=1)
-    measured = prove(session)
+    measured = prove_session(bundle, session)
     assert measured["clip"]["lowest_iou"] > 0.99
 
     class Off(OnnxRuntimeSession):
@@ -97,13 +95,13 @@ def test_the_prover_of_engines_passes_equal_outputs_and_names_others(bundle: Bun
             return outputs
 
     with pytest.raises(ProofError, match=r"the engine does not equal .*memory_encoder\.memory"):
-        prove(Off(bundle, threads=1))
+        prove_session(bundle, Off(bundle, threads=1))
 
 
 def test_build_options_reach_the_builder(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[BuildOptions] = []
 
-    def build(loaded: Bundle, options: BuildOptions, prove: Any, progress: Any) -> BuildReport:
+    def build(loaded: Bundle, options: BuildOptions, progress: Any) -> BuildReport:
         seen.append(options)
         machine = Machine("10.16.1.11", 90, "Fake GPU", (13, 0))
         tried = (Candidate("folded", 2.5), Candidate("full", error="no kernel fits"))
