@@ -42,12 +42,23 @@ class GraphSpec:
 
 
 def engine_specs(config: ModelConfig) -> dict[str, GraphSpec]:
-    """The graphs that engines are built from: the separate ones, whose attention has forms."""
+    """The graphs that engines are built from: the separate ones, of which variants exist."""
     return {name: spec for name, spec in graph_specs(config).items() if name != TRACK_STEP}
 
 
 def _f(name: str, *shape: Dim) -> TensorSpec:
     return TensorSpec(name, "float32", shape)
+
+
+#: variants of a graph that a bundle may carry beside it for engines, see :func:`variant_name`:
+#: attention in one piece, in memory attention as a node of ours (plugins/memory_cross_attention);
+#: and values at full width, what fused attention kernels expect
+WHOLE, FULL = "whole", "full"
+
+
+def variant_name(graph: str, variant: str) -> str:
+    """Name in a bundle of a graph's variant, which has the graph's inputs and outputs."""
+    return f"{graph}.{variant}"
 
 
 #: the graph that tracks a frame without prompts in one call; the others do the same in three
@@ -71,7 +82,7 @@ def per_object_specs(config: ModelConfig) -> dict[str, GraphSpec]:
 
 
 def graph_specs(config: ModelConfig) -> dict[str, GraphSpec]:
-    """The graphs of a bundle for this model, keyed by name (DESIGN section 4)."""
+    """The graphs of a bundle for this model, keyed by name."""
     size, h, low = config.image_size, config.embed_size, config.mask_size
     c, m = config.hidden_dim, config.mem_dim
     specs = [

@@ -28,10 +28,10 @@ from ..configs.version import VERSION
 from .checkpoint.download import cache_folder, official_name
 from .checkpoint.load import Checkpoint, load_checkpoint
 from .graphs.int8 import QUANTISED_GRAPH, quantised
-from .graphs.modules import GraphForm, graph_modules, per_object_modules
+from .graphs.modules import GraphVariant, graph_modules, per_object_modules
 from .graphs.onnx_from_module import check_opset, onnx_from_module
 from .graphs.precision import EXACT_GRAPHS, lowered
-from .graphs.variants import engine_forms
+from .graphs.variants import variant_models
 from .graphs.weights_file import WeightsFile
 from .model.reference import ReferenceSession
 from .model.sam2 import Sam2
@@ -58,8 +58,8 @@ def export_bundle(
     image_size: int | None = None,
     precision: Precision = "fp32",
     opset: int | None = None,
-    form: GraphForm | None = None,
-    for_engines: bool = False,
+    variant: GraphVariant | None = None,
+    engine_variants: bool = False,
     threads: int | None = None,
     seed: int | None = None,
     progress: Progress = silent,
@@ -69,15 +69,15 @@ def export_bundle(
     The bundle is written whole or not at all: graphs, manifest, the record of the reference
     that later proofs need, and the outcome of the proof on ONNX Runtime's CPU backend with
     `threads` threads. `image_size` in pixels replaces the model's; `seed` fixes the proof's
-    inputs, fresh ones otherwise; `form` chooses between equal graphs; `for_engines` adds the forms
-    that ``sam2rt build`` chooses from. `progress` is told what
+    inputs, fresh ones otherwise; `variant` chooses between equal graphs; `engine_variants` adds
+    those that ``sam2rt build`` chooses from. `progress` is told what
     is being done, how many steps of it are, and of how many.
 
     Raises ProofError when the graphs do not equal the reference within the precision's bounds,
     InputError for an illegal image size, precision or opset, CheckpointError and BundleError
     for a checkpoint or target that cannot be used. Then `target` is what it was.
     """
-    check_export(image_size, precision, opset, for_engines)
+    check_export(image_size, precision, opset, engine_variants)
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = load_checkpoint(checkpoint, progress=progress)
     if image_size is not None:
@@ -85,9 +85,10 @@ def export_bundle(
     model = _model(checkpoint)
     number = DEFAULT_OPSET if opset is None else opset
     with staged_folder(target) as work:
-        graphs = _write_graphs(
-            work, _made_graphs(model, number, precision, form or GraphForm(), for_engines, progress)
+        made = _made_graphs(
+            model, number, precision, variant or GraphVariant(), engine_variants, progress
         )
+        graphs = _write_graphs(work, made)
         bundle = Bundle(
             path=work,
             model=checkpoint.config,
@@ -110,7 +111,7 @@ def check_export(
     image_size: int | None = None,
     precision: str = "fp32",
     opset: int | None = None,
-    for_engines: bool = False,
+    engine_variants: bool = False,
 ) -> None:
     """Refuse what no checkpoint can be exported as, before one is fetched and read.
 
@@ -121,7 +122,7 @@ def check_export(
     if precision not in get_args(Precision):
         known = ", ".join(get_args(Precision))
         raise InputError(f"unknown precision '{precision}': expected one of {known}")
-    if precision == "int8" and for_engines:
+    if precision == "int8" and engine_variants:
         raise InputError("int8 is for CPUs: export fp32, fp16 or bf16 for engines")
     check_opset(DEFAULT_OPSET if opset is None else opset)
 
@@ -162,12 +163,12 @@ def _made_graphs(
     model: Sam2,
     opset: int,
     precision: Precision,
-    form: GraphForm,
-    for_engines: bool,
+    variant: GraphVariant,
+    engine_variants: bool,
     progress: Progress,
 ) -> Iterator[tuple[str, GraphSpec, onnx.ModelProto]]:
     """Name in the manifest, contract and model of each graph."""
-    specs, modules = graph_specs(model.config), graph_modules(model, form)
+    specs, modules = graph_specs(model.config), graph_modules(model, variant)
     if model.config.embed_size >= PER_OBJECT_FROM:
         specs |= per_object_specs(model.config)
         modules |= per_object_modules(model, modules)
@@ -175,8 +176,8 @@ def _made_graphs(
         progress(f"exporting {name}", index, len(specs))
         graph = onnx_from_module(module, specs[name], opset)
         yield name, specs[name], _in_precision(graph, name, precision)
-    if for_engines:
-        for name, contract, graph in engine_forms(model, opset, precision):
+    if engine_variants:
+        for name, contract, graph in variant_models(model, opset, precision):
             yield name, specs[contract], graph
 
 

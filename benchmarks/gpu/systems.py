@@ -55,7 +55,7 @@ def untrained_bundle(folder: Path, name: str, precision: str) -> Bundle:
     torch.save({"model": untrained.untrained_state(model_config(name))}, path)
     checkpoint = checkpoints.load_checkpoint(path)
     bundle: Bundle = exporter.export_bundle(
-        checkpoint, folder / name, precision=precision, for_engines=True
+        checkpoint, folder / name, precision=precision, engine_variants=True
     )
     return bundle
 
@@ -63,11 +63,10 @@ def untrained_bundle(folder: Path, name: str, precision: str) -> Bundle:
 def engine_proof(name: str = "micro", precision: str = "fp32") -> Iterator[dict[str, Any]]:
     """Build and prove engines of a model; then the same with replays against ordinary runs."""
     require("tensorrt", "cuda")
-    building = importlib.import_module("..runtime.build", __package__)
-    prover = importlib.import_module("..export.engine_proof", __package__).engine_prover
+    building = importlib.import_module("...export.engines.build", __package__)
     with tempfile.TemporaryDirectory() as folder:
         bundle = untrained_bundle(Path(folder), name, precision)
-        report = building.build_engines(bundle, building.BuildOptions(), prover(bundle))
+        report = building.build_engines(bundle, building.BuildOptions())
         found = {
             "tensorrt": report.machine.tensorrt,
             "seconds": dict(report.seconds),
@@ -172,9 +171,8 @@ def end_to_end(name: str, precision: str) -> Iterator[dict[str, Any]]:
 
 def _build(bundle: Bundle) -> None:
     require("tensorrt", "cuda")
-    building = importlib.import_module("..runtime.build", __package__)
-    prover = importlib.import_module("..export.engine_proof", __package__).engine_prover
-    building.build_engines(bundle, building.BuildOptions(), prover(bundle))
+    building = importlib.import_module("...export.engines.build", __package__)
+    building.build_engines(bundle, building.BuildOptions())
 
 
 def original(name: str, frames: int = 60) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ...configs.errors import CheckpointError, InputError, SessionError
 from .clip import compared
 from .machine import Machine, matrix_rate, this_machine
 from .report import Point, Report, SystemReport, system_report, timings, write_json
-from .systems.ablations import Forms
+from .systems.ablations import Variants
 from .systems.system import Tracked, Work, Worker
 
 __all__ = ["PEERS", "Request", "bench_bundle", "write_json"]
@@ -44,7 +44,7 @@ class Request:
 
     also: more bundles of ours. ablations: names of bench_forms.ABLATIONS. peers: names of PEERS.
     onnx: folders of graphs of other exporters, dims the sizes of their symbolic dimensions.
-    checkpoint: the bundle's weights, for other forms, peers and the float32 reference. growing:
+    checkpoint: the bundle's weights, for other variants, peers and the float32 reference. growing:
     also with 1 to all memories. crowds: also with these numbers of objects. point_frames: frames
     of each of these points. throughput: the bundle also on clips of `frames` frames, encoded ahead
     and not, on the CPU.
@@ -195,10 +195,10 @@ def _entries(bundle: Bundle, request: Request, folder: Path, show: Show) -> Iter
     for path in request.also:
         made = Bundle.load(path)
         yield ours(f"{name} {made.precision} {path.name}", made)
-    forms = Forms(bundle, checkpoint, folder)
+    variants = Variants(bundle, checkpoint, folder)
     for ablation in request.ablations:
         show(f"making {ablation}")
-        options, seconds = forms.options(ablation)
+        options, seconds = variants.options(ablation)
         entry = ours(f"{name} {bundle.precision} {ablation}", bundle, **options)
         if seconds:
             entry.worker.measured.facts["export_s"] = seconds

@@ -101,7 +101,7 @@ def _system_options(command: F) -> F:
         ),
         click.option(
             "--checkpoint", metavar="FILE|NAME",
-            help="The bundle's weights: for other forms, for peers, and for float32 masks.",
+            help="The bundle's weights: for other variants, for peers, and for float32 masks.",
         ),
     )):  # fmt: skip
         command = option(command)

@@ -1,7 +1,6 @@
 """The command ``sam2rt build``: engines of this machine, proved against the bundle's record.
 
-Lies above the builder because the proof does; neither torch nor onnx is imported, so that it
-runs on the machine the engines are for.
+Neither torch nor onnx is imported, so that it runs on the machine the engines are for.
 """
 
 from __future__ import annotations
@@ -13,10 +12,9 @@ from typing import get_args
 import click
 
 from ...configs.bundle import Bundle, Precision
-from ...export.engines.build import ATTENTIONS, BuildOptions, BuildReport, build_engines
-from ...export.engines.builder import EngineOptions
+from ...export.engines.build import build_engines
+from ...export.engines.options import ATTENTIONS, BuildOptions, BuildReport, EngineOptions
 from ...export.engines.profiles import Limits
-from ...export.engines.proof import engine_prover
 from ..progress_line import ProgressLine
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -71,7 +69,7 @@ def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int
     default="auto",
     show_default=True,
     type=click.Choice(ATTENTIONS),
-    help="Form of memory attention; auto keeps the fastest that passes its proof.",
+    help="Variant of memory attention; auto keeps the fastest that passes its proof.",
 )
 def build_command(
     bundle: Path, graphs: str | None, precision: Precision | None, max_objects: int,
@@ -90,8 +88,7 @@ def build_command(
         ),
     )  # fmt: skip
     with ProgressLine() as progress:
-        prove = engine_prover(loaded, progress)
-        report = build_engines(loaded, options, prove, progress)
+        report = build_engines(loaded, options, progress)
     _print(report)
 
 

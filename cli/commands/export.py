@@ -26,12 +26,12 @@ from ..progress_line import ProgressLine
     "--precision", type=click.Choice(get_args(Precision)), default="fp32", show_default=True
 )
 @click.option("--opset", type=int, help="ONNX operator set.  [default: 20]")
-@click.option("--engine-forms", is_flag=True, help="Add the forms that 'build' chooses from.")
+@click.option("--engine-variants", is_flag=True, help="Add the variants that 'build' chooses from.")
 @click.option("--threads", type=THREADS, help="CPU threads of the proof.")
 @click.option("--seed", type=click.IntRange(0), help="Fixes the proof's inputs.  [default: fresh]")
 def export(
     checkpoint: str, target: Path, model: str | None, image_size: int | None,
-    precision: Precision, opset: int | None, engine_forms: bool, threads: int | None,
+    precision: Precision, opset: int | None, engine_variants: bool, threads: int | None,
     seed: int | None,
 ) -> None:  # fmt: skip
     """Make a bundle from a checkpoint, and prove it.
@@ -39,18 +39,18 @@ def export(
     CHECKPOINT is a file or folder (original or Hugging Face layout), an official name such as
     sam2.1_hiera_tiny, or a hub id such as facebook/sam2.1-hiera-tiny.
     """
-    # told before the weights are fetched and read
+    # reported before the weights are fetched and read
     check_bundle_target(target)
     try:
         from ...export.bundle import check_export, export_bundle
         from ...export.checkpoint.load import load_checkpoint
     except ModuleNotFoundError as error:
         raise MissingExtraError("export", error.name or "torch", "export") from None
-    check_export(image_size, precision, opset, engine_forms)
+    check_export(image_size, precision, opset, engine_variants)
     with ProgressLine() as progress:
         loaded = load_checkpoint(checkpoint, model=model, image_size=image_size, progress=progress)
         bundle = export_bundle(
-            loaded, target, precision=precision, opset=opset, for_engines=engine_forms,
+            loaded, target, precision=precision, opset=opset, engine_variants=engine_variants,
             threads=threads, seed=seed, progress=progress,
         )  # fmt: skip
     click.echo(f"{bundle.model.name}, {bundle.model.image_size} pixels, {bundle.precision}")

@@ -4,8 +4,8 @@ A download is resumed, checked (size, sha256) and moved into place as a whole; w
 way lies beside it as ``NAME.part``. Proxies come from the usual environment variables.
 
 The official site publishes no checksums. The sha256 below are those that independent public
-projects pin for these files, at least two for each (docs/decisions/export.md). A file without a known
-sha256 is trusted on first use: its sha256 is written beside it and must stay what it was.
+projects pin for these files, at least two for each (docs/decisions/export.md). A file without a
+known sha256 is trusted on first use: its sha256 is written beside it and must stay what it was.
 """
 
 from __future__ import annotations

@@ -14,21 +14,17 @@ from ...configs.progress import Progress, silent
 from ...runtime.session import Session
 from ..proof.compare import BOUNDS, check, compare
 from ..proof.record import bundle_record
-from .build import Prove
 
 
-def engine_prover(bundle: Bundle, progress: Progress = silent) -> Prove:
+def prove_session(
+    bundle: Bundle, session: Session, progress: Progress = silent
+) -> Mapping[str, Any]:
     """Compare a session of engines with what the reference gave when the bundle was exported.
 
-    Raises BundleError when the bundle keeps no record; the result raises ProofError when an
-    output is out of the precision's bounds.
+    Gives what was measured, as the engines' records keep it. Raises BundleError when the bundle
+    keeps no record, ProofError when an output is out of the precision's bounds.
     """
-    expected = bundle_record(bundle)
     bounds = BOUNDS[bundle.precision]
-
-    def prove(session: Session) -> Mapping[str, Any]:
-        report = compare(expected, session, bounds, progress=progress)
-        check(report, bounds, "the engine")
-        return report.as_dict()
-
-    return prove
+    report = compare(bundle_record(bundle), session, bounds, progress=progress)
+    check(report, bounds, "the engine")
+    return report.as_dict()

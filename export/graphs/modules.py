@@ -1,10 +1,9 @@
 """The modules that are exported, one per graph, thin rewritings of the reference.
 
-``graph_modules(model: Sam2, form: GraphForm = GraphForm()) -> dict[str, nn.Module]``, keyed and
-called by the contracts of ``configs.graphs``: inputs positional in the contract's order, outputs
-a tensor or a tuple in the contract's order. The modules hold folded copies of the weights, so
-build them after loading a checkpoint. ``onnx_from_module.onnx_from_module`` turns each into
-ONNX.
+:func:`graph_modules` gives them keyed and called by the contracts of ``configs.graphs``: inputs
+positional in the contract's order, outputs a tensor or a tuple in the contract's order. The
+modules hold folded copies of the weights, so build them after loading a checkpoint.
+``onnx_from_module.onnx_from_module`` turns each into ONNX.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from .track_step import TrackFrameGraph, TrackObjectGraph, TrackStepGraph
 
 
 @dataclass(frozen=True)
-class GraphForm:
+class GraphVariant:
     """Choices that change speed and memory but no result.
 
     The defaults are the fastest and smallest on CPU cores; an engine that fuses attention into
@@ -38,13 +37,13 @@ class GraphForm:
 
 
 @torch.no_grad()
-def graph_modules(model: Sam2, form: GraphForm = GraphForm()) -> dict[str, nn.Module]:
+def graph_modules(model: Sam2, variant: GraphVariant = GraphVariant()) -> dict[str, nn.Module]:
     """The exported modules of a model, by graph name, in eval mode; the model is untouched."""
     model = copy.deepcopy(model).eval().requires_grad_(False)
-    attention = MemoryAttentionGraph(model, form.query_block, form.fold_values)
+    attention = MemoryAttentionGraph(model, variant.query_block, variant.fold_values)
     decoder, encoder = MaskDecoderGraph(model), MemoryEncoderGraph(model)
     modules: dict[str, nn.Module] = {
-        "image_encoder": ImageEncoderGraph(model, form.query_block),
+        "image_encoder": ImageEncoderGraph(model, variant.query_block),
         "memory_attention": attention,
         "mask_decoder": decoder,
         "mask_prompt": MaskPromptGraph(model),
@@ -55,7 +54,7 @@ def graph_modules(model: Sam2, form: GraphForm = GraphForm()) -> dict[str, nn.Mo
 
 
 def per_object_modules(model: Sam2, modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
-    """The modules of ``configs.graphs.per_object_specs``, of those of :func:`graph_modules`."""
+    """The modules of ``configs.graphs.per_object_specs``, from those of :func:`graph_modules`."""
     step = modules[TRACK_STEP]
     assert isinstance(step, TrackStepGraph)
     return {

@@ -44,7 +44,7 @@ def plugin_nodes(model: ModelProto) -> list[NodeProto]:
 def with_attention_nodes(model: ModelProto, config: ModelConfig) -> ModelProto:
     """The memory attention graph with each cross-attention as one node, and its plain body.
 
-    Takes a graph whose attention is whole (``GraphForm(query_block=None)``) with values at
+    Takes a graph whose attention is whole (``GraphVariant(query_block=None)``) with values at
     memory width; the argument is left as it is. Raises ValueError when not every layer's
     cross-attention is found, or pointer tokens could be taken for a memory.
     """

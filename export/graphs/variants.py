@@ -1,9 +1,9 @@
-"""Forms of the graphs that engines want, beside those that CPU cores want.
+"""Variants of the graphs for engines, beside the graphs for CPU cores.
 
 The graphs of a bundle cut attention into blocks of queries and mix narrow values: least
-memory and time on a CPU. An engine fuses a whole attention into one kernel, and which form is
-fastest is measured where it is built (``sam2rt build --attention auto``). These are equal
-rewritings, named ``<graph>.<form>`` in the manifest; a CPU session never opens these.
+memory and time on a CPU. An engine fuses a whole attention into one kernel, and which variant
+is fastest is measured where it is built (``sam2rt build --attention auto``). These are equal
+rewritings, named ``<graph>.<variant>`` in the manifest; a CPU session never opens these.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from onnx import ModelProto
 
 from ...configs.bundle import HALF_PRECISIONS, Precision
-from ...configs.graphs import graph_specs
-from ..engines.build import FULL, WHOLE
+from ...configs.graphs import FULL, WHOLE, graph_specs, variant_name
 from ..model.sam2 import Sam2
-from .modules import GraphForm, graph_modules
+from .modules import GraphVariant, graph_modules
 from .onnx_from_module import onnx_from_module
 from .plugin_nodes import with_attention_nodes
 from .precision import lowered
@@ -24,14 +23,14 @@ from .precision import lowered
 _ENCODER, _ATTENTION = "image_encoder", "memory_attention"
 
 
-def engine_forms(
+def variant_models(
     model: Sam2, opset: int, precision: Precision
 ) -> Iterator[tuple[str, str, ModelProto]]:
-    """(name in the manifest, graph whose contract it has, ONNX model) of each form."""
+    """(name in the manifest, graph whose contract it has, ONNX model) of each variant."""
     specs = graph_specs(model.config)
-    whole = graph_modules(model, GraphForm(query_block=None))
-    wide = graph_modules(model, GraphForm(query_block=None, fold_values=False))
-    for graph, form, module in (
+    whole = graph_modules(model, GraphVariant(query_block=None))
+    wide = graph_modules(model, GraphVariant(query_block=None, fold_values=False))
+    for graph, variant, module in (
         (_ENCODER, WHOLE, whole[_ENCODER]),
         (_ATTENTION, WHOLE, whole[_ATTENTION]),
         (_ATTENTION, FULL, wide[_ATTENTION]),
@@ -39,9 +38,9 @@ def engine_forms(
         made = onnx_from_module(module, specs[graph], opset)
         if precision in HALF_PRECISIONS:
             made = lowered(made, precision)
-        if (graph, form) == (_ATTENTION, WHOLE) and _has_room(model):
+        if (graph, variant) == (_ATTENTION, WHOLE) and _has_room(model):
             made = with_attention_nodes(made, model.config)
-        yield f"{graph}.{form}", graph, made
+        yield variant_name(graph, variant), graph, made
 
 
 def _has_room(model: Sam2) -> bool:

@@ -1,6 +1,6 @@
 """One file of weights for all graphs of a bundle.
 
-The same layers stand in several graphs (split and fused, and the forms for engines). Each
+The same layers stand in several graphs (split and fused, and the variants for engines). Each
 distinct tensor is kept once, and the graphs refer to it as ONNX external data: a session maps the
 file into memory instead of reading and copying it, and sessions share the pages. This also lifts
 the 2 GiB that one protobuf can hold.

@@ -49,7 +49,7 @@ class Machine:
 class EngineRecord:
     """The sidecar of one engine.
 
-    source: which form of the graph was built; onnx: sha256 of it and its weight files.
+    source: which variant of the graph was built; onnx: sha256 of it and its weight files.
     attention: how memory attention was built.
     splits: pieces its keys are cut into. device_memory: bytes one execution context takes.
     kernels: sha256 of every custom kernel inside, by name. proof: what the build measured.

@@ -150,7 +150,7 @@ class TensorRTSession(Session):
 
     def __enter__(self) -> TensorRTSession:
         try:
-            # a bundle may carry other forms of a graph; the contract's five are what runs
+            # a bundle may carry other variants of a graph; the contract's five are what runs
             for graph in self.graphs:
                 self.engine(graph)
         except BaseException:

@@ -97,7 +97,7 @@ def test_a_target_that_cannot_be_used_is_told_before_weights_are_fetched(
             "image size 1000 is not legal: expected a multiple of 32, at least 64",
         ),
         (
-            ("--precision", "int8", "--engine-forms"),
+            ("--precision", "int8", "--engine-variants"),
             "int8 is for CPUs: export fp32, fp16 or bf16 for engines",
         ),
     ],

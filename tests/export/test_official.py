@@ -34,9 +34,8 @@ def check(bundle: Bundle, proof: Mapping[str, Any], name: str, image_size: int) 
     """The bundle is that model with all its graphs, and the proof passed on enough results."""
     config = model_config(name).with_image_size(image_size)
     assert bundle.model == config
-    assert {k: g.spec for k, g in bundle.graphs.items()} == graph_specs(config) | per_object_specs(
-        config
-    )
+    specs = graph_specs(config) | per_object_specs(config)
+    assert {name: entry.spec for name, entry in bundle.graphs.items()} == specs
     assert proof["status"] == "passed"
     assert proof["clip"]["lowest_iou"] >= 0.99
     assert 2 * proof["clip"]["compared"] >= proof["clip"]["results"] > 0

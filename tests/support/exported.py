@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from sam2rt.configs.graphs import GraphSpec, graph_specs
 from sam2rt.configs.models import model_config
-from sam2rt.export.graphs.modules import GraphForm, graph_modules
+from sam2rt.export.graphs.modules import GraphVariant, graph_modules
 from sam2rt.export.graphs.onnx_from_module import onnx_from_module
 from sam2rt.export.model.reference import ReferenceSession
 from sam2rt.export.model.sam2 import Sam2, build_model
 from sam2rt.runtime.session import Into, Session
 
 Arrays = dict[str, NDArray[Any]]
-DEFAULT_FORM = GraphForm()
+DEFAULT_VARIANT = GraphVariant()
 
 
 @functools.cache
@@ -37,16 +37,16 @@ def recipe_model(name: str, image_size: int | None = None) -> Sam2:
 @functools.cache
 def exported(
     name: str, graph: str, image_size: int | None = None, opset: int = 20,
-    form: GraphForm = DEFAULT_FORM,
+    variant: GraphVariant = DEFAULT_VARIANT,
 ) -> onnx.ModelProto:  # fmt: skip
     model = recipe_model(name, image_size)
     spec = graph_specs(model.config)[graph]
-    return onnx_from_module(_modules(name, image_size, form)[graph], spec, opset)
+    return onnx_from_module(_modules(name, image_size, variant)[graph], spec, opset)
 
 
 @functools.cache
-def _modules(name: str, image_size: int | None, form: GraphForm):
-    return graph_modules(recipe_model(name, image_size), form)
+def _modules(name: str, image_size: int | None, variant: GraphVariant):
+    return graph_modules(recipe_model(name, image_size), variant)
 
 
 def forget() -> None:

@@ -15,16 +15,16 @@ from ....configs.graphs import TRACK_STEP, graph_specs
 if TYPE_CHECKING:
     from ....export.checkpoint.load import Checkpoint
 
-#: graphs that hold memory attention, whose form the exporter chooses
-_FORMED = ("memory_attention", TRACK_STEP)
+#: graphs that hold memory attention, whose variant the exporter chooses
+_VARIED = ("memory_attention", TRACK_STEP)
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """What is taken away: `form` are fields of export.graphs.GraphForm, the rest of OurSystem."""
+    """What is taken away: `variant` holds fields of GraphVariant, `options` those of OurSystem."""
 
     what: str
-    form: Mapping[str, Any] | None = None
+    variant: Mapping[str, Any] | None = None
     options: Mapping[str, Any] | None = None
 
 
@@ -42,7 +42,8 @@ ABLATIONS: dict[str, Ablation] = {
     ),
     # what a careful exporter of the original's modules makes, in ONNX Runtime as it comes
     "other-onnx": Ablation(
-        "the best other form: full-width values, whole attention, separate graphs, default options",
+        "the best other variant: full-width values, whole attention, separate graphs, default "
+        "options",
         {"fold_values": False, "query_block": None}, {"split": True, "plain": True},
     ),
 }  # fmt: skip
@@ -53,8 +54,8 @@ def possible_ablations(bundle: Bundle) -> tuple[str, ...]:
     return tuple(name for name in ABLATIONS if name != "split" or TRACK_STEP in bundle.graphs)
 
 
-class Forms:
-    """Exports the other forms of a bundle's graphs that ablations ask for, each once."""
+class Variants:
+    """Exports the other variants of a bundle's graphs that ablations ask for, each once."""
 
     def __init__(self, bundle: Bundle, checkpoint: Checkpoint | None, folder: Path) -> None:
         """`folder`: where the graphs are written; it must outlive the systems that use them."""
@@ -75,28 +76,28 @@ class Forms:
             raise InputError(
                 f"bundle {self._bundle.path} has separate graphs alone: nothing to split"
             )
-        if ablation.form is None:
+        if ablation.variant is None:
             return options, 0.0
         leave = {TRACK_STEP} if options.get("split") else set()
-        graphs, seconds = self._graphs(dict(ablation.form), leave)
+        graphs, seconds = self._graphs(dict(ablation.variant), leave)
         return {**options, "graphs": graphs}, seconds
 
-    def _graphs(self, form: dict[str, Any], leave: set[str]) -> tuple[dict[str, str], float]:
-        key = (*sorted(form.items()), *((name, None) for name in sorted(leave)))
+    def _graphs(self, variant: dict[str, Any], leave: set[str]) -> tuple[dict[str, str], float]:
+        key = (*sorted(variant.items()), *((name, None) for name in sorted(leave)))
         if key not in self._made:
             start = time.perf_counter()
-            graphs = self._exported(form, leave)
+            graphs = self._exported(variant, leave)
             self._made[key] = graphs, time.perf_counter() - start
         return self._made[key]
 
-    def _exported(self, form: dict[str, Any], leave: set[str]) -> dict[str, str]:
+    def _exported(self, variant: dict[str, Any], leave: set[str]) -> dict[str, str]:
         if self._checkpoint is None:
             raise InputError(
-                "another form of a graph is exported from the weights: give --checkpoint"
+                "another variant of a graph is exported from the weights: give --checkpoint"
             )
         import onnx
 
-        from ....export.graphs.modules import GraphForm, graph_modules
+        from ....export.graphs.modules import GraphVariant, graph_modules
         from ....export.graphs.onnx_from_module import onnx_from_module
         from ....export.graphs.precision import lowered
         from ....export.model.sam2 import build_model
@@ -104,12 +105,12 @@ class Forms:
         bundle = self._bundle
         model = build_model(bundle.model)
         model.load_state_dict(self._checkpoint.state, strict=True)
-        modules = graph_modules(model, GraphForm(**form))
+        modules = graph_modules(model, GraphVariant(**variant))
         specs = graph_specs(bundle.model)
-        target = self._folder / f"form{len(self._made)}"
+        target = self._folder / f"variant{len(self._made)}"
         target.mkdir()
         made = {}
-        for name in _FORMED:
+        for name in _VARIED:
             if name in leave or name not in bundle.graphs:
                 continue
             graph = onnx_from_module(modules[name], specs[name], bundle.opset)

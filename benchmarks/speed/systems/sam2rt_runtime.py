@@ -133,7 +133,7 @@ class PlainSession(Session):
 
     def __enter__(self) -> PlainSession:
         for graph in self.bundle.graphs:
-            # forms for engines are named <graph>.<form>
+            # variants for engines are named <graph>.<variant>
             if "." not in graph:
                 self._open(graph)
         return self
@@ -142,7 +142,7 @@ class PlainSession(Session):
 class OurSystem:
     """A bundle on one of our backends, through StreamTracker.
 
-    graphs: files that stand for graphs of the bundle (another form of the same). split: the
+    graphs: files that stand for graphs of the bundle (another variant of the same). split: the
     fused graph is left aside. plain: default session options and no binding. unshared: see
     TimedSession. objects_per_call: at most so many objects in one call of a graph.
     """

@@ -16,7 +16,7 @@ from sam2rt.benchmarks.speed.bench import Entry, Request, bench_bundle, starting
 from sam2rt.benchmarks.speed.clip import Clip, compared, judged_clip, timed_frames, timed_points
 from sam2rt.benchmarks.speed.machine import Machine
 from sam2rt.benchmarks.speed.report import Report, SystemReport
-from sam2rt.benchmarks.speed.systems.ablations import ABLATIONS, Forms, possible_ablations
+from sam2rt.benchmarks.speed.systems.ablations import ABLATIONS, Variants, possible_ablations
 from sam2rt.benchmarks.speed.systems.sam2rt_runtime import OurSystem
 from sam2rt.benchmarks.speed.systems.system import Tracked, Work, Worker
 from sam2rt.configs.bundle import Bundle
@@ -245,16 +245,16 @@ def test_ablations_call_the_graphs_as_they_say(bundle: Bundle) -> None:
 def test_other_forms_are_exported_once(exported: Bundle, checkpoint: Path, tmp_path: Path) -> None:
     from sam2rt.export.checkpoint.load import load_checkpoint
 
-    forms = Forms(exported, load_checkpoint(checkpoint), tmp_path)
-    first, seconds = forms.options("full-values")
-    again, later = forms.options("full-values")
+    variants = Variants(exported, load_checkpoint(checkpoint), tmp_path)
+    first, seconds = variants.options("full-values")
+    again, later = variants.options("full-values")
     assert first == again
     assert seconds == later > 0
-    other, _ = forms.options("other-onnx")
+    other, _ = variants.options("other-onnx")
     assert (other["plain"], other["split"]) == (True, True)
     assert list(other["graphs"]) == ["memory_attention"]
     assert other["graphs"]["memory_attention"] != first["graphs"]["memory_attention"]
-    assert forms.options("one-by-one") == ({"objects_per_call": 1}, 0.0)
+    assert variants.options("one-by-one") == ({"objects_per_call": 1}, 0.0)
 
 
 def test_split_needs_something_to_split(exported: Bundle) -> None:
@@ -262,9 +262,9 @@ def test_split_needs_something_to_split(exported: Bundle) -> None:
     bare = replace(exported, graphs=graphs)
     assert set(ABLATIONS) - set(possible_ablations(bare)) == {"split"}
     with pytest.raises(InputError, match="separate graphs alone: nothing to split"):
-        Forms(bare, None, Path()).options("split")
+        Variants(bare, None, Path()).options("split")
     fused = replace(exported, graphs={**graphs, "track_step": graphs["memory_attention"]})
-    assert Forms(fused, None, Path()).options("split") == ({"split": True}, 0.0)
+    assert Variants(fused, None, Path()).options("split") == ({"split": True}, 0.0)
 
 
 def test_masks_are_compared_one_by_one() -> None:

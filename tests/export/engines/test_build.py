@@ -19,10 +19,12 @@ from sam2rt.configs.bundle import (
     write_manifest,
 )
 from sam2rt.configs.errors import BundleError, InputError, ProofError, SessionError
-from sam2rt.export.engines import build
-from sam2rt.export.engines.build import BuildOptions, build_engines
-from sam2rt.export.engines.builder import EngineOptions
+from sam2rt.export.engines import attention, build, job
+from sam2rt.export.engines.build import build_engines
+from sam2rt.export.engines.job import BuildJob
+from sam2rt.export.engines.options import BuildOptions, EngineOptions
 from sam2rt.export.engines.profiles import Limits
+from sam2rt.export.proof.record import bundle_record
 from sam2rt.plugins import memory_cross_attention as op
 from sam2rt.plugins.registry import digests
 from sam2rt.plugins.tensorrt_plugins import AttentionSettings
@@ -51,13 +53,18 @@ class _Build:
         self.models: list[tuple[str, bytes]] = []
         self.fail: dict[bytes, Exception] = {}
         self.proofs = 0
+        self.unequal: ProofError | None = None
         module = FakeTensorRT(bundle, self.gpu)
         monkeypatch.setattr(cuda, "cudart", lambda: self.gpu)
         monkeypatch.setattr(trt, "tensorrt_module", lambda: module)
         monkeypatch.setattr(build, "tensorrt_module", lambda: module)
-        monkeypatch.setattr(build, "engine_from_onnx", self._engine)
-        monkeypatch.setattr(build._Job, "_register", lambda job: None)
-        monkeypatch.setattr(build, "triton_present", lambda: True)
+        monkeypatch.setattr(build, "bundle_record", lambda bundle: None)
+        monkeypatch.setattr(job, "engine_from_onnx", self._engine)
+        monkeypatch.setattr(BuildJob, "_register", lambda job: None)
+        for module_of_build in (build, attention):
+            monkeypatch.setattr(module_of_build, "triton_present", lambda: True)
+        for module_of_build in (job, attention):
+            monkeypatch.setattr(module_of_build, "prove_session", self._prove)
         self.kernels: list[tuple[Path, int]] = []
         monkeypatch.setattr(build, "write_kernels", lambda *a: self.kernels.append(a))
 
@@ -70,9 +77,11 @@ class _Build:
         kind = "portable" if options.version_compatible else "engine"
         return f"{kind}:{path.stem.partition('.')[0]}".encode()
 
-    def prove(self, session: Session) -> Mapping[str, Any]:
+    def _prove(self, bundle: Bundle, session: Session, progress: Any) -> Mapping[str, Any]:
         self.proofs += 1
-        assert session.bundle is self.bundle
+        assert session.bundle is bundle is self.bundle
+        if self.unequal is not None:
+            raise self.unequal
         return {"worst": 0.01}
 
     @property
@@ -81,14 +90,14 @@ class _Build:
 
 
 @pytest.fixture
-def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Build:
+def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Build:
     write_bundle(tmp_path / "bundle")
     return _Build(Bundle.load(tmp_path / "bundle"), monkeypatch)
 
 
 @pytest.fixture
-def job_with_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Build:
-    """A bundle whose memory attention has the custom node, and its full-width form."""
+def fakes_with_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Build:
+    """A bundle whose memory attention has the custom node, and its full-width variant."""
     target = tmp_path / "bundle"
     write_bundle(target)
     old = Bundle.load(target)
@@ -98,8 +107,8 @@ def job_with_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Build:
             (work / file.path).write_bytes((target / file.path).read_bytes())
         spec = old.graphs["memory_attention"].spec
         graphs = dict(old.graphs)
-        for form, data in (("whole", WITH_NODE), ("full", b"full")):
-            name = f"memory_attention.{form}"
+        for variant, data in (("whole", WITH_NODE), ("full", b"full")):
+            name = f"memory_attention.{variant}"
             (work / f"{name}.onnx").write_bytes(data)
             graphs[name] = GraphEntry(spec, bundle_file(work, f"{name}.onnx"))
         fields = {**vars(old), "path": work, "graphs": graphs, "precision": "bf16"}
@@ -107,19 +116,19 @@ def job_with_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Build:
     return _Build(Bundle.load(tmp_path / "new"), monkeypatch)
 
 
-def test_every_graph_becomes_an_engine_with_its_record(job: _Build) -> None:
+def test_every_graph_becomes_an_engine_with_its_record(fakes: _Build) -> None:
     options = BuildOptions(attention="folded", limits=Limits(objects=2))
-    report = build_engines(job.bundle, options, job.prove)
-    assert report.folder == job.folder
+    report = build_engines(fakes.bundle, options)
+    assert report.folder == fakes.folder
     # one graph for a whole frame is for CPUs
-    separate = [graph for graph in job.bundle.graphs if graph != "track_step"]
-    assert sorted(p.name for p in job.folder.iterdir()) == sorted(
+    separate = [graph for graph in fakes.bundle.graphs if graph != "track_step"]
+    assert sorted(p.name for p in fakes.folder.iterdir()) == sorted(
         f"{g}{end}" for g in separate for end in (".engine", ".json")
     )
-    assert (report.proof, job.proofs) == ({"worst": 0.01}, 1)
-    assert [arch for _, arch in job.kernels] == [90]
+    assert (report.proof, fakes.proofs) == ({"worst": 0.01}, 1)
+    assert [arch for _, arch in fakes.kernels] == [90]
     for name in separate:
-        path = job.folder / f"{name}.engine"
+        path = fakes.folder / f"{name}.engine"
         record = read_record(path)
         assert (record.graph, record.attention, record.splits) == (name, "folded", 1)
         assert (record.tensorrt, record.arch, record.gpu) == ("10.16.1.11", 90, "Fake GPU")
@@ -127,28 +136,25 @@ def test_every_graph_becomes_an_engine_with_its_record(job: _Build) -> None:
         assert record.proof == {"worst": 0.01}
         assert record.kernels == {}
     # what was built is what a session loads
-    with trt.TensorRTSession(job.bundle) as session:
+    with trt.TensorRTSession(fakes.bundle) as session:
         assert session.engine("mask_decoder")[1].device_memory == 1000
 
 
-def test_a_failed_proof_leaves_what_was_there(job: _Build) -> None:
-    write_engines(job.bundle)
-    before = {p.name: p.read_bytes() for p in job.folder.iterdir()}
-
-    def prove(session: Session) -> Mapping[str, Any]:
-        raise ProofError("mask_logits differs by 3")
-
+def test_a_failed_proof_leaves_what_was_there(fakes: _Build) -> None:
+    write_engines(fakes.bundle)
+    before = {p.name: p.read_bytes() for p in fakes.folder.iterdir()}
+    fakes.unequal = ProofError("mask_logits differs by 3")
     with pytest.raises(ProofError, match="differs by 3"):
-        build_engines(job.bundle, BuildOptions(attention="folded"), prove)
-    assert {p.name: p.read_bytes() for p in job.folder.iterdir()} == before
-    assert [p.name for p in (job.bundle.path / ENGINES).iterdir()] == [MACHINE.folder]
+        build_engines(fakes.bundle, BuildOptions(attention="folded"))
+    assert {p.name: p.read_bytes() for p in fakes.folder.iterdir()} == before
+    assert [p.name for p in (fakes.bundle.path / ENGINES).iterdir()] == [MACHINE.folder]
 
 
-def test_engines_for_later_tensorrt_are_built_and_loaded(job: _Build) -> None:
+def test_engines_for_later_tensorrt_are_built_and_loaded(fakes: _Build) -> None:
     options = BuildOptions(attention="folded", engine=EngineOptions(version_compatible=True))
-    build_engines(job.bundle, options, job.prove)
-    assert read_record(job.folder / "mask_decoder.engine").version_compatible
-    with trt.TensorRTSession(job.bundle) as session:
+    build_engines(fakes.bundle, options)
+    assert read_record(fakes.folder / "mask_decoder.engine").version_compatible
+    with trt.TensorRTSession(fakes.bundle) as session:
         assert session.engine("mask_decoder")[1].device_memory == 1000
 
 
@@ -161,111 +167,118 @@ def test_a_driver_older_than_the_ptx_gets_machine_code(
     write_bundle(tmp_path / "bundle")
     bundle = dataclasses.replace(Bundle.load(tmp_path / "bundle"), precision="bf16")
     registered: list[AttentionSettings] = []
-    monkeypatch.setattr(build, "precompile", lambda *_: [SimpleNamespace(ptx_version=(8, 7))])
-    monkeypatch.setattr(build, "register_attention", lambda *a: registered.append(a[2]))
-    monkeypatch.setattr(build.importlib, "import_module", lambda name: None)
+    monkeypatch.setattr(job, "precompile", lambda *_: [SimpleNamespace(ptx_version=(8, 7))])
+    monkeypatch.setattr(job, "register_attention", lambda *a: registered.append(a[2]))
+    monkeypatch.setattr(job.importlib, "import_module", lambda name: None)
     machine = dataclasses.replace(MACHINE, driver=driver)
-    build._Job(None, bundle, BuildOptions(), machine, 132, tmp_path, None)._register()  # type: ignore[arg-type]
+    BuildJob(None, bundle, BuildOptions(), machine, 132, tmp_path, None)._register()  # type: ignore[arg-type]
     assert [s.cubin for s in registered] == [cubin]
 
 
-def test_one_graph_is_built_again_beside_the_others(job: _Build) -> None:
-    write_engines(job.bundle)
-    kept = (job.folder / "mask_decoder.json").read_bytes()
+def test_one_graph_is_built_again_beside_the_others(fakes: _Build) -> None:
+    write_engines(fakes.bundle)
+    kept = (fakes.folder / "mask_decoder.json").read_bytes()
     options = BuildOptions(graphs=("memory_encoder",))
-    report = build_engines(job.bundle, options, job.prove)
+    report = build_engines(fakes.bundle, options)
     assert list(report.seconds) == ["memory_encoder"]
-    assert [name for name, _ in job.models] == ["memory_encoder"]
-    assert (job.folder / "mask_decoder.json").read_bytes() == kept
-    assert read_record(job.folder / "memory_encoder.engine").proof == {"worst": 0.01}
+    assert [name for name, _ in fakes.models] == ["memory_encoder"]
+    assert (fakes.folder / "mask_decoder.json").read_bytes() == kept
+    assert read_record(fakes.folder / "memory_encoder.engine").proof == {"worst": 0.01}
 
 
-def test_one_graph_alone_cannot_be_proved(job: _Build) -> None:
+def test_one_graph_alone_cannot_be_proved(fakes: _Build) -> None:
     with pytest.raises(BundleError, match=r"needs the engine of image_encoder too .* build all"):
-        build_engines(job.bundle, BuildOptions(graphs=("memory_encoder",)), job.prove)
+        build_engines(fakes.bundle, BuildOptions(graphs=("memory_encoder",)))
 
 
-def test_auto_keeps_the_fastest_form_that_passed(
-    job_with_node: _Build, monkeypatch: pytest.MonkeyPatch
+def test_without_a_record_nothing_is_built(fakes: _Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "bundle_record", bundle_record)
+    with pytest.raises(BundleError, match="holds no record of the reference"):
+        build_engines(fakes.bundle, BuildOptions())
+    assert fakes.models == []
+
+
+def test_auto_keeps_the_fastest_variant_that_passed(
+    fakes_with_node: _Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = job_with_node
+    fakes = fakes_with_node
     times = iter([3.0, 2.0, 1.0])
-    monkeypatch.setattr(build, "_time", lambda session, bundle: next(times))
-    report = build_engines(job.bundle, BuildOptions(), job.prove)
+    monkeypatch.setattr(attention, "attention_milliseconds", lambda session, bundle: next(times))
+    report = build_engines(fakes.bundle, BuildOptions())
     assert [(c.attention, c.milliseconds) for c in report.candidates] == [
         ("folded", 3.0), ("full", 2.0), ("plugin", 1.0),
     ]  # fmt: skip
-    record = read_record(job.folder / "memory_attention.engine")
+    record = read_record(fakes.folder / "memory_attention.engine")
     assert (record.attention, record.splits) == ("plugin", 7)
     assert record.source == "memory_attention.whole"
     name = "sam2rt::MemoryCrossAttention"
     assert record.kernels == {name: digests()[name]}
-    tried = [model for name, model in job.models if name.startswith("memory_attention")]
+    tried = [model for name, model in fakes.models if name.startswith("memory_attention")]
     # plain body kept, the other graph, function dropped
     assert tried == [WITH_NODE, b"full", b""]
-    # each form once, and the engines that are kept
-    assert job.proofs == 4
+    # each variant once, and the engines that are kept
+    assert fakes.proofs == 4
 
 
-def test_auto_skips_forms_that_fail_and_says_why(
-    job_with_node: _Build, monkeypatch: pytest.MonkeyPatch
+def test_auto_skips_variants_that_fail_and_says_why(
+    fakes_with_node: _Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = job_with_node
-    monkeypatch.setattr(build, "_time", lambda session, bundle: 5.0)
-    job.fail = {b"full": SessionError("no kernel fits"), b"": ProofError("too far")}
-    report = build_engines(job.bundle, BuildOptions(), job.prove)
+    fakes = fakes_with_node
+    monkeypatch.setattr(attention, "attention_milliseconds", lambda session, bundle: 5.0)
+    fakes.fail = {b"full": SessionError("no kernel fits"), b"": ProofError("too far")}
+    report = build_engines(fakes.bundle, BuildOptions())
     assert [(c.attention, c.error) for c in report.candidates] == [
         ("folded", None), ("full", "no kernel fits"), ("plugin", "too far"),
     ]  # fmt: skip
-    assert read_record(job.folder / "memory_attention.engine").attention == "folded"
+    assert read_record(fakes.folder / "memory_attention.engine").attention == "folded"
 
 
-def test_auto_without_any_usable_form_names_each(job: _Build) -> None:
-    graph = job.bundle.graph_path("memory_attention").read_bytes()
-    job.fail = {graph: SessionError("no kernel fits")}
+def test_auto_without_any_usable_variant_names_each(fakes: _Build) -> None:
+    graph = fakes.bundle.graph_path("memory_attention").read_bytes()
+    fakes.fail = {graph: SessionError("no kernel fits")}
     with pytest.raises(ProofError) as caught:
-        build_engines(job.bundle, BuildOptions(), job.prove)
+        build_engines(fakes.bundle, BuildOptions())
     assert "folded: no kernel fits; full: the bundle has no graph" in str(caught.value)
-    assert not job.folder.exists()
+    assert not fakes.folder.exists()
 
 
 @pytest.mark.parametrize(
-    ("attention", "words"),
+    ("asked", "words"),
     [
-        ("full", "no graph 'memory_attention.full'.*--engine-forms"),
+        ("full", "no graph 'memory_attention.full'.*--engine-variants"),
         ("plugin", "the bundle is fp32: export it with --precision bf16"),
     ],
 )
-def test_forms_the_bundle_lacks_are_refused(job: _Build, attention: str, words: str) -> None:
+def test_variants_the_bundle_lacks_are_refused(fakes: _Build, asked: str, words: str) -> None:
     with pytest.raises(BundleError, match=words):
-        build_engines(job.bundle, BuildOptions(attention=attention), job.prove)
+        build_engines(fakes.bundle, BuildOptions(attention=asked))
 
 
 def test_plugin_without_triton_names_it(
-    job_with_node: _Build, monkeypatch: pytest.MonkeyPatch
+    fakes_with_node: _Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "triton_present", lambda: False)
+    monkeypatch.setattr(attention, "triton_present", lambda: False)
     with pytest.raises(SessionError, match=r"pip install 'triton>=3\.6'"):
-        build_engines(job_with_node.bundle, BuildOptions(attention="plugin"), job_with_node.prove)
+        build_engines(fakes_with_node.bundle, BuildOptions(attention="plugin"))
 
 
-def test_options_are_checked_before_anything_is_built(job: _Build) -> None:
+def test_options_are_checked_before_anything_is_built(fakes: _Build) -> None:
     with pytest.raises(InputError, match="is fp32, asked for bf16: precision lies in the graph"):
-        build_engines(job.bundle, BuildOptions(precision="bf16"), job.prove)
+        build_engines(fakes.bundle, BuildOptions(precision="bf16"))
     with pytest.raises(InputError, match="unknown graph 'encoder'"):
-        build_engines(job.bundle, BuildOptions(graphs=("encoder",)), job.prove)
+        build_engines(fakes.bundle, BuildOptions(graphs=("encoder",)))
     with pytest.raises(InputError, match="unknown attention 'flash'"):
         BuildOptions(attention="flash")
     with pytest.raises(InputError, match="unknown precision 'int4'"):
         BuildOptions(precision="int4")  # type: ignore[arg-type]
-    for_cpus = dataclasses.replace(job.bundle, precision="int8")
+    for_cpus = dataclasses.replace(fakes.bundle, precision="int8")
     with pytest.raises(InputError, match="is int8, for CPUs: sam2rt export CHECKPOINT"):
-        build_engines(for_cpus, BuildOptions(), job.prove)
-    assert job.models == []
+        build_engines(for_cpus, BuildOptions())
+    assert fakes.models == []
 
 
-def test_time_is_the_median_of_the_steady_state(job: _Build) -> None:
-    write_engines(job.bundle)
-    with trt.TensorRTSession(job.bundle) as session:
-        assert 0 < build._time(session, job.bundle, runs=6) < 1000
-    assert job.gpu.replays == 5
+def test_time_is_the_median_of_the_steady_state(fakes: _Build) -> None:
+    write_engines(fakes.bundle)
+    with trt.TensorRTSession(fakes.bundle) as session:
+        assert 0 < attention.attention_milliseconds(session, fakes.bundle, runs=6) < 1000
+    assert fakes.gpu.replays == 5

@@ -84,9 +84,9 @@ def test_the_proof_measures_the_real_kernels(bundle: Bundle) -> None:
     assert exact["max"] / exact["scale"] < 1e-4
 
 
-def test_it_is_not_for_engines(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_it_has_no_engine_variants(checkpoint: Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="int8 is for CPUs: export fp32, fp16 or bf16"):
-        export_bundle(checkpoint, tmp_path / "b", precision="int8", for_engines=True)
+        export_bundle(checkpoint, tmp_path / "b", precision="int8", engine_variants=True)
     assert not (tmp_path / "b").exists()
 
 

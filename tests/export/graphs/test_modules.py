@@ -15,7 +15,7 @@ from exported import (
     reference,
 )
 
-from sam2rt.export.graphs.modules import GraphForm, graph_modules
+from sam2rt.export.graphs.modules import GraphVariant, graph_modules
 
 #: (model, image size): both families; sizes below, at and above the model's own, where other
 #: windows need padding
@@ -154,20 +154,21 @@ def test_older_opsets_give_the_same(graph, opset):
 
 
 @pytest.mark.parametrize(
-    "form", [GraphForm(query_block=None), GraphForm(query_block=48), GraphForm(fold_values=False)]
+    "variant",
+    [GraphVariant(query_block=None), GraphVariant(query_block=48), GraphVariant(fold_values=False)],
 )
 @pytest.mark.parametrize("graph", ["image_encoder", "memory_attention"])
-def test_every_form_gives_the_same(graph, form):
+def test_every_variant_gives_the_same(graph, variant):
     spec = contract("micro", graph)
     inputs = random_inputs(spec, 2, 256, B=1, N=2, I=1, M=3, K=2)
-    other = OnnxGraph(exported("micro", graph, form=form))
+    other = OnnxGraph(exported("micro", graph, variant=variant))
     found = differences(spec, onnx_graph("micro", graph)(inputs), other(inputs))
     assert {o: d for o, d in found.items() if not d <= REST} == {}
 
 
 def test_query_blocks_bound_the_scores():
     """512 pixels: 1024 queries in two blocks, in every global attention of the encoder too."""
-    whole = exported("micro", "memory_attention", 512, form=GraphForm(query_block=None))
+    whole = exported("micro", "memory_attention", 512, variant=GraphVariant(query_block=None))
     blocked = exported("micro", "memory_attention", 512)
     counts = [
         sum(node.op_type == "Softmax" for node in model.graph.node) for model in (whole, blocked)

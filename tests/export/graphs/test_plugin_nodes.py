@@ -15,7 +15,7 @@ from sam2rt.configs.errors import BundleError
 from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import model_config
 from sam2rt.export.engines.onnx_functions import function_names, without_functions
-from sam2rt.export.graphs.modules import GraphForm, graph_modules
+from sam2rt.export.graphs.modules import GraphVariant, graph_modules
 from sam2rt.export.graphs.onnx_from_module import onnx_from_module
 from sam2rt.export.graphs.plugin_nodes import (
     plugin_nodes,
@@ -38,7 +38,7 @@ def plain() -> ModelProto:
     """Memory attention of micro with whole attentions, values at memory width."""
     model = build_model(MICRO)
     model.load_state_dict(untrained_state(MICRO))
-    module = graph_modules(model, GraphForm(query_block=None))["memory_attention"]
+    module = graph_modules(model, GraphVariant(query_block=None))["memory_attention"]
     return onnx_from_module(module, SPEC, 20)
 
 

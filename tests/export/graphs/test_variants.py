@@ -1,4 +1,4 @@
-"""Forms for engines equal the graphs they stand for, and stay out of CPU sessions."""
+"""Variants for engines equal the graphs they stand for, and stay out of CPU sessions."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import model_config
 from sam2rt.export.bundle import export_bundle
 from sam2rt.export.checkpoint.load import load_checkpoint
-from sam2rt.export.engines.build import BuildOptions, BuildReport, Candidate
-from sam2rt.export.engines.builder import EngineOptions
 from sam2rt.export.engines.onnx_functions import function_names
+from sam2rt.export.engines.options import BuildOptions, BuildReport, Candidate, EngineOptions
 from sam2rt.export.engines.profiles import Limits
-from sam2rt.export.engines.proof import engine_prover
+from sam2rt.export.engines.proof import prove_session
 from sam2rt.export.model.untrained import untrained_state
 from sam2rt.runtime.backends.engine_record import Machine
 from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
 
 MICRO = model_config("micro")
-FORMS = {
+VARIANTS = {
     "image_encoder.whole": "image_encoder",
     "memory_attention.whole": "memory_attention",
     "memory_attention.full": "memory_attention",
@@ -36,10 +35,10 @@ FORMS = {
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp("forms")
+    folder = tmp_path_factory.mktemp("variants")
     torch.save({"model": untrained_state(MICRO)}, folder / "micro.pt")
     checkpoint = load_checkpoint(folder / "micro.pt")
-    return export_bundle(checkpoint, folder / "bundle", for_engines=True, threads=1, seed=3)
+    return export_bundle(checkpoint, folder / "bundle", engine_variants=True, threads=1, seed=3)
 
 
 def _inputs(graph: str) -> dict[str, np.ndarray]:
@@ -55,19 +54,19 @@ def _inputs(graph: str) -> dict[str, np.ndarray]:
     return arrays
 
 
-def test_the_manifest_names_the_forms(bundle: Bundle) -> None:
-    assert set(bundle.graphs) == set(graph_specs(MICRO)) | set(FORMS)
+def test_the_manifest_names_the_variants(bundle: Bundle) -> None:
+    assert set(bundle.graphs) == set(graph_specs(MICRO)) | set(VARIANTS)
     again = Bundle.load(bundle.path)
-    for name, graph in FORMS.items():
+    for name, graph in VARIANTS.items():
         assert again.graphs[name].spec.inputs == again.graphs[graph].spec.inputs
         assert again.graphs[name].spec.outputs == again.graphs[graph].spec.outputs
 
 
-@pytest.mark.parametrize("name", list(FORMS))
-def test_each_form_equals_its_graph(bundle: Bundle, name: str) -> None:
-    inputs = _inputs(FORMS[name])
+@pytest.mark.parametrize("name", list(VARIANTS))
+def test_each_variant_equals_its_graph(bundle: Bundle, name: str) -> None:
+    inputs = _inputs(VARIANTS[name])
     session = OnnxRuntimeSession(bundle, threads=1)
-    expected, found = session.run(FORMS[name], inputs), session.run(name, inputs)
+    expected, found = session.run(VARIANTS[name], inputs), session.run(name, inputs)
     for output, value in expected.items():
         scale = np.abs(value).max()
         np.testing.assert_allclose(found[output], value, rtol=0, atol=1e-5 * scale)
@@ -83,10 +82,9 @@ def test_a_cpu_session_opens_the_contract_alone(bundle: Bundle) -> None:
         assert set(session._graphs) == set(graph_specs(MICRO)) - {"memory_attention"}
 
 
-def test_the_prover_of_engines_passes_equal_outputs_and_names_others(bundle: Bundle) -> None:
-    prove = engine_prover(bundle)
+def test_the_proof_of_engines_passes_equal_outputs_and_names_others(bundle: Bundle) -> None:
     session = OnnxRuntimeSession(bundle, threads=1)
-    measured = prove(session)
+    measured = prove_session(bundle, session)
     assert measured["clip"]["lowest_iou"] > 0.99
 
     class Off(OnnxRuntimeSession):
@@ -97,13 +95,13 @@ def test_the_prover_of_engines_passes_equal_outputs_and_names_others(bundle: Bun
             return outputs
 
     with pytest.raises(ProofError, match=r"the engine does not equal .*memory_encoder\.memory"):
-        prove(Off(bundle, threads=1))
+        prove_session(bundle, Off(bundle, threads=1))
 
 
 def test_build_options_reach_the_builder(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[BuildOptions] = []
 
-    def build(loaded: Bundle, options: BuildOptions, prove: Any, progress: Any) -> BuildReport:
+    def build(loaded: Bundle, options: BuildOptions, progress: Any) -> BuildReport:
         seen.append(options)
         machine = Machine("10.16.1.11", 90, "Fake GPU", (13, 0))
         tried = (Candidate("folded", 2.5), Candidate("full", error="no kernel fits"))

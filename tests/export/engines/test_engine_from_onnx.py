@@ -16,8 +16,9 @@ from tensorrt_bindings_stub import VERSIONS, declared_api
 from sam2rt.configs.errors import InputError, MissingExtraError, SessionError
 from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import model_config
-from sam2rt.export.engines import builder as build_engine
-from sam2rt.export.engines.builder import EngineOptions, engine_from_onnx
+from sam2rt.export.engines import engine_from_onnx as build_engine
+from sam2rt.export.engines.engine_from_onnx import engine_from_onnx
+from sam2rt.export.engines.options import EngineOptions
 from sam2rt.export.engines.profiles import Limits, graph_profiles
 from sam2rt.runtime.backends.engine_profiles import admits, choose_profile, is_fixed
 from sam2rt.runtime.backends.tensorrt_library import Messages, make_logger, tensorrt_module
@@ -25,7 +26,8 @@ from sam2rt.runtime.backends.tensorrt_library import Messages, make_logger, tens
 TINY = model_config("sam2.1_hiera_tiny")
 PACKAGE = Path(build_engine.__file__).parents[2]
 USERS = [
-    "export/engines/builder.py", "export/engines/build.py", "plugins/tensorrt_plugins.py",
+    "export/engines/engine_from_onnx.py", "export/engines/build.py", "export/engines/job.py",
+    "plugins/tensorrt_plugins.py",
     "runtime/backends/tensorrt_session.py", "runtime/backends/tensorrt_library.py",
     "runtime/tasks/doctor.py",
 ]  # fmt: skip

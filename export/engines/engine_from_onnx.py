@@ -6,40 +6,17 @@ name, since TensorRT 11 renumbered them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ...configs.errors import InputError, SessionError
+from ...configs.errors import SessionError
 from ...configs.progress import Progress, silent
+from ...configs.staging import replaced_file
 from ...runtime.backends.engine_record import Ranges
 from ...runtime.backends.tensorrt_library import Messages, make_logger
 from ...runtime.gpu.cuda import free_memory
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """How TensorRT builds; what it builds is the graph's affair.
-
-    workspace: bytes of scratch memory kernels may use, None for all of the GPU's.
-    level: 0 to 5, more is slower to build and perhaps faster to run; None for TensorRT's own.
-    hardware_compatible: the engine also runs on other GPUs of the same compute capability.
-    version_compatible: it also runs with later releases of the same major version.
-    timing_cache: file of kernel timings to read and to update; None for none.
-    """
-
-    workspace: int | None = None
-    level: int | None = None
-    hardware_compatible: bool = False
-    version_compatible: bool = False
-    timing_cache: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.level is not None and not 0 <= self.level <= 5:
-            raise InputError(f"optimization level is {self.level}: expected 0 to 5")
-        if self.workspace is not None and self.workspace < 1:
-            raise InputError(f"workspace is {self.workspace} bytes: expected at least 1")
+from .options import EngineOptions
 
 
 def make_monitor(trt: ModuleType, progress: Progress, what: str) -> Any:
@@ -164,6 +141,5 @@ def _build_error(path: Path, options: EngineOptions, messages: Messages) -> Sess
 def _save_timings(config: Any, options: EngineOptions) -> None:
     if options.timing_cache is None:
         return
-    part = options.timing_cache.with_name(options.timing_cache.name + ".part")
-    part.write_bytes(bytes(memoryview(config.get_timing_cache().serialize())))
-    part.replace(options.timing_cache)
+    with replaced_file(options.timing_cache) as part:
+        part.write_bytes(bytes(memoryview(config.get_timing_cache().serialize())))
