@@ -20,7 +20,7 @@ from ...configs.errors import InputError
 from ...configs.progress import Progress, silent
 from ..arrays import Array
 from ..media.frames import FrameSource, OnError
-from ..media.images import write_picture
+from ..media.images import write_image
 from ..media.open import open_frames
 from ..media.overlay import contact_sheet, draw_object, thumbnail
 from ..media.video_writer import VideoWriter, open_video_writer
@@ -121,7 +121,7 @@ def _tracked(
     tracker: StreamTracker, frames: FrameSource, waiting: dict[int, list[ObjectPrompt]],
     throughput: bool,
 ) -> Generator[tuple[int, StreamResult, Array], None, None]:  # fmt: skip
-    """Each frame's index, result and picture; frames are decoded ahead, prompts taken up."""
+    """Each frame's index, result and pixels; frames are decoded ahead, prompts taken up."""
     # frames before the first prompt are not encoded
     first = min(waiting)
     if throughput:
@@ -243,7 +243,7 @@ class _Results:
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
         if error[0] is None and self._sheet:
-            write_picture(self._folder / "sheet.png", contact_sheet(self._sheet))
+            write_image(self._folder / "sheet.png", contact_sheet(self._sheet))
 
     def add(self, frame_idx: int, rgb: Array, result: StreamResult) -> None:
         """Write one frame; one object's mask at a time is in memory."""
@@ -257,7 +257,7 @@ class _Results:
             if self._write_masks:
                 target = self._folder / "masks" / str(obj_id)
                 target.mkdir(parents=True, exist_ok=True)
-                write_picture(target / f"{frame_idx:05d}.png", mask)
+                write_image(target / f"{frame_idx:05d}.png", mask)
             if drawn is not None:
                 draw_object(drawn, mask, obj_id)
         self._records.add({"frame": frame_idx, "objects": objects})

@@ -115,7 +115,7 @@ def test_an_export_that_cannot_be_made_is_told_before_weights_are_fetched(
     assert not target.exists()
 
 
-def test_a_picture_is_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_is_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "p.png").touch()
     line = failed("inspect", tmp_path / "p.png", capsys=capsys)
     assert line.startswith(f"expected a bundle at {tmp_path / 'p.png'}, found a file: ")
@@ -124,7 +124,7 @@ def test_a_picture_is_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_warnings_are_for_programmers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Pillow warns of pictures of 90 megapixels, which are fine."""
+    """Pillow warns of images of 90 megapixels, which are fine."""
 
     def warn(args: list[str]) -> int:
         warnings.warn("could be decompression bomb DOS attack", stacklevel=1)

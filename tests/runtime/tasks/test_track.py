@@ -14,7 +14,7 @@ from golden import data_path
 from PIL import Image
 
 from sam2rt import FrameError, InputError, VideoPredictor
-from sam2rt.runtime.media.images import read_picture
+from sam2rt.runtime.media.images import read_image
 from sam2rt.runtime.media.open import open_frames
 from sam2rt.runtime.pixels.rle import mask_from_rle
 from sam2rt.runtime.session import Session
@@ -40,7 +40,7 @@ PROMPTS = [
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first nine pictures of a clip."""
+    """The first nine images of a clip."""
     folder = tmp_path_factory.mktemp("clip")
     for i in range(LENGTH):
         (folder / f"{i}.jpg").symlink_to(data_path(f"bedroom/{i:05d}.jpg"))
@@ -96,12 +96,12 @@ def test_masks_are_the_video_predictor_s(tracked: Any, micro_session: Session, c
         np.testing.assert_array_equal(frames[frame_idx][7], logits[0, 0] > 0)
 
 
-def test_pictures_hold_the_same_masks(tracked: Any) -> None:
+def test_images_hold_the_same_masks(tracked: Any) -> None:
     folder = tracked[0]
     for i, masks in enumerate(_frames(folder)):
         for obj_id, mask in masks.items():
-            picture = read_picture(folder / "masks" / str(obj_id) / f"{i:05d}.png")
-            np.testing.assert_array_equal(picture[..., 0], mask * np.uint8(255))
+            image = read_image(folder / "masks" / str(obj_id) / f"{i:05d}.png")
+            np.testing.assert_array_equal(image[..., 0], mask * np.uint8(255))
     assert len(list((folder / "masks").rglob("*.png"))) == 9 + 6
     content = json.loads((folder / "masks.json").read_text())
     assert (content["height"], content["width"], content["fps"]) == (540, 960, None)
@@ -119,7 +119,7 @@ def test_video_and_sheet_show_the_frames(tracked: Any, clip: Path) -> None:
             inside = frames[i][1]
             if inside.any():
                 assert np.median(difference[inside]) > 15
-    sheet = read_picture(folder / "sheet.png")
+    sheet = read_image(folder / "sheet.png")
     assert sheet.shape == (3 * 180, 4 * 320, 3)
     assert sheet[-180:, -320:].max() == 0  # nine of twelve places
 
@@ -132,7 +132,7 @@ def test_a_long_video_still_makes_a_small_sheet(
     frames = [np.full((48, 64, 3), 5 * i, np.uint8) for i in range(count)]
     prompts = [Prompt(1, count - 1, [(5, 5, 1)])]
     _track(micro_session, frames, tmp_path / "out", prompts, write_video=False)
-    sheet = read_picture(tmp_path / "out" / "sheet.png")
+    sheet = read_image(tmp_path / "out" / "sheet.png")
     rows, columns = sheet.shape[0] // 240, sheet.shape[1] // 320
     stride = 2 if count == 13 else 4
     shown = [5 * i for i in range(0, count - 1, stride)]
