@@ -149,7 +149,7 @@ class TestVideoFiles:
         path = _video(tmp_path / "clip.mp4", "mp4v", 20)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         code = (
-            "import os; from sam2rt.runtime.media.frames import open_frames\n"
+            "import os; from sam2rt.runtime.media.open import open_frames\n"
             f"try: open_frames({str(path)!r})\n"
             "except ValueError as error: print(error)\n"
             "assert 'OPENCV_FFMPEG_LOGLEVEL' not in os.environ\n"
