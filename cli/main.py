@@ -74,7 +74,7 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         with warnings.catch_warnings():
             if not sys.warnoptions:
-                # they are for programmers, such as Pillow's about pictures of 90 megapixels
+                # they are for programmers, such as Pillow's about images of 90 megapixels
                 warnings.simplefilter("ignore")
             with _terminable():
                 code = _run(sys.argv[1:] if args is None else list(args))

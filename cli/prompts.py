@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from ..runtime.tasks.prompts import ObjectPrompt
 
 if TYPE_CHECKING:
     NumbersBase = click.ParamType[tuple[float, ...]]
@@ -53,18 +55,6 @@ POINT = _Point("x,y[,label]", (2, 3))
 BOX = _Numbers("x0,y0,x1,y1", (4,))
 
 
-@dataclass
-class Prompt:
-    """What is asked for one object on one frame; coordinates are pixels of the frame."""
-
-    obj_id: int
-    frame_idx: int
-    #: x, y and label (1 object, 0 background) of each click
-    points: list[tuple[float, float, int]] = field(default_factory=list)
-    #: x0, y0, x1, y1
-    box: tuple[float, float, float, float] | None = None
-
-
 class PromptCommand(click.Command):
     """A command whose prompt options count in the order in which they were given."""
 
@@ -74,43 +64,61 @@ class PromptCommand(click.Command):
         return super().parse_args(ctx, args)
 
 
-def ordered_prompts(ctx: click.Context) -> list[Prompt]:
+def ordered_prompts(ctx: click.Context) -> list[ObjectPrompt]:
     """The prompts of a :class:`PromptCommand`: `--object` and `--frame` hold for what follows.
 
     Object 1 on frame 0 is meant until they say otherwise; `--object` goes back to frame 0.
     Raises a usage error when an object or a frame is named without any prompt.
     """
     values: dict[str, Iterator[Any]] = {n: iter(ctx.params[n] or ()) for n in _PROMPTS}
-    prompts: dict[tuple[int, int], Prompt] = {}
-    obj_id, frame_idx = 1, 0
-    idle: str | None = None
+    reader = _Reader(ctx)
     for name in ctx.meta[__name__]:
-        value = next(values[name])
+        reader.read(name, next(values[name]))
+    return reader.finished()
+
+
+class _Reader:
+    """Takes up prompt options one after the other."""
+
+    def __init__(self, ctx: click.Context) -> None:
+        self._ctx = ctx
+        self._prompts: dict[tuple[int, int], ObjectPrompt] = {}
+        self._obj_id, self._frame_idx = 1, 0
+        #: an object and a frame that were named, and have no prompt yet
+        self._idle_object: str | None = None
+        self._idle_frame: str | None = None
+
+    def read(self, name: str, value: Any) -> None:
         if name == "object":
-            _refuse_idle(ctx, idle)
-            obj_id, frame_idx = value, 0
-            idle = f"--object {value}"
-            continue
-        if name == "frame":
-            _refuse_idle(ctx, idle if idle and "--frame" in idle else None)
-            frame_idx = value
-            idle = f"--object {obj_id} --frame {value}"
-            continue
-        idle = None
-        prompt = prompts.setdefault((obj_id, frame_idx), Prompt(obj_id, frame_idx))
-        if name == "box":
-            if prompt.box is not None:
-                ctx.fail(f"two boxes for object {obj_id} on frame {frame_idx}: give one")
-            prompt.box = value
+            self._refuse(self._idle_frame or self._idle_object)
+            self._obj_id, self._frame_idx = value, 0
+            self._idle_object, self._idle_frame = f"--object {value}", None
+        elif name == "frame":
+            self._refuse(self._idle_frame)
+            self._frame_idx = value
+            self._idle_frame = f"--object {self._obj_id} --frame {value}"
         else:
+            self._idle_object = self._idle_frame = None
+            self._prompt(name, value)
+
+    def finished(self) -> list[ObjectPrompt]:
+        self._refuse(self._idle_frame or self._idle_object)
+        if not self._prompts:
+            self._ctx.fail(NO_PROMPT)
+        return list(self._prompts.values())
+
+    def _prompt(self, name: str, value: Any) -> None:
+        key = self._obj_id, self._frame_idx
+        prompt = self._prompts.get(key, ObjectPrompt(*key))
+        if name == "point":
             x, y, label = value
-            prompt.points.append((x, y, int(label)))
-    _refuse_idle(ctx, idle)
-    if not prompts:
-        ctx.fail(NO_PROMPT)
-    return list(prompts.values())
+            prompt = replace(prompt, points=(*prompt.points, (x, y, int(label))))
+        elif prompt.box is not None:
+            self._ctx.fail(f"two boxes for object {key[0]} on frame {key[1]}: give one")
+        else:
+            prompt = replace(prompt, box=value)
+        self._prompts[key] = prompt
 
-
-def _refuse_idle(ctx: click.Context, idle: str | None) -> None:
-    if idle is not None:
-        ctx.fail(f"{idle} has no --point or --box after it")
+    def _refuse(self, idle: str | None) -> None:
+        if idle is not None:
+            self._ctx.fail(f"{idle} has no --point or --box after it")

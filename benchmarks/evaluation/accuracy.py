@@ -16,7 +16,7 @@ from typing import Any
 from ...configs.errors import InputError
 from ...configs.progress import Progress
 from ...configs.staging import replaced_file
-from ...runtime.media.images import write_picture
+from ...runtime.media.images import write_image
 from .accuracy_runs import REFERENCE, Plan, Row, capabilities, measure, sheet, worst_frames
 
 PICTURE = "accuracy_worst.png"
@@ -145,7 +145,7 @@ def write_page(plan: Plan, folder: Path, progress: Progress) -> None:
     able = capabilities(plan, shown.variant, progress)
     worst = worst_frames(shown.report, _SHOWN)
     folder.mkdir(parents=True, exist_ok=True)
-    write_picture(folder / PICTURE, sheet(plan, shown.variant, worst))
+    write_image(folder / PICTURE, sheet(plan, shown.variant, worst))
     with replaced_file(folder / "accuracy.md") as part:
         part.write_text(page(rows, able, worst, plan), encoding="utf-8")
     with replaced_file(plan.work / "accuracy.json") as part:

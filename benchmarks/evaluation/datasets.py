@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from ...configs.errors import InputError
 from ...runtime.media.frames import FrameSource
-from ...runtime.media.images import picture_files
+from ...runtime.media.images import image_files
 from ...runtime.media.sequences import SequenceFrames
 from ...runtime.packages import pillow_image
 from .metrics import RULES, UNDECIDED, Mask, Rule
@@ -228,7 +228,7 @@ def _video(pictures: Path, maps: Path, name: str, void: int | None) -> FolderVid
 
 
 def _pictures(folder: Path) -> tuple[Path, ...]:
-    files = tuple(picture_files(folder)) if folder.is_dir() else ()
+    files = tuple(image_files(folder)) if folder.is_dir() else ()
     if not files:
         raise InputError(f"{folder} holds no frames: expected pictures of the annotated video")
     return files

@@ -18,9 +18,9 @@ import click
 import numpy as np
 
 from ...configs.models import MODELS
+from ...runtime.tasks.prompts import ObjectPrompt
 from ..options import THREADS
 from ..progress_line import ProgressLine
-from ..prompts import Prompt
 
 if TYPE_CHECKING:
     from ...benchmarks.synthetic.clips import SyntheticClip
@@ -108,20 +108,21 @@ def _write_clip(clip: SyntheticClip, path: Path) -> None:
             writer.write(frame)
 
 
-def _prompts(clip: SyntheticClip) -> list[Prompt]:
+def _prompts(clip: SyntheticClip) -> list[ObjectPrompt]:
     """A box around the largest object of the first frame, a click on the next largest."""
     labels = clip.labels[0]
     areas = np.bincount(labels.ravel(), minlength=clip.num_objects + 1)[1:]
     first, *rest = (1 + np.argsort(areas)[::-1]).tolist()
     rows, columns = np.nonzero(labels == first)
     box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-    prompts = [Prompt(first, 0, box=tuple(float(x) for x in box))]  # type: ignore[arg-type]
+    x0, y0, x1, y1 = map(float, box)
+    prompts = [ObjectPrompt(first, 0, box=(x0, y0, x1, y1))]
     if rest:
         rows, columns = np.nonzero(labels == rest[0])
         # the pixel of the object that is nearest its middle
         nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
         click_at = (float(columns[nearest]), float(rows[nearest]), 1)
-        prompts.append(Prompt(rest[0], 0, points=[click_at]))
+        prompts.append(ObjectPrompt(rest[0], 0, points=[click_at]))
     return prompts
 
 

@@ -59,7 +59,7 @@ def masks(
     image: Path, path: Path, single: bool, no_masks: bool, out: Path,
     backend: str, device: str, threads: int | None, **settings: Any,
 ) -> None:  # fmt: skip
-    """Find the masks of everything in a picture, without prompts."""
+    """Find the masks of everything in an image, without prompts."""
     from ...runtime.tasks.masks import write_image_masks
 
     _check_grids(settings)

@@ -25,7 +25,7 @@ def segment(
     boxes: tuple[tuple[float, float, float, float], ...], all_masks: bool, out: Path,
     backend: str, device: str, threads: int | None,
 ) -> None:  # fmt: skip
-    """Segment what points and boxes mark in a picture."""
+    """Segment what points and boxes mark in an image."""
     from ...runtime.tasks.segment import segment_image
 
     if not points and not boxes:

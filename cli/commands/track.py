@@ -40,7 +40,7 @@ def track(
 ) -> None:  # fmt: skip
     """Track objects through a video, from points and boxes.
 
-    VIDEO is a file, a folder of pictures or an address of a stream. --object and --frame hold
+    VIDEO is a file, a folder of images or an address of a stream. --object and --frame hold
     for the prompts after them:
 
     \b

@@ -14,12 +14,12 @@ from ..arrays import Array
 from ..packages import pillow_image
 from ..pixels.frame_tensor import check_frame
 
-_PICTURES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
-def picture_files(folder: Path) -> list[Path]:
-    """The pictures of a folder in natural order; hidden files are left out."""
-    files = (p for p in folder.iterdir() if p.suffix.lower() in _PICTURES and p.is_file())
+def image_files(folder: Path) -> list[Path]:
+    """The images of a folder in natural order; hidden files are left out."""
+    files = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     return sorted((p for p in files if not p.name.startswith(".")), key=_natural)
 
 
@@ -28,11 +28,11 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
     return [(int(p), "") if p.isdecimal() else (-1, p) for p in parts], path.name
 
 
-def read_picture(path: str | os.PathLike[str]) -> Array:
-    """A picture file as uint8 RGB [H, W, 3]; alpha is dropped, EXIF rotation is not applied.
+def read_image(path: str | os.PathLike[str]) -> Array:
+    """An image file as uint8 RGB [H, W, 3]; alpha is dropped, EXIF rotation is not applied.
 
     As the original reads it: of colours with 16 bits the upper 8 count. Raises FrameError: missing,
-    not a picture, truncated, grey with 16 bits or floats (their range is not known).
+    not an image, truncated, grey with 16 bits or floats (their range is not known).
     """
     image_module = pillow_image()
     try:
@@ -43,19 +43,19 @@ def read_picture(path: str | os.PathLike[str]) -> Array:
                 )
             return check_frame(image)
     except FileNotFoundError:
-        raise FrameError(f"{os.fspath(path)} does not exist: expected a picture") from None
+        raise FrameError(f"{os.fspath(path)} does not exist: expected an image") from None
     except IsADirectoryError:
-        raise FrameError(f"{os.fspath(path)} is a folder: expected a picture") from None
+        raise FrameError(f"{os.fspath(path)} is a folder: expected an image") from None
     except FrameError:
         raise
     except (OSError, ValueError, SyntaxError, image_module.DecompressionBombError) as error:
         what = " ".join(str(error).split())
         raise FrameError(
-            f"cannot read the picture {os.fspath(path)} ({what}): get it again, or save it as PNG"
+            f"cannot read the image {os.fspath(path)} ({what}): get it again, or save it as PNG"
         ) from None
 
 
-def write_picture(path: str | os.PathLike[str], pixels: Array) -> None:
+def write_image(path: str | os.PathLike[str], pixels: Array) -> None:
     """Write PNG: uint8 RGB [H, W, 3] or grey [H, W], or a mask bool [H, W] as 0 and 255."""
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8) * np.uint8(255)

@@ -11,15 +11,15 @@ import numpy as np
 
 from ...configs.errors import FrameError
 from .frames import FrameSource, OnError
-from .images import _PICTURES, picture_files
+from .images import IMAGE_SUFFIXES, image_files
 from .sequences import SequenceFrames, SpooledFrames
 
 
 def open_frames(source: Any, *, on_error: OnError = "raise") -> FrameSource:
     """Open `source` as frames; its first frame is read, to learn the size.
 
-    source: path of a video or picture, URL of a video, folder of pictures (any names, natural
-    order: 2 before 10), array [T, H, W, 3], sequence of frames or of paths of pictures, any
+    source: path of a video or image, URL of a video, folder of images (any names, natural
+    order: 2 before 10), array [T, H, W, 3], sequence of frames or of paths of images, any
     iterable of frames (kept in a temporary file while open), or a FrameSource (given back).
     Frames: whatever :func:`~sam2rt.runtime.pixels.frame_tensor.check_frame` takes. `on_error`: see
     FrameSource.
@@ -61,19 +61,19 @@ def _from_path(name: str, on_error: OnError) -> FrameSource:
     from .video_file import VideoFile
 
     if not name:
-        # it would be the working folder, and its pictures a video
-        raise FrameError("the path is empty: expected a video file or a folder of pictures")
+        # it would be the working folder, and its images a video
+        raise FrameError("the path is empty: expected a video file or a folder of images")
     path = Path(name)
     if "://" in name:
         return VideoFile(name, on_error)
     if not path.exists():
-        raise FrameError(f"{name} does not exist: expected a video file or a folder of pictures")
+        raise FrameError(f"{name} does not exist: expected a video file or a folder of images")
     if path.is_dir():
-        pictures = picture_files(path)
-        if not pictures:
-            kinds = " ".join(sorted(_PICTURES))
-            raise FrameError(f"folder {name} holds no pictures: expected files {kinds}")
-        return SequenceFrames(pictures, on_error)
-    if path.suffix.lower() in _PICTURES:
+        images = image_files(path)
+        if not images:
+            kinds = " ".join(sorted(IMAGE_SUFFIXES))
+            raise FrameError(f"folder {name} holds no images: expected files {kinds}")
+        return SequenceFrames(images, on_error)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
         return SequenceFrames([path], on_error)
     return VideoFile(name, on_error)

@@ -1,4 +1,4 @@
-"""Pictures of results: coloured masks over frames, videos of them, sheets of thumbnails."""
+"""Drawings of results: coloured masks over frames, videos of them, sheets of thumbnails."""
 
 from __future__ import annotations
 
@@ -74,33 +74,33 @@ def _draw_label(
     cv2.putText(drawn, text, (left, base), cv2.FONT_HERSHEY_SIMPLEX, size, ink, weight, cv2.LINE_AA)
 
 
-def contact_sheet(pictures: Sequence[Array], *, columns: int = 4, width: int = 320) -> Array:
-    """Pictures of one size as a grid of thumbnails `width` pixels wide, read row by row.
+def contact_sheet(images: Sequence[Array], *, columns: int = 4, width: int = 320) -> Array:
+    """Images of one size as a grid of thumbnails `width` pixels wide, read row by row.
 
-    pictures: uint8 [H, W, 3] each, at least one. Returns uint8 RGB; empty places are black.
+    images: uint8 [H, W, 3] each, at least one. Returns uint8 RGB; empty places are black.
     """
-    if not pictures:
-        raise InputError("a contact sheet needs at least one picture")
-    height = _thumbnail_height(pictures[0], width)
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
+    if not images:
+        raise InputError("a contact sheet needs at least one image")
+    height = _thumbnail_height(images[0], width)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
     sheet = np.zeros((rows, height, columns, width, 3), np.uint8)
-    for i, picture in enumerate(pictures):
-        sheet[i // columns, :, i % columns] = thumbnail(picture, width, height)
+    for i, image in enumerate(images):
+        sheet[i // columns, :, i % columns] = thumbnail(image, width, height)
     return sheet.reshape(rows * height, columns * width, 3)
 
 
 def thumbnail(rgb: Array, width: int, height: int | None = None) -> Array:
-    """The picture `width` pixels wide, its aspect ratio kept unless `height` is given.
+    """The image `width` pixels wide, its aspect ratio kept unless `height` is given.
 
     One that is more than four times as high as wide is shown four times as high.
     """
-    image = pillow_image()
+    module = pillow_image()
     if height is None:
         height = _thumbnail_height(rgb, width)
     if rgb.shape[:2] == (height, width):
         return rgb
-    small = image.fromarray(rgb).resize((width, height), image.Resampling.BILINEAR)
+    small = module.fromarray(rgb).resize((width, height), module.Resampling.BILINEAR)
     return np.asarray(small)
 
 

@@ -14,11 +14,11 @@ from ...configs.errors import FrameError
 from ..arrays import Array
 from ..pixels.frame_tensor import check_frame
 from .frames import FrameSource, NoMoreFrames, OnError
-from .images import read_picture
+from .images import read_image
 
 
 class SequenceFrames(FrameSource):
-    """Frames that can be indexed: an array, or a list of frames or of paths of pictures."""
+    """Frames that can be indexed: an array, or a list of frames or of paths of images."""
 
     def __init__(self, frames: Sequence[Any] | Array, on_error: OnError = "raise") -> None:
         super().__init__(on_error)
@@ -35,7 +35,7 @@ class SequenceFrames(FrameSource):
 
 def _frame(item: Any, index: int) -> Array:
     try:
-        return read_picture(item) if isinstance(item, (str, os.PathLike)) else check_frame(item)
+        return read_image(item) if isinstance(item, (str, os.PathLike)) else check_frame(item)
     except FrameError as error:
         # before the first there is nothing to hold
         policy = ", or use on_error='skip' or 'hold'" if index else ""

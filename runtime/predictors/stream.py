@@ -22,7 +22,7 @@ from ..pixels.frame_input import FrameInput
 from ..pixels.mask_output import FrameLogits, frame_logits
 from ..session import Session
 from ..tracking.prefetch import EncodedFrame, check_throughput
-from ..tracking.prompts import joined, mask_array, mask_from, points_from
+from ..tracking.prompts import Clicks, clicks_from, joined, mask_array, mask_from
 from ..tracking.tracker import Features, Points, TrackedObject, Tracker, TrackerOptions
 from .predictor import Predictor
 from .stream_result import StreamResult
@@ -32,8 +32,8 @@ from .stream_result import StreamResult
 class _StreamObject:
     key: int
     history: ObjectHistory = field(default_factory=ObjectHistory)
-    #: prompts for the next frame, as the caller gave them: its size is not known yet
-    points: list[dict[str, Any]] = field(default_factory=list)
+    #: prompts for the next frame; clicks until its size is known
+    points: list[Clicks | Points] = field(default_factory=list)
     mask: Any | None = None
 
     @property
@@ -116,15 +116,25 @@ class StreamTracker(Predictor):
         obj_id = whole_number("obj_id", obj_id)
         if box is not None and not clear_old_points:
             raise InputError("a box must come before any click: use clear_old_points=True")
-        prompt = {"points": points, "labels": labels, "box": box, "normalize": normalize_coords}
-        self._points(prompt, self._frame_size or _ANY_SIZE)
-        # the caller's arrays may hold something else when the frame comes
-        kept = {name: np.array(value) if name != "normalize" and value is not None else value
-                for name, value in prompt.items()}  # fmt: skip
+        size = (self._frame_size or _ANY_SIZE) if normalize_coords else None
+        clicks = clicks_from(points, labels, box, frame_size=size)
+        waits = size is _ANY_SIZE
+        prompt = clicks if waits else clicks.scaled(size, self.config.image_size)
+        self._add(obj_id, prompt, clear_old_points)
+
+    def add_prompt(self, obj_id: int, prompt: Points) -> None:
+        """Prompt an object on the next frame with points that were checked before.
+
+        prompt: model-input pixels, as :func:`points_from` makes them for frames of this size.
+        """
+        self._open_still()
+        self._add(whole_number("obj_id", obj_id), prompt, clear_old_points=True)
+
+    def _add(self, obj_id: int, prompt: Clicks | Points, clear_old_points: bool) -> None:
         item = self._object(obj_id)
         if clear_old_points:
             item.points.clear()
-        item.points.append(kept)
+        item.points.append(prompt)
         item.mask = None
 
     def add_box(self, obj_id: int, box: Any) -> None:
@@ -222,18 +232,12 @@ class StreamTracker(Predictor):
             return mask_from(item.mask, size, self.config.image_size)
         points = None
         for prompt in item.points:
-            points = joined(points, self._points(prompt, size))
+            if isinstance(prompt, Clicks):
+                prompt.check(size)
+                prompt = prompt.scaled(size, self.config.image_size)
+            points = joined(points, prompt)
         assert points is not None
         return points
-
-    def _points(self, prompt: Mapping[str, Any], size: tuple[int, int]) -> Points:
-        return points_from(
-            prompt["points"],
-            prompt["labels"],
-            prompt["box"],
-            frame_size=size if prompt["normalize"] else None,
-            image_size=self.config.image_size,
-        )
 
     def _prompt(
         self, features: Features, prompts: Mapping[int, Points | Array]

@@ -1,4 +1,4 @@
-"""The work behind ``sam2rt masks``: one picture, a folder of everything found in it.
+"""The work behind ``sam2rt masks``: one image, a folder of everything found in it.
 
 :func:`write_image_masks` writes ``masks.json`` (COCO annotations), ``mask_<number>.png`` (0 and
 255, unless left out) and ``overlay.png``.
@@ -14,7 +14,7 @@ from typing import Any
 from ...configs.bundle import Bundle
 from ...configs.progress import Progress, silent
 from ..arrays import Array
-from ..media.images import read_picture, write_picture
+from ..media.images import read_image, write_image
 from ..media.overlay import draw_overlay
 from ..pixels.rle import mask_from_rle
 from ..predictors.mask_generator import MaskGenerator
@@ -35,12 +35,12 @@ def write_image_masks(
     session: Session | None = None,
     progress: Progress = silent,
 ) -> list[dict[str, Any]]:
-    """Find the masks of a picture and write them into `out_dir`, whole or not at all.
+    """Find the masks of an image and write them into `out_dir`, whole or not at all.
 
     settings: keywords of :class:`MaskGenerator`. Returns its records, masks in COCO's compressed
     encoding. Raises InputError and FrameError before anything is written.
     """
-    rgb = read_picture(image_path)
+    rgb = read_image(image_path)
     generator = MaskGenerator(
         bundle, **{**(settings or {}), "output_mode": "coco_rle"}, backend=backend,
         device=device, threads=threads, session=session,
@@ -69,11 +69,11 @@ def _write(
             item: dict[str, Any] = {"id": number}
             if write_masks:
                 item["file_name"] = f"mask_{number:0{digits}d}.png"
-                write_picture(folder / item["file_name"], mask_from_rle(record["segmentation"]))
+                write_image(folder / item["file_name"], mask_from_rle(record["segmentation"]))
             annotations.add({**item, **record})
     # one at a time: together they would take as many bytes as pixels times masks
     drawn = rgb
     for number in sorted(range(len(records)), key=lambda i: -int(records[i]["area"])):
         mask = mask_from_rle(records[number]["segmentation"])
         drawn = draw_overlay(drawn, mask[None], [number + 1])
-    write_picture(folder / "overlay.png", drawn)
+    write_image(folder / "overlay.png", drawn)

@@ -1,4 +1,4 @@
-"""The folder a command leaves: masks as PNG and COCO run lengths, pictures to look at.
+"""The folder a command leaves: masks as PNG and COCO run lengths, drawings to look at.
 
 A folder is only ever replaced when it is empty, or holds ``masks.json`` and nothing but what such
 commands write.

@@ -1,4 +1,4 @@
-"""The work behind ``sam2rt segment``: one picture, prompts, a folder of masks.
+"""The work behind ``sam2rt segment``: one image, prompts, a folder of masks.
 
 :func:`segment_image` writes ``masks.json`` (COCO annotations), ``mask_<object>.png`` (0 and 255)
 and ``overlay.png``.
@@ -18,7 +18,7 @@ from ...configs.bundle import Bundle
 from ...configs.errors import InputError
 from ...configs.progress import Progress, silent
 from ..arrays import Array
-from ..media.images import read_picture, write_picture
+from ..media.images import read_image, write_image
 from ..media.overlay import draw_overlay
 from ..predictors.image import ImagePredictor
 from ..session import Session
@@ -57,14 +57,14 @@ def segment_image(
     session: Session | None = None,
     progress: Progress = silent,
 ) -> list[Segment]:
-    """Segment a picture and write the results into `out_dir`, whole or not at all.
+    """Segment an image and write the results into `out_dir`, whole or not at all.
 
     points: x, y in pixels and label (1 object, 0 background), all of one object. boxes: x0, y0,
     x1, y1; several give one object each and take no points. A single click is ambiguous: the
     reading with the best predicted IoU is kept, or all three with all_masks. Raises InputError
     and FrameError before anything is written.
     """
-    rgb = read_picture(image_path)
+    rgb = read_image(image_path)
     prompts = _prompts(points, boxes)
     ambiguous = all_masks or (len(points) == 1 and not boxes)
     with results_folder(out_dir) as folder:
@@ -117,7 +117,7 @@ def _write(folder: Path, image: Path, rgb: Array, segments: Sequence[Segment]) -
     with records_file(folder / MASKS, header, "annotations") as annotations:
         for i, segment in enumerate(segments):
             name = f"mask_{segment.obj_id}" + (f"_{segment.reading + 1}" if several else "")
-            write_picture(folder / f"{name}.png", segment.mask)
+            write_image(folder / f"{name}.png", segment.mask)
             annotations.add(
                 {
                     "id": i + 1,
@@ -131,4 +131,4 @@ def _write(folder: Path, image: Path, rgb: Array, segments: Sequence[Segment]) -
     order = sorted(segments, key=lambda s: -int(np.count_nonzero(s.mask)))
     labels = [s.reading + 1 if several else s.obj_id for s in order]
     overlay = draw_overlay(rgb, np.stack([s.mask for s in order]), labels)
-    write_picture(folder / "overlay.png", overlay)
+    write_image(folder / "overlay.png", overlay)

@@ -8,50 +8,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ...configs.bundle import Bundle
-from ...configs.checks import whole_number
-from ...configs.errors import InputError
 from ...configs.progress import Progress, silent
 from ..arrays import Array
 from ..media.frames import FrameSource, OnError
-from ..media.images import write_picture
 from ..media.open import open_frames
-from ..media.overlay import contact_sheet, draw_object, thumbnail
-from ..media.video_writer import VideoWriter, open_video_writer
 from ..predictors.stream import StreamTracker
 from ..predictors.stream_result import StreamResult
 from ..session import Session
 from ..tracking.prefetch import check_throughput, look_ahead
-from ..tracking.prompts import points_from
-from .results import MASKS, mask_record, records_file, results_folder
-
-#: thumbnails on the contact sheet, at most
-_SHEET = 12
-_DEFAULT_FPS = 25.0
-
-
-class ObjectPrompt(Protocol):
-    """Clicks and a box of one object on one frame, in pixels of the frame."""
-
-    @property
-    def obj_id(self) -> int: ...
-    @property
-    def frame_idx(self) -> int: ...
-    @property
-    def points(self) -> Sequence[tuple[float, float, int]]:
-        """x, y and label (1 object, 0 background) of each click."""
-        ...
-
-    @property
-    def box(self) -> tuple[float, float, float, float] | None:
-        """x0, y0, x1, y1."""
-        ...
+from .prompts import FramePrompts, ObjectPrompt, prompts_by_frame, refuse_unreached
+from .results import results_folder
+from .track_results import track_results
 
 
 @dataclass(frozen=True)
@@ -92,36 +66,52 @@ def track_video(
         folder = stack.enter_context(results_folder(out_dir))
         frames = stack.enter_context(open_frames(source, on_error=on_error))
         total = None if _is_live(source) else frames.num_frames
-        waiting = _by_frame(prompts, frames, total, bundle.model.image_size)
+        size = frames.height, frames.width
+        waiting = prompts_by_frame(prompts, size, total, bundle.model.image_size)
         progress("opening the bundle")
         tracker = stack.enter_context(
             StreamTracker(
-                bundle, backend, device, threads, non_overlap_masks=non_overlap_masks,
-                fill_hole_area=fill_hole_area, num_frames=total, session=session,
+                bundle,
+                backend,
+                device,
+                threads,
+                non_overlap_masks=non_overlap_masks,
+                fill_hole_area=fill_hole_area,
+                num_frames=total,
+                session=session,
             )
-        )  # fmt: skip
-        header = {
-            "video": _name(source),
-            "height": frames.height,
-            "width": frames.width,
-            "fps": frames.fps,
-        }
-        started = time.monotonic()
-        results = _Results(folder, header, write_masks, write_video, out_dir)
+        )
+        writing = track_results(
+            folder,
+            _header(source, frames),
+            write_masks=write_masks,
+            write_video=write_video,
+            asked=out_dir,
+        )
         # closed before the frames are: a thread reads them
-        with results, closing(_tracked(tracker, frames, waiting, throughput)) as steps:
+        steps = stack.enter_context(closing(_tracked(tracker, frames, waiting, throughput)))
+        started = time.monotonic()
+        with writing as results:
             for frame_idx, result, rgb in steps:
                 results.add(frame_idx, rgb, result)
                 progress("tracking", frame_idx + 1, total)
-        _refuse_unreached(waiting, results.count)
+        refuse_unreached(waiting, results.count)
         return TrackSummary(results.count, tracker.obj_ids, time.monotonic() - started)
 
 
+def _header(source: Any, frames: FrameSource) -> dict[str, Any]:
+    return {
+        "video": _name(source),
+        "height": frames.height,
+        "width": frames.width,
+        "fps": frames.fps,
+    }
+
+
 def _tracked(
-    tracker: StreamTracker, frames: FrameSource, waiting: dict[int, list[ObjectPrompt]],
-    throughput: bool,
-) -> Generator[tuple[int, StreamResult, Array], None, None]:  # fmt: skip
-    """Each frame's index, result and picture; frames are decoded ahead, prompts taken up."""
+    tracker: StreamTracker, frames: FrameSource, waiting: FramePrompts, throughput: bool
+) -> Generator[tuple[int, StreamResult, Array], None, None]:
+    """Each frame's index, result and pixels; frames are decoded ahead, prompts taken up."""
     # frames before the first prompt are not encoded
     first = min(waiting)
     if throughput:
@@ -133,8 +123,8 @@ def _tracked(
     source = ((*item, prepared(item)) for item in frames.items())
     with closing(look_ahead(source, depth=1 if throughput else 2)) as items:
         for frame_idx, rgb, frame in items:
-            for prompt in waiting.pop(frame_idx, []):
-                tracker.add_points(prompt.obj_id, **_arguments(prompt))
+            for obj_id, points in waiting.pop(frame_idx, {}).items():
+                tracker.add_prompt(obj_id, points)
             yield frame_idx, tracker.step(frame), rgb
 
 
@@ -146,130 +136,3 @@ def _name(source: Any) -> str | None:
     """The file's name; None for what has none, and for addresses, which may hold a password."""
     is_path = isinstance(source, (str, os.PathLike)) and not _is_live(source)
     return Path(source).name if is_path else None
-
-
-def _by_frame(
-    prompts: Sequence[ObjectPrompt], frames: FrameSource, total: int | None, image_size: int
-) -> dict[int, list[ObjectPrompt]]:
-    """The prompts by frame, all checked before any work is done."""
-    if not prompts:
-        raise InputError("nothing to track: give at least one prompt")
-    waiting: dict[int, list[ObjectPrompt]] = {}
-    for prompt in prompts:
-        whole_number("obj_id", prompt.obj_id)
-        if whole_number("frame_idx", prompt.frame_idx) < 0:
-            raise InputError(f"frame {prompt.frame_idx}: frames count from 0")
-        try:
-            points_from(
-                **_arguments(prompt),
-                frame_size=(frames.height, frames.width),
-                image_size=image_size,
-            )
-        except InputError as error:
-            where = f"object {prompt.obj_id} on frame {prompt.frame_idx}"
-            raise InputError(f"{where}: {error}") from None
-        earlier = waiting.setdefault(prompt.frame_idx, [])
-        if prompt.obj_id in [other.obj_id for other in earlier]:
-            raise InputError(
-                f"object {prompt.obj_id} has two prompts on frame {prompt.frame_idx}: give its "
-                "clicks and its box as one"
-            )
-        earlier.append(prompt)
-    if total is not None:
-        _refuse_unreached({t: p for t, p in waiting.items() if t >= total}, total)
-    return waiting
-
-
-def _refuse_unreached(waiting: dict[int, list[ObjectPrompt]], count: int) -> None:
-    for frame_idx, prompts in waiting.items():
-        raise InputError(
-            f"the prompt of object {prompts[0].obj_id} is on frame {frame_idx}, which was never "
-            f"reached: {count} frames could be read"
-        )
-
-
-def _arguments(prompt: ObjectPrompt) -> dict[str, Any]:
-    return {
-        "points": [point[:2] for point in prompt.points] or None,
-        "labels": [point[2] for point in prompt.points] or None,
-        "box": prompt.box,
-    }
-
-
-@contextmanager
-def _overlay_writer(
-    folder: Path, asked: str | os.PathLike[str], fps: float, size: tuple[int, int]
-) -> Iterator[VideoWriter]:
-    """Its errors name the folder that was asked for, not the temporary one."""
-    try:
-        with open_video_writer(folder / "overlay.mp4", fps, size) as writer:
-            yield writer
-    except InputError as error:
-        if str(folder) not in str(error):
-            raise
-        text = str(error).replace(str(folder), os.fspath(asked))
-        raise InputError(f"{text} (--no-video, in Python write_video=False)") from None
-
-
-class _Results:
-    """Writes each frame's results as it comes; leaving the block completes the files."""
-
-    def __init__(
-        self, folder: Path, header: dict[str, Any], write_masks: bool, write_video: bool,
-        asked: str | os.PathLike[str],
-    ) -> None:  # fmt: skip
-        self.count = 0
-        self._folder, self._asked = folder, asked
-        self._header = header
-        self._write_masks, self._write_video = write_masks, write_video
-        self._sheet: list[Array] = []
-        self._stride = 1
-        self._stack = ExitStack()
-
-    def __enter__(self) -> _Results:
-        with ExitStack() as stack:
-            self._records = stack.enter_context(
-                records_file(self._folder / MASKS, self._header, "frames")
-            )
-            if self._write_video:
-                size = self._header["height"], self._header["width"]
-                fps = self._header["fps"] or _DEFAULT_FPS
-                self._video = stack.enter_context(
-                    _overlay_writer(self._folder, self._asked, fps, size)
-                )
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
-        if error[0] is None and self._sheet:
-            write_picture(self._folder / "sheet.png", contact_sheet(self._sheet))
-
-    def add(self, frame_idx: int, rgb: Array, result: StreamResult) -> None:
-        """Write one frame; one object's mask at a time is in memory."""
-        sampled = self.count % self._stride == 0
-        drawn = rgb.copy() if self._write_video or sampled else None
-        objects = []
-        found = zip(result.obj_ids, result.object_scores, result.each_mask(), strict=True)
-        for obj_id, score, mask in found:
-            record = {"id": obj_id, "object_score": round(float(score), 4), **mask_record(mask)}
-            objects.append(record)
-            if self._write_masks:
-                target = self._folder / "masks" / str(obj_id)
-                target.mkdir(parents=True, exist_ok=True)
-                write_picture(target / f"{frame_idx:05d}.png", mask)
-            if drawn is not None:
-                draw_object(drawn, mask, obj_id)
-        self._records.add({"frame": frame_idx, "objects": objects})
-        if drawn is not None and self._write_video:
-            self._video.write(drawn)
-        if drawn is not None and sampled:
-            self._sample(drawn)
-        self.count += 1
-
-    def _sample(self, drawn: Array) -> None:
-        """Keep every n-th frame's thumbnail, n doubling: a dozen whatever the length."""
-        self._sheet.append(thumbnail(drawn, 320).copy())
-        if len(self._sheet) > _SHEET:
-            self._sheet = self._sheet[::2]
-            self._stride *= 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,35 @@ _LABELS = (0, 1, 2, 3)
 _OVERHANG = 0.1
 
 
+@dataclass(frozen=True)
+class Clicks:
+    """Clicks and a box of one object, checked and copied, in the units in which they were given.
+
+    xy: [P, 2] float32, pixels of the frame or fractions 0..1 of it. labels: [P] int32.
+    corners: [1, 2, 2] float32, the box's two corners, or None.
+    """
+
+    xy: Array
+    labels: Array
+    corners: Array | None
+
+    def check(self, frame_size: tuple[int, int]) -> None:
+        """InputError for what lies outside a frame whose (height, width) is known only now."""
+        check_inside("point", self.xy, frame_size)
+        if self.corners is not None:
+            check_boxes(self.corners, frame_size)
+
+    def scaled(self, frame_size: tuple[int, int] | None, image_size: int) -> Points:
+        """In model-input pixels; frame_size as in :func:`points_from`."""
+        xy, labels = self.xy, self.labels
+        if self.corners is not None:
+            xy = np.concatenate([self.corners[0], xy])
+            labels = np.concatenate([np.array([2, 3], np.int32), labels])
+        # the original divides, then multiplies, in float32
+        scaled = xy / sides(frame_size) * np.float32(image_size)
+        return Points(scaled.astype(np.float32), labels)
+
+
 def points_from(
     points: Any | None,
     labels: Any | None,
@@ -25,7 +55,19 @@ def points_from(
     frame_size: tuple[int, int] | None,
     image_size: int,
 ) -> Points:
-    """Clicks and a box of one object as model-input pixels.
+    """Clicks and a box of one object as model-input pixels; see :func:`clicks_from`."""
+    clicks = clicks_from(points, labels, box, frame_size=frame_size)
+    return clicks.scaled(frame_size, image_size)
+
+
+def clicks_from(
+    points: Any | None,
+    labels: Any | None,
+    box: Any | None,
+    *,
+    frame_size: tuple[int, int] | None,
+) -> Clicks:
+    """Check clicks and a box of one object, and copy them.
 
     points: [P, 2] or [1, P, 2] x, y; labels: [P] (1 positive, 0 negative); box: x0, y0, x1, y1
     (any shape of four numbers). Either, or both. frame_size: (height, width) of the frame the
@@ -40,27 +82,18 @@ def points_from(
         raise InputError(f"{given} were given without {lacking}: give both or neither")
     if points is None and box is None:
         raise InputError("no prompt: give points with labels, a box, or both")
-    coords = _points([] if points is None else points, frame_size)
+    xy = _points([] if points is None else points, frame_size)
     codes = numbers("labels", [] if labels is None else labels)
-    if box is None and not len(coords):
+    if box is None and not len(xy):
         raise InputError("no prompt: give points with labels, a box, or both")
-    if codes.size != len(coords):
-        raise InputError(f"{len(coords)} points but {codes.size} labels: give one label a point")
+    if codes.size != len(xy):
+        raise InputError(f"{len(xy)} points but {codes.size} labels: give one label a point")
     if not np.isin(codes, _LABELS).all():
         given = np.asarray(labels).ravel().tolist()
         raise InputError(f"labels {given}: expected 1 (positive) or 0 (negative)")
-    codes = codes.reshape(-1).astype(np.int32)
-    if box is not None:
-        xyxy = numbers("box", box)
-        if xyxy.size != 4:
-            raise InputError(f"a box has 4 numbers x0, y0, x1, y1, got {xyxy.size}")
-        corners = xyxy.reshape(1, 2, 2)
-        check_boxes(corners, frame_size)
-        coords = np.concatenate([corners[0], coords])
-        codes = np.concatenate([np.array([2, 3], np.int32), codes])
-    # the original divides, then multiplies, in float32
-    scaled = coords / sides(frame_size) * np.float32(image_size)
-    return Points(scaled.astype(np.float32), codes)
+    corners = None if box is None else _corners(box, frame_size)
+    # the caller may fill its arrays anew before the prompt is used
+    return Clicks(np.array(xy), codes.reshape(-1).astype(np.int32), corners)
 
 
 def _points(values: Any, size: tuple[int, int] | None) -> Array:
@@ -71,6 +104,16 @@ def _points(values: Any, size: tuple[int, int] | None) -> Array:
     xy = xy.reshape(-1, 2)
     check_inside("point", xy, size)
     return xy
+
+
+def _corners(box: Any, size: tuple[int, int] | None) -> Array:
+    """[1, 2, 2], a copy."""
+    xyxy = numbers("box", box)
+    if xyxy.size != 4:
+        raise InputError(f"a box has 4 numbers x0, y0, x1, y1, got {xyxy.size}")
+    corners = np.array(xyxy.reshape(1, 2, 2))
+    check_boxes(corners, size)
+    return corners
 
 
 def numbers(what: str, values: Any) -> Array:

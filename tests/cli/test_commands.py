@@ -40,18 +40,18 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("picture") / "scene.png"
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("image") / "scene.png"
     pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
     cv2.imwrite(str(path), cv2.GaussianBlur(pixels, (9, 9), 0))
     return path
 
 
 @pytest.fixture(scope="module")
-def clip(picture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clip(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of five frames that shift to the right."""
     folder = tmp_path_factory.mktemp("clip")
-    pixels = cv2.imread(str(picture))
+    pixels = cv2.imread(str(image))
     for i in range(5):
         cv2.imwrite(str(folder / f"{i:02d}.png"), np.roll(pixels, 2 * i, axis=1))
     return folder
@@ -122,10 +122,10 @@ def test_export_options(weights: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_segment(
-    bundle: Bundle, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bundle: Bundle, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, err = run(
-        "segment", picture, "--bundle", bundle.path, "--point", "40,30", "--point", "2,2,0",
+        "segment", image, "--bundle", bundle.path, "--point", "40,30", "--point", "2,2,0",
         "-o", tmp_path / "out", "--threads", "1", capsys=capsys,
     )  # fmt: skip
     assert err == ""
@@ -140,11 +140,11 @@ def test_segment(
 
 
 def test_segment_two_boxes(
-    bundle: Bundle, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bundle: Bundle, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     boxes = ["--box", "5,5,30,30", "--box", "40,20,70,50"]
     out, _ = run(
-        "segment", picture, "--bundle", bundle.path, *boxes, "-o", tmp_path / "out",
+        "segment", image, "--bundle", bundle.path, *boxes, "-o", tmp_path / "out",
         "--threads", "1", capsys=capsys,
     )  # fmt: skip
     assert [line.split(":")[0] for line in out.splitlines()[:2]] == ["object 1", "object 2"]
@@ -219,7 +219,7 @@ def test_wrong_usage(
 
 
 def test_errors_are_one_line(
-    bundle: Bundle, picture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bundle: Bundle, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     absent = tmp_path / "absent"
     calls: list[list[str | Path]] = [
@@ -228,11 +228,11 @@ def test_errors_are_one_line(
         ["export", absent, "-o", tmp_path / "b"],
         ["export", absent, "-o", tmp_path / "b", "--model", "sam9"],
         ["segment", absent, "--bundle", bundle.path, "--point", "1,1", "-o", tmp_path / "s"],
-        ["segment", picture, "--bundle", absent, "--point", "1,1", "-o", tmp_path / "s"],
-        ["segment", picture, "--bundle", bundle.path, "--point", "999,1", "-o", tmp_path / "s"],
+        ["segment", image, "--bundle", absent, "--point", "1,1", "-o", tmp_path / "s"],
+        ["segment", image, "--bundle", bundle.path, "--point", "999,1", "-o", tmp_path / "s"],
         ["track", absent, "--bundle", bundle.path, "--point", "1,1", "-o", tmp_path / "t"],
         ["download", "sam9"],
-        ["segment", picture, "--bundle", bundle.path, "--point", "1,1", "-o", tmp_path / "s",
+        ["segment", image, "--bundle", bundle.path, "--point", "1,1", "-o", tmp_path / "s",
          "--device", "npu"],
     ]  # fmt: skip
     for call in calls:

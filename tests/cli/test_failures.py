@@ -18,6 +18,7 @@ from sam2rt.cli.commands import demo
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import FrameError, InputError, ProofError
 from sam2rt.runtime.media import video_writer
+from sam2rt.runtime.tasks.prompts import ObjectPrompt
 from sam2rt.runtime.tasks.track import track_video
 
 
@@ -115,7 +116,7 @@ def test_an_export_that_cannot_be_made_is_told_before_weights_are_fetched(
     assert not target.exists()
 
 
-def test_a_picture_is_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_is_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "p.png").touch()
     line = failed("inspect", tmp_path / "p.png", capsys=capsys)
     assert line.startswith(f"expected a bundle at {tmp_path / 'p.png'}, found a file: ")
@@ -124,7 +125,7 @@ def test_a_picture_is_no_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_warnings_are_for_programmers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Pillow warns of pictures of 90 megapixels, which are fine."""
+    """Pillow warns of images of 90 megapixels, which are fine."""
 
     def warn(args: list[str]) -> int:
         warnings.warn("could be decompression bomb DOS attack", stacklevel=1)
@@ -174,7 +175,7 @@ def test_closed_streams_are_no_crash(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
 def test_an_overlay_in_a_folder_opencv_cannot_name(bundle: Bundle, tmp_path: Path) -> None:
-    prompt = SimpleNamespace(obj_id=1, frame_idx=0, points=[(5.0, 5.0, 1)], box=None)
+    prompt = ObjectPrompt(1, 0, [(5.0, 5.0, 1)])
     frames, out = np.zeros((2, 60, 80, 3), np.uint8), tmp_path / "o\udcff"
     with pytest.raises(InputError, match=r"UTF-8, which OpenCV needs; .* \(--no-video, in Python"):
         track_video(bundle, frames, out, [prompt], threads=1)
@@ -223,7 +224,7 @@ def test_a_video_that_cannot_be_encoded_names_the_folder_asked_for(
 
     closed.fourcc = cv2.VideoWriter.fourcc  # type: ignore[attr-defined]
     monkeypatch.setattr(video_writer, "opencv", lambda what: SimpleNamespace(VideoWriter=closed))
-    prompt = SimpleNamespace(obj_id=1, frame_idx=0, points=[(5.0, 5.0, 1)], box=None)
+    prompt = ObjectPrompt(1, 0, [(5.0, 5.0, 1)])
     out = tmp_path / "out"
     with pytest.raises(InputError) as refused:
         track_video(bundle, np.zeros((2, 60, 80, 3), np.uint8), out, [prompt])

@@ -8,10 +8,11 @@ import click
 import pytest
 
 from sam2rt.cli.progress_line import ProgressLine
-from sam2rt.cli.prompts import BOX, POINT, Prompt, PromptCommand, ordered_prompts
+from sam2rt.cli.prompts import BOX, POINT, PromptCommand, ordered_prompts
+from sam2rt.runtime.tasks.prompts import ObjectPrompt
 
 
-def parse(*args: str) -> list[Prompt]:
+def parse(*args: str) -> list[ObjectPrompt]:
     command = PromptCommand(
         "track",
         params=[
@@ -34,12 +35,12 @@ def usage(*args: str) -> str:
 
 
 def test_one_object_needs_no_name() -> None:
-    assert parse("--point", "10,20") == [Prompt(1, 0, [(10.0, 20.0, 1)])]
+    assert parse("--point", "10,20") == [ObjectPrompt(1, 0, ((10.0, 20.0, 1),))]
 
 
 def test_clicks_of_both_kinds_and_a_box() -> None:
     found = parse("--point", "10,20.5,0", "--box", "1,2,3,4", "--point=5,6,1")
-    assert found == [Prompt(1, 0, [(10.0, 20.5, 0), (5.0, 6.0, 1)], (1.0, 2.0, 3.0, 4.0))]
+    assert found == [ObjectPrompt(1, 0, ((10.0, 20.5, 0), (5.0, 6.0, 1)), (1.0, 2.0, 3.0, 4.0))]
 
 
 def test_objects_and_frames_hold_for_what_follows() -> None:
@@ -48,9 +49,9 @@ def test_objects_and_frames_hold_for_what_follows() -> None:
         "--object", "2", "--box", "0,0,9,9", "--object", "7", "--frame", "3", "--point", "5,6",
     )  # fmt: skip
     assert found == [
-        Prompt(7, 3, [(1.0, 2.0, 1), (5.0, 6.0, 1)]),
-        Prompt(7, 9, [(3.0, 4.0, 0)]),
-        Prompt(2, 0, [], (0.0, 0.0, 9.0, 9.0)),
+        ObjectPrompt(7, 3, ((1.0, 2.0, 1), (5.0, 6.0, 1))),
+        ObjectPrompt(7, 9, ((3.0, 4.0, 0),)),
+        ObjectPrompt(2, 0, (), (0.0, 0.0, 9.0, 9.0)),
     ]
 
 

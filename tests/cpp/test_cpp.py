@@ -17,7 +17,7 @@ from golden import data_path, golden_set
 
 from sam2rt.configs.bundle import Bundle, write_manifest
 from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
-from sam2rt.runtime.media.images import read_picture
+from sam2rt.runtime.media.images import read_image
 from sam2rt.runtime.media.open import open_frames
 from sam2rt.runtime.session import Session
 
@@ -53,7 +53,7 @@ def micro_cases(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder, golden = tmp_path_factory.mktemp("micro"), golden_set("micro")
     assert set(golden.manifest["scenarios"]) == set(MICRO)
     made = [cpp_cases.golden_video(folder / name, golden, name) for name in MICRO]
-    image = read_picture(data_path("truck.jpg"))
+    image = read_image(data_path("truck.jpg"))
     return [str(path) for path in (*made, cpp_cases.golden_image(folder / "b", golden, image))]
 
 
@@ -76,7 +76,7 @@ def test_recordings_of_micro(kind: str, micro_bundle: Bundle, micro_cases: list[
 
 def test_recordings_of_tiny_at_1024(tmp_path: Path, tiny_bundle: Bundle) -> None:
     golden = golden_set("sam2.1_hiera_t")
-    image = read_picture(data_path("truck.jpg"))
+    image = read_image(data_path("truck.jpg"))
     cases = [
         cpp_cases.golden_video(tmp_path / "V1", golden, "V1"),
         cpp_cases.golden_video(tmp_path / "V2", golden, "V2"),

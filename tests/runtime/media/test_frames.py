@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sam2rt import FrameError, InputError
-from sam2rt.runtime.media.images import read_picture
+from sam2rt.runtime.media.images import read_image
 from sam2rt.runtime.media.open import open_frames
 
 
@@ -88,14 +88,14 @@ def test_folders_read_in_natural_order_and_leave_other_files_out(tmp_path: Path)
     names = ["img9.PNG", "img10.png", "img010b.bmp", "x.webp"]
     for name, frame in zip(names, frames, strict=True):
         Image.fromarray(frame).save(tmp_path / name, lossless=True)
-    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / ".hidden.png").write_bytes(b"")
     (tmp_path / "sub.png").mkdir()
     with open_frames(tmp_path) as opened:
         np.testing.assert_array_equal(np.stack(list(opened)), frames)
 
 
-def test_a_single_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
+def test_a_single_image_is_a_video_of_one_frame(tmp_path: Path) -> None:
     frame = _frames(1)[0]
     Image.fromarray(frame).save(tmp_path / "one.png")
     with open_frames(tmp_path / "one.png") as frames:
@@ -103,21 +103,19 @@ def test_a_single_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
         np.testing.assert_array_equal(frames.read(0), frame)
 
 
-def test_pictures_lose_alpha_and_gain_colour(tmp_path: Path) -> None:
+def test_images_lose_alpha_and_gain_colour(tmp_path: Path) -> None:
     frame = _frames(1)[0]
     Image.fromarray(np.dstack([frame, frame[..., 0]])).save(tmp_path / "rgba.png")
     Image.fromarray(frame[..., 0]).save(tmp_path / "grey.png")
-    np.testing.assert_array_equal(read_picture(tmp_path / "rgba.png"), frame)
-    np.testing.assert_array_equal(
-        read_picture(tmp_path / "grey.png"), np.dstack([frame[..., 0]] * 3)
-    )
+    np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), frame)
+    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.dstack([frame[..., 0]] * 3))
 
 
-def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
+def test_images_that_cannot_be_read(tmp_path: Path) -> None:
     whole = tmp_path / "whole.png"
     Image.fromarray(_frames(1, (200, 200))[0]).save(whole)
     (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:5000])
-    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "text.png").write_text("not an image")
     Image.fromarray(np.full((4, 4), 60000, np.uint16)).save(tmp_path / "deep.png")
     for name, reason in [
         ("cut.png", "truncated"),
@@ -125,10 +123,10 @@ def test_pictures_that_cannot_be_read(tmp_path: Path) -> None:
         ("deep.png", "convert it to 8 bits"),
         ("absent.png", "does not exist"),
         ("text.png", r"\): get it again, or save it as PNG$"),
-        (".", "is a folder: expected a picture$"),
+        (".", "is a folder: expected an image$"),
     ]:
         with pytest.raises(FrameError, match=reason) as caught:
-            read_picture(tmp_path / name)
+            read_image(tmp_path / name)
         assert "\n" not in str(caught.value)
 
 
@@ -149,9 +147,9 @@ def test_sources_that_cannot_be_used(source: Any, message: str) -> None:
         open_frames(source)
 
 
-def test_a_folder_without_pictures_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(FrameError, match=r"holds no pictures: expected files \.bmp \.jpeg \.jpg"):
+    with pytest.raises(FrameError, match=r"holds no images: expected files \.bmp \.jpeg \.jpg"):
         open_frames(tmp_path)
 
 

@@ -19,7 +19,7 @@ from sam2rt.runtime.media.open import open_frames
 
 
 def _marked(index: int, size: tuple[int, int] = (96, 128)) -> Any:
-    """A picture that shows its index as eight black or white bars, legible after compression."""
+    """An image that shows its index as eight black or white bars, legible after compression."""
     bits = [(index >> k) & 1 for k in range(8)]
     row = np.repeat(np.array(bits, np.uint8) * 255, size[1] // 8)
     return np.ascontiguousarray(np.broadcast_to(row[None, :, None], (*size, 3)))
@@ -149,7 +149,7 @@ class TestVideoFiles:
         path = _video(tmp_path / "clip.mp4", "mp4v", 20)
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         code = (
-            "import os; from sam2rt.runtime.media.frames import open_frames\n"
+            "import os; from sam2rt.runtime.media.open import open_frames\n"
             f"try: open_frames({str(path)!r})\n"
             "except ValueError as error: print(error)\n"
             "assert 'OPENCV_FFMPEG_LOGLEVEL' not in os.environ\n"

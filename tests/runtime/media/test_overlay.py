@@ -1,4 +1,4 @@
-"""Pictures of results: what colour which pixel gets, and files that are whole or absent."""
+"""Drawings of results: what colour which pixel gets, and files that are whole or absent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from sam2rt import InputError
 from sam2rt.configs.staging import replaced_file
-from sam2rt.runtime.media.images import read_picture, write_picture
+from sam2rt.runtime.media.images import read_image, write_image
 from sam2rt.runtime.media.open import open_frames
 from sam2rt.runtime.media.overlay import contact_sheet, draw_overlay, object_colour, thumbnail
 from sam2rt.runtime.media.video_writer import open_video_writer
@@ -107,12 +107,12 @@ def test_a_video_no_encoder_takes(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_pictures_and_masks_come_back(tmp_path: Path) -> None:
+def test_images_and_masks_come_back(tmp_path: Path) -> None:
     rgb = np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8)
-    write_picture(tmp_path / "a.png", rgb)
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), rgb)
+    write_image(tmp_path / "a.png", rgb)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), rgb)
     mask = rgb[..., 0] > 99
-    write_picture(tmp_path / "m.png", mask)
+    write_image(tmp_path / "m.png", mask)
     with Image.open(tmp_path / "m.png") as image:
         assert image.mode == "L"
         np.testing.assert_array_equal(np.asarray(image), mask * np.uint8(255))
@@ -136,13 +136,13 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_a_contact_sheet_reads_row_by_row() -> None:
-    pictures = [np.full((30, 60, 3), 20 * i, np.uint8) for i in range(1, 6)]
-    sheet = contact_sheet(pictures, columns=3, width=20)
+    images = [np.full((30, 60, 3), 20 * i, np.uint8) for i in range(1, 6)]
+    sheet = contact_sheet(images, columns=3, width=20)
     assert sheet.shape == (20, 60, 3)
     centres = sheet[5::10, 10::20, 0]
     np.testing.assert_array_equal(centres, [[20, 40, 60], [80, 100, 0]])
-    assert contact_sheet(pictures[:1], columns=3, width=20).shape == (10, 20, 3)
-    with pytest.raises(InputError, match="at least one picture"):
+    assert contact_sheet(images[:1], columns=3, width=20).shape == (10, 20, 3)
+    with pytest.raises(InputError, match="at least one image"):
         contact_sheet([])
 
 
@@ -155,7 +155,7 @@ def test_thumbnails_keep_the_aspect_ratio() -> None:
     assert small[:, 18:].min() == 255
 
 
-def test_thumbnails_of_very_tall_pictures_are_bounded() -> None:
+def test_thumbnails_of_very_tall_images_are_bounded() -> None:
     strip = np.zeros((9000, 3, 3), np.uint8)
     assert thumbnail(strip, 32).shape == (128, 32, 3)
     assert contact_sheet([strip] * 2, width=32).shape == (128, 64, 3)

@@ -9,7 +9,7 @@ import pytest
 from golden import GoldenSet, data_path, golden_set
 
 from sam2rt import ImagePredictor
-from sam2rt.runtime.media.images import read_picture
+from sam2rt.runtime.media.images import read_image
 from sam2rt.runtime.session import Session
 
 CASES = (
@@ -30,7 +30,7 @@ def _arguments(golden: GoldenSet, case: str) -> dict[str, Any]:
 
 def _with_image(session: Session) -> ImagePredictor:
     predictor = ImagePredictor(session.bundle, session=session)
-    predictor.set_image(read_picture(data_path("truck.jpg")))
+    predictor.set_image(read_image(data_path("truck.jpg")))
     return predictor
 
 
@@ -87,8 +87,8 @@ def test_the_embedding_is_the_recorded_one(micro: ImagePredictor) -> None:
 def test_a_batch_of_images_gives_each_its_own_result(micro: ImagePredictor) -> None:
     """Five images of three sizes with unlike prompts: more than one encoder call holds."""
     golden = golden_set("micro")
-    truck = read_picture(data_path("truck.jpg"))
-    cars = read_picture(data_path("cars.jpg"))
+    truck = read_image(data_path("truck.jpg"))
+    cars = read_image(data_path("cars.jpg"))
     batch = ImagePredictor(micro.bundle, session=micro.session)
     batch.set_image_batch([cars, truck, truck[:300, :500], truck, cars[::2]])
     points = [[[500, 375]], [[500, 375]], [[250, 150], [20, 30]], None, [[[9, 9]], [[70, 80]]]]

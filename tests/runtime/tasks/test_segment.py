@@ -11,7 +11,7 @@ import pytest
 from golden import data_path, golden_set
 
 from sam2rt import FrameError, ImagePredictor, InputError
-from sam2rt.runtime.media.images import read_picture
+from sam2rt.runtime.media.images import read_image
 from sam2rt.runtime.pixels.rle import mask_from_rle
 from sam2rt.runtime.session import Session
 from sam2rt.runtime.tasks.segment import segment_image
@@ -20,13 +20,13 @@ BOXES = [(75, 275, 1725, 850), (425, 600, 700, 875), (1375, 550, 1650, 800)]
 
 
 def _masks(folder: Path) -> list[dict[str, Any]]:
-    """The annotations, each with its decoded mask, equal to its picture."""
+    """The annotations, each with its decoded mask, equal to its image."""
     content = json.loads((folder / "masks.json").read_text())
     assert content["image"] == {"file_name": "truck.jpg", "height": 1200, "width": 1800}
     for item in content["annotations"]:
         item["mask"] = mask_from_rle(item["segmentation"])
-        picture = read_picture(folder / item["file_name"])
-        np.testing.assert_array_equal(picture[..., 0], item["mask"] * np.uint8(255))
+        image = read_image(folder / item["file_name"])
+        np.testing.assert_array_equal(image[..., 0], item["mask"] * np.uint8(255))
     return content["annotations"]
 
 
@@ -84,8 +84,8 @@ def test_all_readings_on_request(micro_session: Session, tmp_path: Path) -> None
 
 def test_the_overlay_shows_the_masks(micro_session: Session, tmp_path: Path) -> None:
     (found,) = _segment(micro_session, tmp_path / "out", boxes=[(425, 600, 700, 875)])
-    overlay = read_picture(tmp_path / "out" / "overlay.png").astype(int)
-    rgb = read_picture(data_path("truck.jpg")).astype(int)
+    overlay = read_image(tmp_path / "out" / "overlay.png").astype(int)
+    rgb = read_image(data_path("truck.jpg")).astype(int)
     changed = np.abs(overlay - rgb).max(-1) > 0
     assert changed[found.mask].mean() > 0.95
     far = np.ones_like(found.mask)
@@ -105,7 +105,7 @@ def test_holes_and_specks_may_be_removed(micro_session: Session, tmp_path: Path)
     predictor = ImagePredictor(
         micro_session.bundle, session=micro_session, max_hole_area=50, max_sprinkle_area=50
     )
-    predictor.set_image(read_picture(data_path("truck.jpg")))
+    predictor.set_image(read_image(data_path("truck.jpg")))
     expected = predictor.predict([[500, 375], [1125, 625]], [1, 1], multimask_output=False)[0][0]
     np.testing.assert_array_equal(clean.mask, expected)
     assert (clean.mask != plain.mask).any()
@@ -128,7 +128,7 @@ def test_unusable_prompts_write_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unreadable_picture_writes_nothing(micro_session: Session, tmp_path: Path) -> None:
+def test_an_unreadable_image_writes_nothing(micro_session: Session, tmp_path: Path) -> None:
     with pytest.raises(FrameError, match="does not exist"):
         segment_image(
             micro_session.bundle, "absent.jpg", tmp_path / "out", points=[(1, 1, 1)],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import weakref
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +13,26 @@ from golden import data_path
 from PIL import Image
 
 from sam2rt import FrameError, InputError, VideoPredictor
-from sam2rt.runtime.media.images import read_picture
+from sam2rt.runtime.media.images import read_image
 from sam2rt.runtime.media.open import open_frames
 from sam2rt.runtime.pixels.rle import mask_from_rle
 from sam2rt.runtime.session import Session
+from sam2rt.runtime.tasks.prompts import ObjectPrompt
 from sam2rt.runtime.tasks.track import TrackSummary, track_video
 
 LENGTH = 9
 
 
-@dataclass
-class Prompt:
-    obj_id: int
-    frame_idx: int
-    points: list[tuple[float, float, int]] = field(default_factory=list)
-    box: tuple[float, float, float, float] | None = None
-
-
 PROMPTS = [
-    Prompt(1, 0, [(210, 350, 1)]),
-    Prompt(7, 3, box=(300, 0, 500, 400)),
-    Prompt(1, 5, [(220, 360, 1), (400, 100, 0)]),
+    ObjectPrompt(1, 0, [(210, 350, 1)]),
+    ObjectPrompt(7, 3, box=(300, 0, 500, 400)),
+    ObjectPrompt(1, 5, [(220, 360, 1), (400, 100, 0)]),
 ]
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first nine pictures of a clip."""
+    """The first nine images of a clip."""
     folder = tmp_path_factory.mktemp("clip")
     for i in range(LENGTH):
         (folder / f"{i}.jpg").symlink_to(data_path(f"bedroom/{i:05d}.jpg"))
@@ -96,12 +88,12 @@ def test_masks_are_the_video_predictor_s(tracked: Any, micro_session: Session, c
         np.testing.assert_array_equal(frames[frame_idx][7], logits[0, 0] > 0)
 
 
-def test_pictures_hold_the_same_masks(tracked: Any) -> None:
+def test_images_hold_the_same_masks(tracked: Any) -> None:
     folder = tracked[0]
     for i, masks in enumerate(_frames(folder)):
         for obj_id, mask in masks.items():
-            picture = read_picture(folder / "masks" / str(obj_id) / f"{i:05d}.png")
-            np.testing.assert_array_equal(picture[..., 0], mask * np.uint8(255))
+            image = read_image(folder / "masks" / str(obj_id) / f"{i:05d}.png")
+            np.testing.assert_array_equal(image[..., 0], mask * np.uint8(255))
     assert len(list((folder / "masks").rglob("*.png"))) == 9 + 6
     content = json.loads((folder / "masks.json").read_text())
     assert (content["height"], content["width"], content["fps"]) == (540, 960, None)
@@ -119,7 +111,7 @@ def test_video_and_sheet_show_the_frames(tracked: Any, clip: Path) -> None:
             inside = frames[i][1]
             if inside.any():
                 assert np.median(difference[inside]) > 15
-    sheet = read_picture(folder / "sheet.png")
+    sheet = read_image(folder / "sheet.png")
     assert sheet.shape == (3 * 180, 4 * 320, 3)
     assert sheet[-180:, -320:].max() == 0  # nine of twelve places
 
@@ -130,9 +122,9 @@ def test_a_long_video_still_makes_a_small_sheet(
 ) -> None:
     """No object appears before the end, so nothing is computed."""
     frames = [np.full((48, 64, 3), 5 * i, np.uint8) for i in range(count)]
-    prompts = [Prompt(1, count - 1, [(5, 5, 1)])]
+    prompts = [ObjectPrompt(1, count - 1, [(5, 5, 1)])]
     _track(micro_session, frames, tmp_path / "out", prompts, write_video=False)
-    sheet = read_picture(tmp_path / "out" / "sheet.png")
+    sheet = read_image(tmp_path / "out" / "sheet.png")
     rows, columns = sheet.shape[0] // 240, sheet.shape[1] // 320
     stride = 2 if count == 13 else 4
     shown = [5 * i for i in range(0, count - 1, stride)]
@@ -184,7 +176,7 @@ def test_a_prompt_on_a_frame_left_out_is_an_error(
     micro_session: Session, clip: Path, tmp_path: Path
 ) -> None:
     damaged = _damaged(clip, tmp_path / "damaged")
-    prompts = [*PROMPTS[:1], Prompt(2, 2, [(5, 5, 1)])]
+    prompts = [*PROMPTS[:1], ObjectPrompt(2, 2, [(5, 5, 1)])]
     with pytest.raises(InputError, match="object 2 is on frame 2, which was never reached: 8"):
         _track(micro_session, damaged, tmp_path / "out", prompts, on_error="skip")
     assert [p.name for p in tmp_path.iterdir()] == ["damaged"]
@@ -194,21 +186,24 @@ def test_a_prompt_on_a_frame_left_out_is_an_error(
     ("prompts", "message"),
     [
         ([], "nothing to track"),
-        ([Prompt(1, 0)], "object 1 on frame 0: no prompt"),
-        ([Prompt(1, -1, [(1, 1, 1)])], "frames count from 0"),
-        ([Prompt(1, 0, [(1, 1, 1)]), Prompt(2, 9, [(1, 1, 1)])], "object 2 is on frame 9, which"),
-        ([Prompt(3, 0, [(5000, 1, 1)])], "object 3 on frame 0: .*outside the image"),
+        ([ObjectPrompt(1, 0)], "object 1 on frame 0: no prompt"),
+        ([ObjectPrompt(1, -1, [(1, 1, 1)])], "frames count from 0"),
+        (
+            [ObjectPrompt(1, 0, [(1, 1, 1)]), ObjectPrompt(2, 9, [(1, 1, 1)])],
+            "object 2 is on frame 9, which",
+        ),
+        ([ObjectPrompt(3, 0, [(5000, 1, 1)])], "object 3 on frame 0: .*outside the image"),
         (
             [
-                Prompt(3, 4, [(1, 1, 1)]),
-                Prompt(2, 4, [(1, 1, 1)]),
-                Prompt(3, 4, box=(9, 9, 20, 20)),
+                ObjectPrompt(3, 4, [(1, 1, 1)]),
+                ObjectPrompt(2, 4, [(1, 1, 1)]),
+                ObjectPrompt(3, 4, box=(9, 9, 20, 20)),
             ],
             "object 3 has two prompts on frame 4: give its clicks and its box as one",
         ),
-        ([Prompt(1.5, 0, [(1, 1, 1)])], "obj_id is 1.5: expected a whole number"),
-        ([Prompt(1, "0", [(1, 1, 1)])], "frame_idx is '0': expected a whole number"),
-        ([Prompt(3, 4, box=(9, 9, 3, 3))], "object 3 on frame 4: .*empty or reversed"),
+        ([ObjectPrompt(1.5, 0, [(1, 1, 1)])], "obj_id is 1.5: expected a whole number"),
+        ([ObjectPrompt(1, "0", [(1, 1, 1)])], "frame_idx is '0': expected a whole number"),
+        ([ObjectPrompt(3, 4, box=(9, 9, 3, 3))], "object 3 on frame 4: .*empty or reversed"),
     ],
 )
 def test_unusable_prompts_are_found_before_any_work(
@@ -237,7 +232,7 @@ def test_frames_of_another_size_are_an_error(micro_session: Session, tmp_path: P
     for i, size in enumerate([(64, 48), (64, 48), (32, 48)]):
         Image.new("RGB", size).save(tmp_path / f"{i}.png")
     with pytest.raises(FrameError, match="frame 2 is 32 x 48, the first is 64 x 48"):
-        _track(micro_session, tmp_path, tmp_path / "out", [Prompt(1, 0, [(5, 5, 1)])])
+        _track(micro_session, tmp_path, tmp_path / "out", [ObjectPrompt(1, 0, [(5, 5, 1)])])
     assert not (tmp_path / "out").exists()
 
 
@@ -261,7 +256,7 @@ def test_few_frames_are_held_whatever_the_length(micro_session: Session, tmp_pat
         nonlocal alive
         alive -= 1
 
-    prompts = [Prompt(1, 119, [(5, 5, 1)])]
+    prompts = [ObjectPrompt(1, 119, [(5, 5, 1)])]
     _track(micro_session, Lazy(), tmp_path / "out", prompts, write_masks=False)
     assert len(_frames(tmp_path / "out")) == 120
     # two decoded ahead, one more being decoded, one in work, one just handed over

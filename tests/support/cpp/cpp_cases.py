@@ -86,9 +86,9 @@ def golden_video(folder: Path, golden: GoldenSet, name: str) -> Path:
     case = CaseWriter(folder, "video", **(recorded.get("extra") or {}))
     frames = recorded_frames(golden, recorded["num_frames"])
     if isinstance(frames, list):
-        from sam2rt.runtime.media.images import read_picture
+        from sam2rt.runtime.media.images import read_image
 
-        pixels = np.stack([read_picture(path) for path in frames])
+        pixels = np.stack([read_image(path) for path in frames])
         case.frames(pixels, (pixels.shape[1], pixels.shape[2]))
     else:
         case.frames(frames.frames, (frames.height, frames.width))
