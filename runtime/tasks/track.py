@@ -27,7 +27,7 @@ from ..media.video_writer import VideoWriter, open_video_writer
 from ..predictors.stream import StreamTracker
 from ..predictors.stream_result import StreamResult
 from ..session import Session
-from ..tracking.prefetch import check_throughput, look_ahead
+from ..tracking.prefetch import check_prefetch, prefetched
 from ..tracking.prompts import points_from
 from .results import MASKS, mask_record, records_file, results_folder
 
@@ -77,7 +77,7 @@ def track_video(
     backend: str = "onnxruntime",
     device: str = "cpu",
     threads: int | None = None,
-    throughput: bool = False,
+    prefetch: bool = False,
     session: Session | None = None,
     progress: Progress = silent,
 ) -> TrackSummary:
@@ -85,7 +85,7 @@ def track_video(
 
     source, on_error: see :func:`~sam2rt.runtime.media.open.open_frames`; frames stream through, the
     length of the video costs no memory. prompts: one an object and frame; an object is tracked
-    from its first on, a later one corrects it from there. throughput: later frames are encoded
+    from its first on, a later one corrects it from there. prefetch: later frames are encoded
     while one is tracked, for the same masks. Raises InputError and FrameError.
     """
     with ExitStack() as stack:
@@ -109,7 +109,7 @@ def track_video(
         started = time.monotonic()
         results = _Results(folder, header, write_masks, write_video, out_dir)
         # closed before the frames are: a thread reads them
-        with results, closing(_tracked(tracker, frames, waiting, throughput)) as steps:
+        with results, closing(_tracked(tracker, frames, waiting, prefetch)) as steps:
             for frame_idx, result, rgb in steps:
                 results.add(frame_idx, rgb, result)
                 progress("tracking", frame_idx + 1, total)
@@ -119,19 +119,19 @@ def track_video(
 
 def _tracked(
     tracker: StreamTracker, frames: FrameSource, waiting: dict[int, list[ObjectPrompt]],
-    throughput: bool,
+    prefetch: bool,
 ) -> Generator[tuple[int, StreamResult, Array], None, None]:  # fmt: skip
-    """Each frame's index, result and picture; frames are decoded ahead, prompts taken up."""
+    """Each frame's index, result and picture; frames are prefetched, prompts taken up."""
     # frames before the first prompt are not encoded
     first = min(waiting)
-    if throughput:
-        check_throughput(tracker.session)
+    if prefetch:
+        check_prefetch(tracker.session)
 
     def prepared(item: tuple[int, Array]) -> Any:
-        return tracker.encoded(item[1]) if throughput and item[0] >= first else item[1]
+        return tracker.encoded(item[1]) if prefetch and item[0] >= first else item[1]
 
     source = ((*item, prepared(item)) for item in frames.items())
-    with closing(look_ahead(source, depth=1 if throughput else 2)) as items:
+    with closing(prefetched(source, depth=1 if prefetch else 2)) as items:
         for frame_idx, rgb, frame in items:
             for prompt in waiting.pop(frame_idx, []):
                 tracker.add_points(prompt.obj_id, **_arguments(prompt))
