@@ -46,7 +46,7 @@ class Request:
     onnx: folders of graphs of other exporters, dims the sizes of their symbolic dimensions.
     checkpoint: the bundle's weights, for other variants, peers and the float32 reference. growing:
     also with 1 to all memories. crowds: also with these numbers of objects. point_frames: frames
-    of each of these points. throughput: the bundle also on clips of `frames` frames, encoded ahead
+    of each of these points. prefetch: the bundle also on clips of `frames` frames, prefetched
     and not, on the CPU.
     """
 
@@ -63,7 +63,7 @@ class Request:
     growing: bool = False
     crowds: Sequence[int] = ()
     point_frames: int = 3
-    throughput: bool = False
+    prefetch: bool = False
 
 
 @dataclass
@@ -94,8 +94,8 @@ def bench_bundle(bundle: Bundle, request: Request, show: Show = lambda text: Non
     bundle that cannot run is reported with its reason. Raises InputError for an unknown name,
     CheckpointError for another checkpoint than the bundle's, SessionError when the bundle fails.
     """
-    if request.throughput and (request.backend, request.device) != ("onnxruntime", "cpu"):
-        raise InputError("throughput overlaps work on the CPU: leave it out on a GPU")
+    if request.prefetch and (request.backend, request.device) != ("onnxruntime", "cpu"):
+        raise InputError("prefetch overlaps work on the CPU: leave it out on a GPU")
     _check_depth(bundle, request.work)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sam2rt-bench-")))
@@ -110,9 +110,9 @@ def bench_bundle(bundle: Bundle, request: Request, show: Show = lambda text: Non
             show(f"counting operations of {entry.worker.measured.name}")
             _try(entry, entries[0], entry.worker.finish)
             _try(entry, entries[0], entry.worker.operations)
-        if request.throughput:
-            show("tracking clips with frames encoded ahead")
-            _encode_ahead(entries[0].worker, request.frames)
+        if request.prefetch:
+            show("tracking clips with prefetched frames")
+            _time_prefetch(entries[0].worker, request.frames)
         for phase, work in _points(bundle, request):
             _measure_point(entries, phase, work, request.point_frames, show)
         _judge(entries, bundle, request, show)
@@ -249,11 +249,11 @@ def _take_turns(entries: Sequence[Entry], frames: int, show: Show) -> None:
             _try(entry, entries[0], entry.worker.frame)
 
 
-def _encode_ahead(worker: Worker, frames: int) -> None:
+def _time_prefetch(worker: Worker, frames: int) -> None:
     """Note the seconds of a frame in whole clips: overlap does not show in a single frame."""
     turns = [(worker.clip(frames, False), worker.clip(frames, True)) for _ in range(3)]
-    alone, ahead = (median(seconds) for seconds in zip(*turns, strict=True))
-    worker.measured.facts.update(clip_frame_s=alone, clip_frame_ahead_s=ahead)
+    alone, prefetched = (median(seconds) for seconds in zip(*turns, strict=True))
+    worker.measured.facts.update(clip_frame_s=alone, clip_frame_prefetched_s=prefetched)
 
 
 def _running(entries: Sequence[Entry]) -> list[Entry]:

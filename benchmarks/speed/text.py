@@ -53,7 +53,8 @@ def _facts(system: SystemReport) -> str:
         "export_s": "export {:.1f} s", "load_s": "load {:.2f} s", "import_s": "import {:.2f} s",
         "first_frame_s": "first frame {:.2f} s", "warm_up_s": "warm-up {:.1f} s",
         "peak_memory_mib": "peak memory {:.0f} MiB",
-        "clip_frame_s": "in a clip {:.3f} s a frame", "clip_frame_ahead_s": "encoded ahead {:.3f}",
+        "clip_frame_s": "in a clip {:.3f} s a frame",
+        "clip_frame_prefetched_s": "prefetched {:.3f}",
     }  # fmt: skip
     parts = [text.format(system.facts[k]) for k, text in names.items() if k in system.facts]
     if whole := system.stages.get("total"):

@@ -68,9 +68,7 @@ def _work_options(command: F) -> F:
             "--point-frames", default=3, show_default=True, type=click.IntRange(1),
             help="Frames of each point of --growing and --sweep-objects.",
         ),
-        click.option(
-            "--throughput", is_flag=True, help="Also clips with frames encoded ahead (CPU)."
-        ),
+        click.option("--prefetch", is_flag=True, help="Also clips with prefetched frames (CPU)."),
     )):  # fmt: skip
         command = option(command)
     return command

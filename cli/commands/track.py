@@ -29,13 +29,13 @@ from ..prompts import BOX, POINT, PromptCommand, ordered_prompts
 @click.option("--no-masks", is_flag=True, help="Write no PNG of each mask.")
 @click.option("--no-video", is_flag=True, help="Write no overlay.mp4.")
 @click.option("--no-overlap", is_flag=True, help="A pixel belongs to one object at most.")
-@click.option("--throughput", is_flag=True, help="Encode later frames while one is tracked.")
+@click.option("--prefetch", is_flag=True, help="Encode later frames while one is tracked.")
 @output_option
 @session_options
 @click.pass_context
 def track(
     context: click.Context, /, video: str, path: Path, on_error: OnError, no_masks: bool,
-    no_video: bool, no_overlap: bool, throughput: bool, out: Path, backend: str, device: str,
+    no_video: bool, no_overlap: bool, prefetch: bool, out: Path, backend: str, device: str,
     threads: int | None, **_: object,
 ) -> None:  # fmt: skip
     """Track objects through a video, from points and boxes.
@@ -53,7 +53,7 @@ def track(
         summary = track_video(
             Bundle.load(path), video, out, prompts, on_error=on_error, write_masks=not no_masks,
             write_video=not no_video, non_overlap_masks=no_overlap, backend=backend,
-            device=device, threads=threads, throughput=throughput, progress=progress,
+            device=device, threads=threads, prefetch=prefetch, progress=progress,
         )  # fmt: skip
     objects = ", ".join(map(str, summary.obj_ids))
     speed = summary.num_frames / max(summary.seconds, 1e-9)

@@ -21,7 +21,7 @@ from ..gpu.tensor import DeviceTensor
 from ..pixels.frame_input import FrameInput
 from ..pixels.mask_output import FrameLogits, frame_logits
 from ..session import Session
-from ..tracking.prefetch import EncodedFrame, check_throughput
+from ..tracking.prefetch import EncodedFrame, check_prefetch
 from ..tracking.prompts import Clicks, clicks_from, joined, mask_array, mask_from
 from ..tracking.tracker import Features, Points, TrackedObject, Tracker, TrackerOptions
 from .predictor import Predictor
@@ -173,7 +173,7 @@ class StreamTracker(Predictor):
         Raises FrameError for a frame that cannot be used, InputError on a GPU.
         """
         self._open_still()
-        check_throughput(self.session)
+        check_prefetch(self.session)
         rgb, size = self._input.checked(frame)
         return EncodedFrame(size, self._encode(rgb))
 
@@ -189,8 +189,8 @@ class StreamTracker(Predictor):
         which may be the same one again.
         """
         self._open_still()
-        ahead = frame if isinstance(frame, EncodedFrame) else None
-        rgb, size = (None, ahead.size) if ahead else self._input.checked(frame)
+        encoded = frame if isinstance(frame, EncodedFrame) else None
+        rgb, size = (None, encoded.size) if encoded else self._input.checked(frame)
         if self._frame_size not in (None, size):
             raise FrameError(
                 f"the frame is {size[1]} x {size[0]}, earlier ones were {self._frame_size[1]} x "
@@ -200,7 +200,7 @@ class StreamTracker(Predictor):
         prompted: dict[int, FrameOutput] = {}
         tracked: dict[int, FrameOutput] = {}
         if self._objects:
-            features = ahead.features if ahead else self._encode(rgb)
+            features = encoded.features if encoded else self._encode(rgb)
             prompted = self._prompt(features, prompts)
             tracked = self._track(features, prompts)
         result = self._result(prompted | tracked, size)

@@ -23,7 +23,7 @@ from ..media.open import open_frames
 from ..pixels.frame_input import FrameInput
 from ..pixels.mask_output import frame_logits
 from ..session import Session
-from ..tracking.prefetch import check_throughput, encoded_ahead
+from ..tracking.prefetch import check_prefetch, prefetched_features
 from ..tracking.prompts import joined, mask_from, points_from
 from ..tracking.tracker import (
     NO_OBJECT_LOGIT,
@@ -74,7 +74,7 @@ class VideoPredictor(Predictor):
     non_overlap_masks: each pixel belongs to one object at most (output only).
     add_all_frames_to_correct_as_cond: a corrected frame becomes a prompted one; without it a
     later propagation that passes over the frame recomputes it and the correction is lost.
-    throughput: propagation encodes later frames while it tracks one; the same masks, and the
+    prefetch: propagation encodes later frames while it tracks one; the same masks, and the
     first of them later. On the CPU alone.
     Others: see :class:`~sam2rt.runtime.tracking.tracker.TrackerOptions`.
     """
@@ -92,7 +92,7 @@ class VideoPredictor(Predictor):
         fill_hole_area: int = 8,
         memory_dtype: str | None = None,
         objects_per_call: int | None = None,
-        throughput: bool = False,
+        prefetch: bool = False,
         session: Session | None = None,
     ) -> None:
         super().__init__(bundle, backend, device, threads, session)
@@ -103,7 +103,7 @@ class VideoPredictor(Predictor):
         )
         self._tracker = Tracker(self.session, options)
         self._input = FrameInput(self.session, self.config.image_size)
-        self.throughput = throughput
+        self.prefetch = prefetch
 
     def init_state(
         self,
@@ -342,11 +342,11 @@ class VideoPredictor(Predictor):
         return self._tracker.encode(self._input.tensor(rgb))
 
     def _with_features(self, state: VideoState, order: range) -> Iterator[int]:
-        """The frames of a propagation; in throughput mode their features come from a thread."""
-        if not self.throughput:
+        """The frames of a propagation; with `prefetch` their features come from a thread."""
+        if not self.prefetch:
             yield from order
             return
-        check_throughput(self.session)
+        check_prefetch(self.session)
         # those of the frame that was prompted last, as a rule the first one
         known, made = state._features or (-1, None)
 
@@ -354,7 +354,7 @@ class VideoPredictor(Predictor):
             return made if made is not None and pair[0] == known else self._encode(pair[1])
 
         frames = readable(state.frames, order)
-        with closing(encoded_ahead(encode, frames)) as pairs:
+        with closing(prefetched_features(encode, frames)) as pairs:
             for (frame_idx, _), features in pairs:
                 state._features = frame_idx, features
                 yield frame_idx

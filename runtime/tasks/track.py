@@ -22,7 +22,7 @@ from ..media.open import open_frames
 from ..predictors.stream import StreamTracker
 from ..predictors.stream_result import StreamResult
 from ..session import Session
-from ..tracking.prefetch import check_throughput, look_ahead
+from ..tracking.prefetch import check_prefetch, prefetched
 from .prompts import FramePrompts, ObjectPrompt, prompts_by_frame, refuse_unreached
 from .results import results_folder
 from .track_results import track_results
@@ -51,7 +51,7 @@ def track_video(
     backend: str = "onnxruntime",
     device: str = "cpu",
     threads: int | None = None,
-    throughput: bool = False,
+    prefetch: bool = False,
     session: Session | None = None,
     progress: Progress = silent,
 ) -> TrackSummary:
@@ -59,7 +59,7 @@ def track_video(
 
     source, on_error: see :func:`~sam2rt.runtime.media.open.open_frames`; frames stream through, the
     length of the video costs no memory. prompts: one an object and frame; an object is tracked
-    from its first on, a later one corrects it from there. throughput: later frames are encoded
+    from its first on, a later one corrects it from there. prefetch: later frames are encoded
     while one is tracked, for the same masks. Raises InputError and FrameError.
     """
     with ExitStack() as stack:
@@ -89,7 +89,7 @@ def track_video(
             asked=out_dir,
         )
         # closed before the frames are: a thread reads them
-        steps = stack.enter_context(closing(_tracked(tracker, frames, waiting, throughput)))
+        steps = stack.enter_context(closing(_tracked(tracker, frames, waiting, prefetch)))
         started = time.monotonic()
         with writing as results:
             for frame_idx, result, rgb in steps:
@@ -109,19 +109,19 @@ def _header(source: Any, frames: FrameSource) -> dict[str, Any]:
 
 
 def _tracked(
-    tracker: StreamTracker, frames: FrameSource, waiting: FramePrompts, throughput: bool
+    tracker: StreamTracker, frames: FrameSource, waiting: FramePrompts, prefetch: bool
 ) -> Generator[tuple[int, StreamResult, Array], None, None]:
-    """Each frame's index, result and pixels; frames are decoded ahead, prompts taken up."""
+    """Each frame's index, result and pixels; frames are prefetched, prompts taken up."""
     # frames before the first prompt are not encoded
     first = min(waiting)
-    if throughput:
-        check_throughput(tracker.session)
+    if prefetch:
+        check_prefetch(tracker.session)
 
     def prepared(item: tuple[int, Array]) -> Any:
-        return tracker.encoded(item[1]) if throughput and item[0] >= first else item[1]
+        return tracker.encoded(item[1]) if prefetch and item[0] >= first else item[1]
 
     source = ((*item, prepared(item)) for item in frames.items())
-    with closing(look_ahead(source, depth=1 if throughput else 2)) as items:
+    with closing(prefetched(source, depth=1 if prefetch else 2)) as items:
         for frame_idx, rgb, frame in items:
             for obj_id, points in waiting.pop(frame_idx, {}).items():
                 tracker.add_prompt(obj_id, points)

@@ -1,4 +1,4 @@
-"""Throughput mode: later frames are read, resized and encoded while the present one is tracked."""
+"""Prefetching: later frames are read, resized and encoded while the present one is tracked."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ...configs.errors import InputError
-from ..media.frames import PATIENCE
 from ..session import Session
 from .tracker import Features
 
-#: seconds: a frame that is being encoded is waited for, the largest model takes its time
-_SLOW_FRAME = 60.0
+#: seconds to wait for a source that is to stop; for a frame that is being encoded, which takes
+#: the largest model its time
+_PATIENCE, _SLOW_FRAME = 2.0, 60.0
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class EncodedFrame:
-    """A frame that was encoded ahead; ``StreamTracker.step`` takes it in the frame's place.
+    """A frame encoded before its turn; ``StreamTracker.step`` takes it in the frame's place.
 
     size: (height, width) of the frame, pixels.
     """
@@ -31,37 +31,37 @@ class EncodedFrame:
     features: Features
 
 
-def check_throughput(session: Session) -> None:
+def check_prefetch(session: Session) -> None:
     """InputError for a session whose graphs are queued on a GPU: nothing is left to overlap."""
     if not session.overlaps:
         raise InputError(
-            "throughput=True overlaps work on the CPU, this session runs on a GPU: leave it out"
+            "prefetch=True overlaps work on the CPU, this session runs on a GPU: leave it out"
         )
 
 
-def encoded_ahead(
+def prefetched_features(
     encode: Callable[[T], Features], items: Iterable[T]
 ) -> Generator[tuple[T, Features], None, None]:
-    """Each item with its features, made by a thread one or two items ahead.
+    """Each item with its features, made by a thread one or two items before they are asked for.
 
     An error is raised where its item would have come; closing the generator stops the thread.
     """
     pairs = ((item, encode(item)) for item in items)
-    with contextlib.closing(look_ahead(pairs, depth=1, patience=_SLOW_FRAME)) as ahead:
-        yield from ahead
+    with contextlib.closing(prefetched(pairs, depth=1, patience=_SLOW_FRAME)) as made:
+        yield from made
 
 
-def look_ahead(
-    items: Iterable[T], depth: int = 2, patience: float = PATIENCE
+def prefetched(
+    items: Iterable[T], depth: int = 2, patience: float = _PATIENCE
 ) -> Generator[T, None, None]:
-    """The same items, made by a background thread up to `depth` ahead.
+    """The same items, made by a background thread, up to `depth` before they are asked for.
 
     An error of the source is raised where its item would have come. Closing the iterator (or
     leaving the loop) stops the thread; one that is stalled is left behind after `patience`
     seconds. `items` must not be used elsewhere meanwhile.
     """
     if depth < 1:
-        raise InputError(f"look-ahead depth is {depth}: expected at least 1")
+        raise InputError(f"prefetch depth is {depth}: expected at least 1")
     ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
     stop = threading.Event()
     worker = threading.Thread(target=_fill, args=(items, ready, stop), daemon=True)

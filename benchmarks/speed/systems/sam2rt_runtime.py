@@ -20,7 +20,7 @@ from ....runtime.backends.open import open_session
 from ....runtime.bank import FrameOutput
 from ....runtime.predictors.stream import StreamTracker
 from ....runtime.session import Into, Session, SessionWrapper, check_inputs
-from ....runtime.tracking.prefetch import look_ahead
+from ....runtime.tracking.prefetch import prefetched
 from ..clip import judged_clip, timed_frames, timed_points
 from .system import CPU, LATER, Tracked, Work, whole_frame
 
@@ -192,14 +192,14 @@ class OurSystem:
         clip = judged_clip(work)
         return tracked_by(self._session, clip.frames, clip.points, self._options)
 
-    def clip(self, count: int, ahead: bool) -> float:
-        """Seconds a frame, over `count` frames; the next ones are encoded ahead or not.
+    def clip(self, count: int, prefetch: bool) -> float:
+        """Seconds a frame, over `count` frames; the next ones are encoded meanwhile, or not.
 
         As many are in flight when the clock stops as when it starts: the middle of a long clip.
         """
         frames = [next(self._frames) for _ in range(count + 4)]
-        source = (self._tracker.encoded(f) for f in frames) if ahead else iter(frames)
-        with closing(look_ahead(source, depth=1)) as items:
+        source = (self._tracker.encoded(f) for f in frames) if prefetch else iter(frames)
+        with closing(prefetched(source, depth=1)) as items:
             self._tracker.step(next(items))
             start = time.perf_counter()
             for item in islice(items, count):

@@ -176,9 +176,9 @@ class Worker(Closing):
     def peak_memory_mib(self) -> float:
         return float(self._ask("memory")) / 1024
 
-    def clip(self, count: int, ahead: bool) -> float:
+    def clip(self, count: int, prefetch: bool) -> float:
         """See ``OurSystem.clip``: of our systems alone."""
-        return float(self._ask("clip", count, ahead))
+        return float(self._ask("clip", count, prefetch))
 
     def judged(self) -> Tracked | None:
         found: Tracked | None = self._ask("judged", self._work)

@@ -49,7 +49,7 @@ def report(exported: Bundle, checkpoint: Path) -> Iterator[Report]:
     request = Request(
         WORK, frames=2, ablations=("full-values", "one-by-one"), peers=("original",),
         onnx=(exported.path,), checkpoint=checkpoint, growing=True, crowds=(1,), point_frames=1,
-        throughput=True,
+        prefetch=True,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmarks, "this_machine", lambda threads, device: MACHINE)
@@ -126,16 +126,16 @@ def test_growing_and_crowds_are_points_of_their_own(report: Report) -> None:
         assert all(p.stages["total"].count == 1 for p in system.points)
 
 
-def test_clips_are_timed_with_frames_encoded_ahead_and_not(report: Report) -> None:
+def test_clips_are_timed_with_prefetched_frames_and_without(report: Report) -> None:
     first, second = report.systems[:2]
     assert 0 < first.facts["clip_frame_s"] < 10
-    assert 0 < first.facts["clip_frame_ahead_s"] < 10
+    assert 0 < first.facts["clip_frame_prefetched_s"] < 10
     assert "clip_frame_s" not in second.facts
 
 
-def test_throughput_is_for_the_cpu(exported: Bundle) -> None:
+def test_prefetch_is_for_the_cpu(exported: Bundle) -> None:
     with pytest.raises(InputError, match="overlaps work on the CPU"):
-        bench_bundle(exported, Request(WORK, device="cuda", throughput=True))
+        bench_bundle(exported, Request(WORK, device="cuda", prefetch=True))
 
 
 def test_the_report_survives_json(report: Report) -> None:

@@ -1,10 +1,9 @@
-"""Frames that are read by several threads, ahead of their use, or kept in a temporary file."""
+"""Frames that are read by several threads or kept in a temporary file."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,73 +14,6 @@ from sam2rt import FrameError, InputError
 from sam2rt.runtime.media.frames import FrameSource, NoMoreFrames
 from sam2rt.runtime.media.open import open_frames
 from sam2rt.runtime.media.sequences import SpooledFrames
-from sam2rt.runtime.tracking.prefetch import look_ahead
-
-
-class TestLookAhead:
-    def test_gives_the_same_items_and_runs_ahead_no_further_than_its_depth(self) -> None:
-        made: list[int] = []
-
-        def produce() -> Iterator[int]:
-            for i in range(20):
-                made.append(i)
-                yield i
-
-        ahead = look_ahead(produce(), depth=3)
-        assert next(ahead) == 0
-        deadline = time.monotonic() + 5
-        while len(made) < 5 and time.monotonic() < deadline:
-            time.sleep(0.005)
-        time.sleep(0.05)
-        # one was taken, three wait, one more is in the producer's hand
-        assert made == [0, 1, 2, 3, 4]
-        assert list(ahead) == list(range(1, 20))
-
-    def test_an_error_comes_where_its_item_would_have_come(self) -> None:
-        def produce() -> Iterator[int]:
-            yield 1
-            raise FrameError("frame 1 is damaged")
-
-        ahead = look_ahead(produce())
-        assert next(ahead) == 1
-        with pytest.raises(FrameError, match="frame 1 is damaged"):
-            next(ahead)
-
-    @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
-    def test_an_exit_of_the_source_is_no_end(self, error: BaseException) -> None:
-        def produce() -> Iterator[int]:
-            yield 1
-            raise error
-
-        ahead = look_ahead(produce())
-        assert next(ahead) == 1
-        with pytest.raises(type(error)):
-            next(ahead)
-
-    def test_leaving_early_stops_the_thread(self) -> None:
-        before = threading.active_count()
-        ahead = look_ahead(iter(int, 1), depth=2)
-        assert next(ahead) == 0
-        ahead.close()  # type: ignore[attr-defined]
-        assert threading.active_count() == before
-
-    def test_a_stalled_source_does_not_hold_up_the_end(self) -> None:
-        stalled = threading.Event()
-
-        def produce() -> Iterator[int]:
-            yield 1
-            stalled.wait(30)
-
-        ahead = look_ahead(produce(), patience=0.1)
-        assert next(ahead) == 1
-        start = time.monotonic()
-        ahead.close()
-        assert time.monotonic() - start < 10
-        stalled.set()
-
-    def test_depth_must_be_positive(self) -> None:
-        with pytest.raises(InputError, match="expected at least 1"):
-            next(look_ahead([], depth=0))
 
 
 class _Busy(FrameSource):

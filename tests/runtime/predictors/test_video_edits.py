@@ -51,11 +51,11 @@ def test_after_clearing_its_only_prompt_an_object_may_start_on_a_tracked_frame(
     assert list(state._objects[1].history.cond) == [3]
 
 
-@pytest.mark.parametrize("throughput", [False, True])
+@pytest.mark.parametrize("prefetch", [False, True])
 @pytest.mark.parametrize("reset", [False, True])
-def test_frames_after_the_last_object_is_removed_are_empty(session, video, throughput, reset):
+def test_frames_after_the_last_object_is_removed_are_empty(session, video, prefetch, reset):
     log = CallLog(session)
-    predictor = VideoPredictor(session.bundle, session=log, throughput=throughput)
+    predictor = VideoPredictor(session.bundle, session=log, prefetch=prefetch)
     state = predictor.init_state(video)
     predictor.add_new_points_or_box(state, 0, 1, **CLICK)
     seen, graphs = {}, {}
@@ -68,15 +68,15 @@ def test_frames_after_the_last_object_is_removed_are_empty(session, video, throu
             predictor.add_new_points_or_box(state, 7, 2, **BOX)
     none = ([], (0, 1, 96, 128))
     assert [seen[t] for t in (3, 4, 5, 6)] == [none] * 4
-    # in throughput mode frames are encoded before it is known who is on them
-    most = {"image_encoder"} if throughput else set()
+    # with prefetch frames are encoded before it is known who is on them
+    most = {"image_encoder"} if prefetch else set()
     assert all(graphs[t] <= most for t in (3, 4, 5, 6)), graphs
     assert [seen[t] for t in (2, 7, 9)] == [([i], (1, 1, 96, 128)) for i in (1, 2, 2)]
 
 
-@pytest.mark.parametrize("throughput", [False, True])
-def test_frames_that_cannot_be_read_follow_the_policy_of_their_source(session, video, throughput):
-    predictor = VideoPredictor(session.bundle, session=session, throughput=throughput)
+@pytest.mark.parametrize("prefetch", [False, True])
+def test_frames_that_cannot_be_read_follow_the_policy_of_their_source(session, video, prefetch):
+    predictor = VideoPredictor(session.bundle, session=session, prefetch=prefetch)
     frames = [frame if t not in (4, 5) else frame[:50] for t, frame in enumerate(video)]
     passed = {}
     for policy in ("raise", "skip", "hold"):

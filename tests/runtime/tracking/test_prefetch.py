@@ -1,4 +1,4 @@
-"""Throughput mode: the same masks, encoded by another thread, errors in their place."""
+"""Prefetching: the same masks, encoded by another thread, errors in their place."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from square_clip import BOX, CLICK, moving_square
 from sam2rt import FrameError, InputError, StreamTracker, VideoPredictor
 
 
-def propagated(session, video, throughput, **options):
-    predictor = VideoPredictor(session.bundle, session=session, throughput=throughput)
+def propagated(session, video, prefetch, **options):
+    predictor = VideoPredictor(session.bundle, session=session, prefetch=prefetch)
     state = predictor.init_state(video)
     predictor.add_new_points_or_box(state, 0, 1, **CLICK)
     predictor.add_new_points_or_box(state, 4, 2, **BOX)
@@ -25,10 +25,10 @@ def test_masks_are_the_same_bits(session, reverse):
     video = moving_square(10)
     start = {"start_frame_idx": 8, "reverse": True} if reverse else {}
     plain = propagated(session, video, False, **start)
-    ahead = propagated(session, video, True, **start)
-    assert list(ahead) == list(plain) != []
+    fetched = propagated(session, video, True, **start)
+    assert list(fetched) == list(plain) != []
     for t, logits in plain.items():
-        np.testing.assert_array_equal(ahead[t], logits)
+        np.testing.assert_array_equal(fetched[t], logits)
 
 
 class Watched(CallLog):
@@ -46,7 +46,7 @@ class Watched(CallLog):
 
 def test_another_thread_encodes_each_frame_once(session):
     watched = Watched(session)
-    predictor = VideoPredictor(session.bundle, session=watched, throughput=True)
+    predictor = VideoPredictor(session.bundle, session=watched, prefetch=True)
     state = predictor.init_state(moving_square(8))
     predictor.add_new_points_or_box(state, 0, 1, **CLICK)
     main = threading.current_thread().name
@@ -61,8 +61,8 @@ def test_prompts_between_frames_count_and_leaving_stops_the_thread(session):
     video = moving_square(10)
     results = []
     before = threading.active_count()
-    for throughput in (False, True):
-        predictor = VideoPredictor(session.bundle, session=session, throughput=throughput)
+    for prefetch in (False, True):
+        predictor = VideoPredictor(session.bundle, session=session, prefetch=prefetch)
         state = predictor.init_state(video)
         predictor.add_new_points_or_box(state, 0, 1, **CLICK)
         seen = {}
@@ -81,10 +81,10 @@ def test_prompts_between_frames_count_and_leaving_stops_the_thread(session):
 def test_an_encoded_frame_takes_the_place_of_a_frame(session):
     video = moving_square(3)
     results = []
-    for ahead in (False, True):
+    for prefetch in (False, True):
         with StreamTracker(session.bundle, session=session) as tracker:
             tracker.add_points(1, **CLICK)
-            frames = [tracker.encoded(f) for f in video] if ahead else video
+            frames = [tracker.encoded(f) for f in video] if prefetch else video
             results.append([tracker.step(f).logits for f in frames])
             with pytest.raises(InputError, match="the frame is 40 x 30, earlier ones were"):
                 tracker.step(tracker.encoded(np.zeros((30, 40, 3), np.uint8)))
