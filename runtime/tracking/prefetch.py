@@ -10,8 +10,8 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ...configs.closing import PATIENCE
 from ...configs.errors import InputError
-from ..media.frames import PATIENCE
 from ..session import Session
 from .tracker import Features
 
