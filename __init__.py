@@ -30,22 +30,16 @@ if TYPE_CHECKING:
     from .runtime.predictors.stream import StreamTracker
     from .runtime.predictors.video import VideoPredictor
 
+#: the module of each public name; errors have one module
 _HOME = {
     "Bundle": "configs.bundle",
-    **dict.fromkeys(
-        [
-            "BundleError", "CheckpointError", "FrameError", "InputError", "MissingExtraError",
-            "ProofError", "Sam2rtError", "SessionError", "StateError",
-        ],
-        "configs.errors",
-    ),
     "ImagePredictor": "runtime.predictors.image",
     "bundle_for": "export.bundle",
     "open_frames": "runtime.media.open",
     "MaskGenerator": "runtime.predictors.mask_generator",
     "StreamTracker": "runtime.predictors.stream",
     "VideoPredictor": "runtime.predictors.video",
-}  # fmt: skip
+}
 
 __all__ = [
     "Bundle",
@@ -69,8 +63,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    if name in __all__:
+        home = "configs.errors" if name.endswith("Error") else _HOME[name]
+        return getattr(importlib.import_module(f".{home}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""The command ``sam2rt``: gathers each layer's commands, prints errors as one line.
+"""Runs the command ``sam2rt`` and prints errors as one line.
 
 Exit codes: 0 done, 1 an error of ours or of the system, 2 wrong usage, 130 interrupted,
 143 terminated.
@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..configs.errors import MissingExtraError, Sam2rtError
-from ..configs.version import VERSION
 
 if TYPE_CHECKING:
     import click
@@ -33,40 +32,12 @@ class _Terminated(KeyboardInterrupt):
 def command_group() -> click.Group:
     """The group ``sam2rt`` with every command. Raises MissingExtraError without click."""
     try:
-        import click
-    except ModuleNotFoundError:
+        from .group import make_group
+    except ModuleNotFoundError as error:
+        if error.name != "click":
+            raise
         raise MissingExtraError("the command line", "click", "media") from None
-    from .commands import (
-        accuracy,
-        bench,
-        build,
-        demo,
-        download,
-        evaluate,
-        export,
-        inspect,
-        machine,
-        masks,
-        segment,
-        track,
-        train,
-        verify,
-    )
-
-    group = click.Group(
-        "sam2rt",
-        help="SAM 2 in production: export with proof, segment and track without torch.",
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    )
-    click.version_option(VERSION, prog_name="sam2rt")(group)
-    modules = (
-        export, verify, inspect, download, build, segment, track, masks, machine, train,
-        evaluate, accuracy, bench, demo,
-    )  # fmt: skip
-    for module in modules:
-        for command in module.COMMANDS:
-            group.add_command(command)
-    return group
+    return make_group()
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -32,14 +32,21 @@ def session_options(command: F) -> F:
 def output_option(command: F) -> F:
     """Adds -o, the folder of the results."""
     return click.option(
-        "-o", "--output", "out", required=True, type=click.Path(path_type=Path),
+        "-o",
+        "--output",
+        "out",
+        required=True,
+        type=click.Path(path_type=Path),
         help="Folder for the results; an earlier result there is replaced.",
-    )(command)  # fmt: skip
+    )(command)
 
 
 def bundle_option(command: F) -> F:
     """Adds --bundle, loaded and checked."""
     return click.option(
-        "--bundle", "path", required=True, type=click.Path(path_type=Path),
+        "--bundle",
+        "path",
+        required=True,
+        type=click.Path(path_type=Path),
         help="Folder made by 'sam2rt export'.",
-    )(command)  # fmt: skip
+    )(command)

@@ -6,6 +6,8 @@ from types import TracebackType
 from typing import TypeVar
 
 C = TypeVar("C", bound="Closing")
+#: seconds to wait for another thread that is to stop
+PATIENCE = 2.0
 
 
 class Closing:

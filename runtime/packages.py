@@ -1,4 +1,4 @@
-"""The optional packages for images and video, imported on first use."""
+"""The optional packages for images, video and run lengths, imported on first use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
 
 
 class _Quiet:
-    """Both levels are the process's: the first thread in saves them, the last out restores."""
+    """Log levels belong to the process: the first thread in saves them, the last out restores."""
 
     lock = threading.Lock()
     inside = 0

@@ -28,7 +28,6 @@ from .synthetic_dataset import synthetic_dataset
 if TYPE_CHECKING:
     from ...export.checkpoint.load import Checkpoint
 
-#: weights and inputs of matrix products as 8-bit integers, ranges found while running
 REFERENCE = "PyTorch"
 #: automatic masks of small pictures: a point every 16 pixels
 AUTOMATIC = {"points_per_side": 16}

@@ -18,10 +18,10 @@ _MARKS = {"ok": "ok", "missing": "--", "problem": "!!"}
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor_command(bundle: Path | None, as_json: bool) -> None:
-    """Say what this machine can run, and what mends the rest.
+    """Say what this machine can run, and what fixes the rest.
 
     With BUNDLE also which of its engines fit here, and why others do not. Ends with exit code 1
-    when something is broken; what is merely not installed is none of that.
+    when something is broken; what is only not installed does not count as broken.
     """
     findings = doctor(bundle)
     if as_json:
@@ -39,7 +39,10 @@ def doctor_command(bundle: Path | None, as_json: bool) -> None:
 @click.command("plugins")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plugins_command(as_json: bool) -> None:
-    """List custom operators and kernels with their architectures and hashes."""
+    """List custom operators and kernels.
+
+    Each with its kind, its hash and the GPU architectures it is compiled for.
+    """
     infos = list_plugins()
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(i) for i in infos], indent=1))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -12,53 +13,59 @@ from ...configs.errors import InputError
 from ..options import bundle_option, output_option, session_options
 from ..progress_line import ProgressLine
 
+F = TypeVar("F", bound=Callable[..., Any])
 _SHARE = click.FloatRange(0, 1)
+
+
+def _setting(
+    name: str, kind: click.IntRange | click.FloatRange, default: float, text: str
+) -> Callable[[F], F]:
+    """An option of the generator."""
+    return click.option(name, type=kind, default=default, show_default=True, help=text)
 
 
 @click.command("masks", no_args_is_help=True)
 @click.argument("image", type=click.Path(path_type=Path))
 @bundle_option
-@click.option(
-    "--points-per-side", type=click.IntRange(1, 256), default=32, show_default=True,
-    help="Points along one side of the grid.",
-)  # fmt: skip
-@click.option(
-    "--points-per-batch", type=click.IntRange(1), default=64, show_default=True,
-    help="Points decoded together.",
-)  # fmt: skip
-@click.option(
-    "--pred-iou-thresh", type=_SHARE, default=0.8, show_default=True,
-    help="Predicted quality a mask has to exceed.",
-)  # fmt: skip
-@click.option(
-    "--stability-score-thresh", type=_SHARE, default=0.95, show_default=True,
-    help="Stability a mask has to reach.",
-)  # fmt: skip
-@click.option(
-    "--box-nms-thresh", type=_SHARE, default=0.7, show_default=True,
-    help="Of two masks whose boxes overlap more the better one stays.",
-)  # fmt: skip
-@click.option(
-    "--crop-n-layers", type=click.IntRange(0, 5), default=0, show_default=True,
-    help="Look again in 4, then 16, ... crops.",
-)  # fmt: skip
-@click.option(
-    "--crop-n-points-downscale-factor", type=click.IntRange(1), default=1, show_default=True,
-    help="Each layer's grid has as many times fewer points a side.",
-)  # fmt: skip
-@click.option(
-    "--min-mask-region-area", type=click.IntRange(0), default=0, show_default=True,
-    help="Fill holes and remove islands of so many low-resolution pixels.",
-)  # fmt: skip
+@_setting("--points-per-side", click.IntRange(1, 256), 32, "Points along one side of the grid.")
+@_setting("--points-per-batch", click.IntRange(1), 64, "Points decoded together.")
+@_setting("--pred-iou-thresh", _SHARE, 0.8, "Predicted quality a mask has to exceed.")
+@_setting("--stability-score-thresh", _SHARE, 0.95, "Stability a mask has to reach.")
+@_setting(
+    "--box-nms-thresh",
+    _SHARE,
+    0.7,
+    "Of two masks whose boxes overlap more, the better one stays.",
+)
+@_setting("--crop-n-layers", click.IntRange(0, 5), 0, "Look again in 4, then 16, ... crops.")
+@_setting(
+    "--crop-n-points-downscale-factor",
+    click.IntRange(1),
+    1,
+    "Each layer's grid has as many times fewer points a side.",
+)
+@_setting(
+    "--min-mask-region-area",
+    click.IntRange(0),
+    0,
+    "Fill holes and remove islands of so many low-resolution pixels.",
+)
 @click.option("--use-m2m", is_flag=True, help="Refine each mask once by itself.")
 @click.option("--single", is_flag=True, help="One mask a point instead of three.")
 @click.option("--no-masks", is_flag=True, help="Write no PNG of each mask.")
 @output_option
 @session_options
 def masks(
-    image: Path, path: Path, single: bool, no_masks: bool, out: Path,
-    backend: str, device: str, threads: int | None, **settings: Any,
-) -> None:  # fmt: skip
+    image: Path,
+    path: Path,
+    single: bool,
+    no_masks: bool,
+    out: Path,
+    backend: str,
+    device: str,
+    threads: int | None,
+    **settings: Any,
+) -> None:
     """Find the masks of everything in an image, without prompts."""
     from ...runtime.tasks.masks import write_image_masks
 
@@ -66,9 +73,16 @@ def masks(
     settings["multimask_output"] = not single
     with ProgressLine() as progress:
         records = write_image_masks(
-            Bundle.load(path), image, out, settings=settings, write_masks=not no_masks,
-            backend=backend, device=device, threads=threads, progress=progress,
-        )  # fmt: skip
+            Bundle.load(path),
+            image,
+            out,
+            settings=settings,
+            write_masks=not no_masks,
+            backend=backend,
+            device=device,
+            threads=threads,
+            progress=progress,
+        )
     click.echo(f"{len(records)} masks written to {out}")
     if not records:
         click.echo("for more, lower --pred-iou-thresh and --stability-score-thresh")

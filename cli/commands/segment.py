@@ -21,10 +21,16 @@ from ..prompts import BOX, NO_PROMPT, POINT
 @output_option
 @session_options
 def segment(
-    image: Path, path: Path, points: tuple[tuple[float, float, float], ...],
-    boxes: tuple[tuple[float, float, float, float], ...], all_masks: bool, out: Path,
-    backend: str, device: str, threads: int | None,
-) -> None:  # fmt: skip
+    image: Path,
+    path: Path,
+    points: tuple[tuple[float, float, float], ...],
+    boxes: tuple[tuple[float, float, float, float], ...],
+    all_masks: bool,
+    out: Path,
+    backend: str,
+    device: str,
+    threads: int | None,
+) -> None:
     """Segment what points and boxes mark in an image."""
     from ...runtime.tasks.segment import segment_image
 
@@ -32,11 +38,17 @@ def segment(
         raise click.UsageError(NO_PROMPT, click.get_current_context())
     with ProgressLine() as progress:
         segments = segment_image(
-            Bundle.load(path), image, out,
-            points=[(x, y, int(label)) for x, y, label in points], boxes=boxes,
-            all_masks=all_masks, backend=backend, device=device, threads=threads,
+            Bundle.load(path),
+            image,
+            out,
+            points=[(x, y, int(label)) for x, y, label in points],
+            boxes=boxes,
+            all_masks=all_masks,
+            backend=backend,
+            device=device,
+            threads=threads,
             progress=progress,
-        )  # fmt: skip
+        )
     for found in segments:
         area = 100 * float(found.mask.mean())
         which = f"object {found.obj_id}" + (f", reading {found.reading + 1}" if all_masks else "")

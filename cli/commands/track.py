@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -23,9 +24,12 @@ from ..prompts import BOX, POINT, PromptCommand, ordered_prompts
 @click.option("--point", multiple=True, type=POINT, help="Label 1 object, 0 background.")
 @click.option("--box", multiple=True, type=BOX)
 @click.option(
-    "--on-error", type=click.Choice(["raise", "skip", "hold"]), default="raise", show_default=True,
+    "--on-error",
+    type=click.Choice(get_args(OnError)),
+    default="raise",
+    show_default=True,
     help="What an unreadable frame in the middle does.",
-)  # fmt: skip
+)
 @click.option("--no-masks", is_flag=True, help="Write no PNG of each mask.")
 @click.option("--no-video", is_flag=True, help="Write no overlay.mp4.")
 @click.option("--no-overlap", is_flag=True, help="A pixel belongs to one object at most.")
@@ -34,10 +38,21 @@ from ..prompts import BOX, POINT, PromptCommand, ordered_prompts
 @session_options
 @click.pass_context
 def track(
-    context: click.Context, /, video: str, path: Path, on_error: OnError, no_masks: bool,
-    no_video: bool, no_overlap: bool, prefetch: bool, out: Path, backend: str, device: str,
-    threads: int | None, **_: object,
-) -> None:  # fmt: skip
+    context: click.Context,
+    /,
+    video: str,
+    path: Path,
+    on_error: OnError,
+    no_masks: bool,
+    no_video: bool,
+    no_overlap: bool,
+    prefetch: bool,
+    out: Path,
+    backend: str,
+    device: str,
+    threads: int | None,
+    **_: object,
+) -> None:
     """Track objects through a video, from points and boxes.
 
     VIDEO is a file, a folder of images or an address of a stream. --object and --frame hold
@@ -51,10 +66,20 @@ def track(
     prompts = ordered_prompts(context)
     with ProgressLine() as progress:
         summary = track_video(
-            Bundle.load(path), video, out, prompts, on_error=on_error, write_masks=not no_masks,
-            write_video=not no_video, non_overlap_masks=no_overlap, backend=backend,
-            device=device, threads=threads, prefetch=prefetch, progress=progress,
-        )  # fmt: skip
+            Bundle.load(path),
+            video,
+            out,
+            prompts,
+            on_error=on_error,
+            write_masks=not no_masks,
+            write_video=not no_video,
+            non_overlap_masks=no_overlap,
+            backend=backend,
+            device=device,
+            threads=threads,
+            prefetch=prefetch,
+            progress=progress,
+        )
     objects = ", ".join(map(str, summary.obj_ids))
     speed = summary.num_frames / max(summary.seconds, 1e-9)
     click.echo(f"{summary.num_frames} frames, objects {objects}: {speed:.2f} frames per second")

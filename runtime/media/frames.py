@@ -1,6 +1,7 @@
-"""Frames from anywhere, decoded lazily: video files, folders, arrays, lists, any iterable.
+"""What every source of frames promises: one size, any order, a rule for unreadable frames.
 
-Memory is bounded by a few frames whatever the length; every source can be read in any order.
+Frames are decoded when asked for, so that memory is bounded by a few frames whatever the length.
+:func:`~sam2rt.runtime.media.open.open_frames` chooses the kind of source.
 """
 
 from __future__ import annotations
@@ -8,16 +9,14 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, get_args
 
-from ...configs.closing import Closing
+from ...configs.closing import PATIENCE, Closing
 from ...configs.errors import FrameError, InputError
 from ..arrays import Array
 
 OnError = Literal["raise", "skip", "hold"]
-_POLICIES = ("raise", "skip", "hold")
-#: seconds to wait for a reader that is to stop
-PATIENCE = 2.0
+_POLICIES = get_args(OnError)
 
 
 class NoMoreFrames(Exception):
@@ -31,7 +30,10 @@ class FrameSource(Closing, ABC):
     reading it by index is still an error), or is replaced by the last good one before it
     ("hold"). A frame of another size than the first counts as one that cannot be read. Frames
     may be read-only: copy one before drawing on it. A context manager; threads that share one
-    take turns.
+    wait for each other.
+
+    A new kind of source fills in :meth:`_count` and :meth:`_load`, and :meth:`_free` if it holds
+    files or memory.
     """
 
     #: frames per second, None where the source has none
@@ -57,17 +59,20 @@ class FrameSource(Closing, ABC):
 
     @abstractmethod
     def _count(self) -> int:
-        """What `num_frames` gives."""
+        """Number of frames, unreadable ones included."""
 
     @abstractmethod
     def _load(self, index: int) -> Array:
-        """Frame `index` >= 0; FrameError if unreadable, NoMoreFrames past the end."""
+        """Frame `index` >= 0, uint8 RGB [H, W, 3].
+
+        Raises FrameError if it cannot be read, NoMoreFrames past the end.
+        """
 
     def close(self) -> None:
         """Free files and memory; reading again raises InputError."""
         self._closed = True
         self._held = None
-        # one that is stalled in another thread is freed when that ends
+        # a source that is stalled in another thread is freed when that thread ends
         if self._reading.acquire(timeout=PATIENCE):
             try:
                 self._free()
@@ -75,18 +80,29 @@ class FrameSource(Closing, ABC):
                 self._reading.release()
 
     def _free(self) -> None:
-        """What `close` does for this kind of source."""
+        """Close files and drop what is kept."""
         return
 
     @property
     def height(self) -> int:
         """Pixels."""
-        return self._measured()[0]
+        return self.measure()[0]
 
     @property
     def width(self) -> int:
         """Pixels."""
-        return self._measured()[1]
+        return self.measure()[1]
+
+    def measure(self) -> tuple[int, int]:
+        """(height, width) in pixels; the first frame is read unless one was read before.
+
+        Raises FrameError when there is none.
+        """
+        if self._size is None:
+            next(self.items(), None)
+        if self._size is None:
+            raise FrameError("there is no frame to read: expected at least one")
+        return self._size
 
     def read(self, index: int) -> Array:
         """Frame `index`, uint8 RGB [H, W, 3]. Raises FrameError."""
@@ -157,13 +173,6 @@ class FrameSource(Closing, ABC):
                 f"{self._size[0]}: resize it, or use on_error='skip' or 'hold'"
             )
         return frame
-
-    def _measured(self) -> tuple[int, int]:
-        if self._size is None:
-            next(self.items(), None)
-        if self._size is None:
-            raise FrameError("there is no frame to read: expected at least one")
-        return self._size
 
     def __len__(self) -> int:
         return self.num_frames

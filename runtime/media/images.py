@@ -1,4 +1,4 @@
-"""Image files: which of a folder are frames, reading and writing one."""
+"""Image files: which files of a folder are frames; reading and writing one file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from ..arrays import Array
 from ..packages import pillow_image
 from ..pixels.frame_tensor import check_frame
 
+#: what the name of an image file ends with, in lower case
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 

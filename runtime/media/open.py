@@ -1,4 +1,4 @@
-"""The factory of frame sources: a path, an array or an iterable."""
+"""Frames from anything: chooses the source for a path, an array or an iterable."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ...configs.errors import FrameError
 from .frames import FrameSource, OnError
 from .images import IMAGE_SUFFIXES, image_files
 from .sequences import SequenceFrames, SpooledFrames
+from .video_file import VideoFile
 
 
 def open_frames(source: Any, *, on_error: OnError = "raise") -> FrameSource:
@@ -30,7 +31,7 @@ def open_frames(source: Any, *, on_error: OnError = "raise") -> FrameSource:
         return source
     frames = _source(source, on_error)
     try:
-        frames._measured()
+        frames.measure()
     except BaseException:
         frames.close()
         raise
@@ -58,8 +59,6 @@ def _source(source: Any, on_error: OnError) -> FrameSource:
 
 
 def _from_path(name: str, on_error: OnError) -> FrameSource:
-    from .video_file import VideoFile
-
     if not name:
         # it would be the working folder, and its images a video
         raise FrameError("the path is empty: expected a video file or a folder of images")

@@ -1,4 +1,4 @@
-"""Drawings of results: coloured masks over frames, videos of them, sheets of thumbnails."""
+"""Drawings of results: coloured masks over frames, and sheets of thumbnails."""
 
 from __future__ import annotations
 

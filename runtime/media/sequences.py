@@ -1,4 +1,4 @@
-"""Frames in memory: arrays, lists, and iterables that are kept in a temporary file."""
+"""Frames that come as objects: arrays and lists, and iterables kept in a temporary file."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Video files through OpenCV, any frame exact: containers lie about counts and seeks.
+"""Video files through OpenCV, with every frame at its exact index.
 
-Frames are counted by decoding. The time stamp of every frame passed is kept, and a seek counts
-only where the stamp of the frame it lands on is known; otherwise the file is opened again and
-read from its start.
+Containers state wrong counts, and seeks land on wrong frames. Therefore frames are counted by
+decoding, and the time stamp of every frame passed is kept. A seek is accepted only if the stamp of
+the frame it lands on is known; otherwise the file is opened again and read from its start.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class VideoFile(FrameSource):
     """A video file (or URL, which can only be read forward), decoded when asked for.
 
     Reading forward costs one decode a frame; reading backwards decodes chunks of at most 256 MB.
-    A frame the decoder conceals or drops leaves no trace, and one of another size comes in the
-    first one's. A file that ends early is an error,
-    or with on_error "skip" or "hold" a shorter video.
+    A frame that the decoder conceals or drops cannot be noticed, and a frame of another size comes
+    in the size of the first. A file that ends early is an error, or with on_error "skip" or "hold"
+    a shorter video.
     """
 
     def __init__(self, path: str, on_error: OnError = "raise") -> None:
@@ -153,7 +153,7 @@ class VideoFile(FrameSource):
         return self._sorted and not self._live and self._capture.getBackendName() == "FFMPEG"
 
     def _seek(self, index: int) -> None:
-        """Come to stand at or before `index`, as near as can be proved."""
+        """Move to a frame at or before `index`, as near as its time stamp can confirm."""
         if self._seekable():
             for margin in (_REORDERED, 4 * _REORDERED, 16 * _REORDERED):
                 if index - margin <= 0:

@@ -1,4 +1,4 @@
-"""Write RGB frames as a video file."""
+"""Writing RGB frames as an MPEG-4 file, whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a command does to a folder, without the command line; imports all of runtime below it."""
+"""The work of a command: prompts in, a folder of results out; imports all of runtime below it."""

@@ -1,7 +1,7 @@
-"""``sam2rt doctor``: what this machine can run, and the one line that mends what it cannot.
+"""``sam2rt doctor``: what this machine can run, and the one line that fixes what it cannot.
 
-Every probe answers for itself and none raises: on a machine with nothing installed the list
-says what to install. Nothing is loaded that could crash without a GPU.
+No probe raises: on a machine with nothing installed the list says what to install. Nothing is
+loaded that could crash without a GPU.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Status = Literal["ok", "missing", "problem"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, how it is, and what mends it (empty when nothing must)."""
+    """One line: the topic, its state, and what fixes it (empty when nothing must be fixed)."""
 
     topic: str
     status: Status
@@ -42,8 +42,14 @@ def doctor(bundle: Path | None = None) -> list[Finding]:
     """Look at the machine, and at the engines of `bundle` when given. Never raises."""
     findings: list[Finding] = []
     probes: list[Callable[[], Iterator[Finding]]] = [
-        _python, _driver, _gpu, _tensorrt, _onnxruntime, _packages, _plugins,
-    ]  # fmt: skip
+        _python,
+        _driver,
+        _gpu,
+        _tensorrt,
+        _onnxruntime,
+        _packages,
+        _plugins,
+    ]
     if bundle is not None:
         probes.append(lambda: _bundle(bundle))
     for probe in probes:
@@ -163,9 +169,11 @@ def _plugins() -> Iterator[Finding]:
     text = f"{len(names)} kernels"
     if gpu is not None and gpu.arch < min(ARCHITECTURES):
         yield Finding(
-            "plugins", "problem", f"{text}, none for compute capability {gpu.arch / 10}",
+            "plugins",
+            "problem",
+            f"{text}, none for compute capability {gpu.arch / 10}",
             "build with --attention folded",
-        )  # fmt: skip
+        )
     elif not triton_present():
         remedy = "pip install 'sam2rt[kernels]', or build with --attention folded"
         yield Finding("plugins", "missing", f"{text}, but no triton to compile them", remedy)
@@ -194,7 +202,7 @@ def _engines(bundle: Bundle) -> Iterator[Finding]:
     if machine is None:
         what, _, remedy = why.rpartition(": ")
         for folder in folders:
-            # nothing is wrong with them: this machine lacks what runs engines
+            # the engines may be good: this machine lacks what runs them
             yield Finding(f"engines {folder.name}", "missing", f"cannot run here: {what}", remedy)
         return
     graphs = engine_specs(bundle.model)

@@ -42,9 +42,13 @@ def write_image_masks(
     """
     rgb = read_image(image_path)
     generator = MaskGenerator(
-        bundle, **{**(settings or {}), "output_mode": "coco_rle"}, backend=backend,
-        device=device, threads=threads, session=session,
-    )  # fmt: skip
+        bundle,
+        **{**(settings or {}), "output_mode": "coco_rle"},
+        backend=backend,
+        device=device,
+        threads=threads,
+        session=session,
+    )
     with results_folder(out_dir) as folder, generator:
         progress("opening the bundle")
         records = generator.generate(rgb, progress=progress)

@@ -22,10 +22,8 @@ from ..media.images import read_image, write_image
 from ..media.overlay import draw_overlay
 from ..predictors.image import ImagePredictor
 from ..session import Session
+from .prompts import Box, Click
 from .results import MASKS, mask_record, records_file, results_folder
-
-Point = tuple[float, float, int]
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def segment_image(
     image_path: str | os.PathLike[str],
     out_dir: str | os.PathLike[str],
     *,
-    points: Sequence[Point] = (),
+    points: Sequence[Click] = (),
     boxes: Sequence[Box] = (),
     all_masks: bool = False,
     max_hole_area: float = 0.0,
@@ -70,9 +68,14 @@ def segment_image(
     with results_folder(out_dir) as folder:
         progress("opening the bundle")
         predictor = ImagePredictor(
-            bundle, backend, device, threads, session=session,
-            max_hole_area=max_hole_area, max_sprinkle_area=max_sprinkle_area,
-        )  # fmt: skip
+            bundle,
+            backend,
+            device,
+            threads,
+            session=session,
+            max_hole_area=max_hole_area,
+            max_sprinkle_area=max_sprinkle_area,
+        )
         with predictor:
             progress("encoding the image")
             predictor.set_image(rgb)
@@ -84,7 +87,7 @@ def segment_image(
     return segments
 
 
-def _prompts(points: Sequence[Point], boxes: Sequence[Box]) -> dict[str, Any]:
+def _prompts(points: Sequence[Click], boxes: Sequence[Box]) -> dict[str, Any]:
     if not points and not boxes:
         raise InputError("nothing to segment: give at least one point or box")
     if points and len(boxes) > 1:

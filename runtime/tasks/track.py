@@ -66,8 +66,7 @@ def track_video(
         folder = stack.enter_context(results_folder(out_dir))
         frames = stack.enter_context(open_frames(source, on_error=on_error))
         total = None if _is_live(source) else frames.num_frames
-        size = frames.height, frames.width
-        waiting = prompts_by_frame(prompts, size, total, bundle.model.image_size)
+        waiting = prompts_by_frame(prompts, frames.measure(), total, bundle.model.image_size)
         progress("opening the bundle")
         tracker = stack.enter_context(
             StreamTracker(
@@ -81,17 +80,11 @@ def track_video(
                 session=session,
             )
         )
-        writing = track_results(
-            folder,
-            _header(source, frames),
-            write_masks=write_masks,
-            write_video=write_video,
-            asked=out_dir,
-        )
-        # closed before the frames are: a thread reads them
-        steps = stack.enter_context(closing(_tracked(tracker, frames, waiting, prefetch)))
+        header = _header(source, frames)
+        writing = track_results(folder, header, write_masks, write_video, asked=out_dir)
         started = time.monotonic()
-        with writing as results:
+        # closed before the frames are: a thread reads them
+        with writing as results, closing(_tracked(tracker, frames, waiting, prefetch)) as steps:
             for frame_idx, result, rgb in steps:
                 results.add(frame_idx, rgb, result)
                 progress("tracking", frame_idx + 1, total)

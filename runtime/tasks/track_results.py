@@ -25,7 +25,6 @@ _DEFAULT_FPS = 25.0
 def track_results(
     folder: Path,
     header: dict[str, Any],
-    *,
     write_masks: bool,
     write_video: bool,
     asked: str | os.PathLike[str],

@@ -65,6 +65,10 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("export", "verify", "inspect", "download", "segment", "track", "bench"):
         assert f"\n  {name} " in out
         assert run(name, "--help", capsys=capsys)[0].startswith(f"Usage: sam2rt {name} ")
+    # in the order of the work, not of the alphabet
+    order = ("export", "verify", "inspect", "build", "segment", "track", "train", "bench")
+    places = [out.index(f"\n  {name} ") for name in order]
+    assert places == sorted(places)
 
 
 def test_help_costs_neither_torch_nor_a_backend(tmp_path: Path) -> None:
@@ -325,9 +329,15 @@ def test_output_into_a_closed_pipe_is_no_crash(bundle: Bundle) -> None:
     ],
 )
 def test_ended_by_a_signal(
-    command: str, sent: signal.Signals, code: int, line: str, weights: Path, bundle: Bundle,
-    clip: Path, tmp_path: Path,
-) -> None:  # fmt: skip
+    command: str,
+    sent: signal.Signals,
+    code: int,
+    line: str,
+    weights: Path,
+    bundle: Bundle,
+    clip: Path,
+    tmp_path: Path,
+) -> None:
     """One line, the code of the signal, and nothing written, whenever it comes."""
     target = tmp_path / "result"
     args = {

@@ -120,8 +120,9 @@ def test_engines_where_nothing_can_run_them_are_not_broken(
     monkeypatch.setattr(doctor, "device", absent)
     found = _topics(doctor.doctor(bundle.path))
     assert (found["GPU"].text, found["GPU"].remedy) == (
-        "CUDA failed while looking for a GPU: code 35", "install the driver",
-    )  # fmt: skip
+        "CUDA failed while looking for a GPU: code 35",
+        "install the driver",
+    )
     engines = found[f"engines {MACHINE.folder}"]
     assert (engines.status, engines.remedy) == ("missing", "install the driver")
 
@@ -197,5 +198,6 @@ def test_missing_extra_is_split_into_text_and_remedy(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(doctor, "tensorrt_module", absent)
     found = _topics(doctor.doctor())["TensorRT"]
     assert (found.text, found.remedy) == (
-        "TensorRT needs the package 'tensorrt'", "pip install 'sam2rt[tensorrt]'",
-    )  # fmt: skip
+        "TensorRT needs the package 'tensorrt'",
+        "pip install 'sam2rt[tensorrt]'",
+    )

@@ -21,9 +21,11 @@ from sam2rt.runtime.tasks.masks import write_image_masks
 
 #: untrained weights find much the same everywhere: keep all of it
 SETTINGS = {
-    "points_per_side": 2, "pred_iou_thresh": 0.0, "stability_score_thresh": 0.0,
+    "points_per_side": 2,
+    "pred_iou_thresh": 0.0,
+    "stability_score_thresh": 0.0,
     "box_nms_thresh": 1.0,
-}  # fmt: skip
+}
 OPTIONS = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()]
 
 
@@ -46,9 +48,12 @@ def run(*args: str | Path, capsys: pytest.CaptureFixture[str], code: int = 0) ->
 
 
 def test_the_folder_holds_what_the_generator_found(
-    bundle: Bundle, session: Session, image: Path, tmp_path: Path,
+    bundle: Bundle,
+    session: Session,
+    image: Path,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     records = MaskGenerator(bundle, session=session, **SETTINGS).generate(read_image(image))
     target = tmp_path / "out"
     args = ["masks", image, "--bundle", bundle.path, "-o", target, "--threads", "1", *OPTIONS]

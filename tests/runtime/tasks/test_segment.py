@@ -49,8 +49,11 @@ def test_boxes_make_one_object_each(micro_session: Session, tmp_path: Path) -> N
         rows, columns = np.nonzero(item["mask"])
         x, y, w, h = item["bbox"]
         assert (x, y, x + w - 1, y + h - 1) == (
-            columns.min(), rows.min(), columns.max(), rows.max()
-        )  # fmt: skip
+            columns.min(),
+            rows.min(),
+            columns.max(),
+            rows.max(),
+        )
         assert item["area"] == len(rows)
 
 
@@ -131,9 +134,12 @@ def test_unusable_prompts_write_nothing(
 def test_an_unreadable_image_writes_nothing(micro_session: Session, tmp_path: Path) -> None:
     with pytest.raises(FrameError, match="does not exist"):
         segment_image(
-            micro_session.bundle, "absent.jpg", tmp_path / "out", points=[(1, 1, 1)],
+            micro_session.bundle,
+            "absent.jpg",
+            tmp_path / "out",
+            points=[(1, 1, 1)],
             session=micro_session,
-        )  # fmt: skip
+        )
     assert list(tmp_path.iterdir()) == []
 
 
