@@ -95,6 +95,26 @@ class StreamTracker(Predictor):
         """Index of the next frame pushed."""
         return self._frame_idx
 
+    @property
+    def histories(self) -> dict[int, ObjectHistory]:
+        """What is remembered of each object, by id: the tracker's own, so look and do not keep.
+
+        Outputs put in or taken out count from the next frame on, which is for measurements that
+        need a certain state; tracking needs no such help.
+        """
+        return {obj_id: item.history for obj_id, item in self._objects.items()}
+
+    def skip_to(self, frame_idx: int) -> None:
+        """Count the next frame pushed as `frame_idx`: those between were lost on the way.
+
+        Distances in time are then what they were in front of the camera. Raises InputError for
+        an index before the next one; use :meth:`reset` to start again.
+        """
+        index = whole_number("frame_idx", frame_idx)
+        if index < self._frame_idx:
+            raise InputError(f"frame {index}: the next frame is {self._frame_idx}, use reset()")
+        self._frame_idx = index
+
     def add_points(
         self,
         obj_id: int,

@@ -252,7 +252,7 @@ class OurSystem:
         else:
             self._tracker.step(next(self._frames))
             # nothing is looked for before frame 0
-            self._tracker._frame_idx = LATER
+            self._tracker.skip_to(LATER)
             self._fill()
         return seconds
 
@@ -264,8 +264,7 @@ class OurSystem:
     def _fill(self) -> None:
         """Give each object exactly as many memories and pointers as the work says."""
         now = self._tracker.frame_idx
-        for obj_id, item in self._tracker._objects.items():
-            history = item.history
+        for obj_id, history in self._tracker.histories.items():
             if history.non_cond:
                 last = max(history.non_cond)
                 self._newest[obj_id] = dataclasses.replace(history.non_cond[last], mask_logits=None)

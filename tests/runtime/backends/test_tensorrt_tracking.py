@@ -136,7 +136,7 @@ def test_a_failed_frame_may_be_pushed_again(bundle: Bundle, gpu: FakeCuda) -> No
         with pytest.raises(SessionError, match="could not be enqueued"):
             tracker.step(frames[18])
         engine.refuse = False
-        history = tracker._objects[1].history
+        history = tracker.histories[1]
         assert sorted(t for t, o in history.non_cond.items() if o.memory is not None) == [
             13, 14, 15, 16, 17,
         ]  # fmt: skip
