@@ -30,8 +30,8 @@ from ...plugins.tensorrt_plugins import PLUGIN_ID, AttentionSettings, precompile
 from ...runtime.backends.engine_record import (
     ENGINES,
     EngineRecord,
-    Machine,
-    misfits,
+    EngineTarget,
+    incompatibilities,
     onnx_digest,
     read_record,
     write_record,
@@ -96,7 +96,7 @@ class BuildReport:
     """folder: where the engines are. seconds: per graph. candidates: of memory attention."""
 
     folder: Path
-    machine: Machine
+    machine: EngineTarget
     seconds: Mapping[str, float]
     candidates: tuple[Candidate, ...]
     proof: Mapping[str, Any]
@@ -116,7 +116,7 @@ def build_engines(
     graphs = _chosen(bundle, options)
     trt = tensorrt_module()
     found = device()
-    machine = Machine(trt.__version__, found.arch, found.name, found.driver)
+    machine = EngineTarget(trt.__version__, found.arch, found.name, found.driver)
     _require_others(bundle, machine, graphs)
     final = bundle.path / ENGINES / machine.folder
     with replaced_folder(final) as work:
@@ -150,12 +150,12 @@ def _chosen(bundle: Bundle, options: BuildOptions) -> tuple[str, ...]:
     return options.graphs or known
 
 
-def _require_others(bundle: Bundle, machine: Machine, graphs: tuple[str, ...]) -> None:
+def _require_others(bundle: Bundle, machine: EngineTarget, graphs: tuple[str, ...]) -> None:
     """Engines that are not built now must be there, since the proof runs them all."""
     for name in engine_specs(bundle.model):
         if name in graphs:
             continue
-        if reasons := misfits(bundle, machine.folder, name, machine):
+        if reasons := incompatibilities(bundle, machine.folder, name, machine):
             raise BundleError(
                 f"the proof needs the engine of {name} too ({reasons[0]}): build all graphs"
             )
@@ -174,7 +174,7 @@ class _Job:
     trt: ModuleType
     bundle: Bundle
     options: BuildOptions
-    machine: Machine
+    machine: EngineTarget
     multiprocessors: int
     work: Path
     progress: Progress
@@ -221,19 +221,19 @@ class _Job:
             return ()
         tried: list[Candidate] = []
         best: tuple[float, bytes, bytes] | None = None
-        engine, sidecar = (self.work / f"{_ATTENTION}{end}" for end in (".engine", ".json"))
+        engine, record = (self.work / f"{_ATTENTION}{end}" for end in (".engine", ".json"))
         for attention in ATTENTIONS[1:]:
             candidate = self._try(attention, prove)
             tried.append(candidate)
             if candidate.milliseconds is not None and (
                 best is None or candidate.milliseconds < best[0]
             ):
-                best = (candidate.milliseconds, engine.read_bytes(), sidecar.read_bytes())
+                best = (candidate.milliseconds, engine.read_bytes(), record.read_bytes())
         if best is None:
             reasons = "; ".join(f"{c.attention}: {c.error}" for c in tried)
             raise ProofError(f"no form of {_ATTENTION} can be used ({reasons})")
         engine.write_bytes(best[1])
-        sidecar.write_bytes(best[2])
+        record.write_bytes(best[2])
         return tuple(tried)
 
     def _try(self, attention: str, prove: Prove) -> Candidate:

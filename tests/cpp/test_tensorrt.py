@@ -24,7 +24,7 @@ from sam2rt.plugins.registry import digests
 from sam2rt.runtime.backends.engine_record import (
     ENGINES,
     EngineRecord,
-    Machine,
+    EngineTarget,
     check_engine,
     engine_folder,
     write_record,
@@ -86,12 +86,12 @@ def _write(**changed: object) -> Callable[[Bundle], object]:
     return lambda bundle: write_engines(bundle, **changed)
 
 
-def _sidecar(change: Callable[[Path], object]) -> Callable[[Bundle], object]:
+def _record(change: Callable[[Path], object]) -> Callable[[Bundle], object]:
     return lambda bundle: change(_broken(bundle, GRAPH)[1])
 
 
 #: what is done to the engines, and the machine that both runtimes find
-_SCENARIOS: dict[str, tuple[Callable[[Bundle], object], Machine]] = {
+_SCENARIOS: dict[str, tuple[Callable[[Bundle], object], EngineTarget]] = {
     "compute capability": (_write(), replace(MACHINE, arch=80)),
     "gpu": (_write(gpu="NVIDIA H100"), MACHINE),
     "tensorrt": (_write(tensorrt="10.15.0.1"), MACHINE),
@@ -108,11 +108,11 @@ _SCENARIOS: dict[str, tuple[Callable[[Bundle], object], Machine]] = {
     "truncated": (_truncate, MACHINE),
     "flipped": (_flip, MACHINE),
     "missing": (lambda bundle: _broken(bundle, GRAPH)[0].unlink(), MACHINE),
-    "edited sidecar": (_sidecar(lambda s: _edited(s, "Fake GPU", "Best GPU")), MACHINE),
-    "broken sidecar": (_sidecar(lambda s: s.write_text("{")), MACHINE),
-    "no digest": (_sidecar(lambda s: s.write_text("{}")), MACHINE),
-    "schema": (_sidecar(lambda s: _edited(s, '"schema": 1', '"schema": "2"')), MACHINE),
-    "no sidecar": (_sidecar(Path.unlink), MACHINE),
+    "edited record": (_record(lambda s: _edited(s, "Fake GPU", "Best GPU")), MACHINE),
+    "broken record": (_record(lambda s: s.write_text("{")), MACHINE),
+    "no digest": (_record(lambda s: s.write_text("{}")), MACHINE),
+    "schema": (_record(lambda s: _edited(s, '"schema": 1', '"schema": "2"')), MACHINE),
+    "no record": (_record(Path.unlink), MACHINE),
 }  # fmt: skip
 
 
@@ -178,11 +178,11 @@ def test_memory_that_runs_out_later_is_given_back(bundle: Bundle) -> None:
 
 
 def test_what_tensorrt_cannot_read_names_its_message(bundle: Bundle) -> None:
-    engine, sidecar = _broken(bundle, GRAPH)
+    engine, record = _broken(bundle, GRAPH)
     engine.write_text("something else")
     with pytest.raises(Sam2rtError):
         check_engine(bundle, MACHINE.folder, GRAPH, MACHINE)
-    _write_record_for(engine, sidecar)
+    _write_record_for(engine, record)
     out = tensorrt("release", "open", str(bundle.path))
     assert out == _cannot_load(bundle, engine, "magic tag does not match")
 
@@ -192,9 +192,9 @@ def test_tensorrt_s_logger_outlives_the_session_that_gave_it(bundle: Bundle) -> 
     fine = write_engines(bundle)
     fine.rename(fine.with_name("fine"))
     write_engines(bundle)
-    engine, sidecar = _broken(bundle, GRAPH)
+    engine, record = _broken(bundle, GRAPH)
     engine.write_text("something else")
-    _write_record_for(engine, sidecar)
+    _write_record_for(engine, record)
     out = tensorrt("asan", "open", str(bundle.path), "fine", "fine", MACHINE.folder)
     assert out == "opened\nopened\n" + _cannot_load(bundle, engine, "magic tag does not match")
 
@@ -206,8 +206,8 @@ def _cannot_load(bundle: Bundle, engine: Path, why: str) -> str:
     )
 
 
-def _write_record_for(engine: Path, sidecar: Path, **changed: object) -> None:
-    data = json.loads(sidecar.read_text())
+def _write_record_for(engine: Path, record: Path, **changed: object) -> None:
+    data = json.loads(record.read_text())
     del data["schema"], data["digest"]
     data |= {"size": engine.stat().st_size, "sha256": file_sha256(engine), **changed}
     write_record(engine, EngineRecord(**data))
@@ -283,8 +283,8 @@ def test_where_no_folder_fits_those_that_are_there_are_named(
 def test_only_engines_for_later_tensorrt_may_bring_code_for_the_host(bundle: Bundle) -> None:
     write_engines(bundle, version_compatible=True)
     assert tensorrt("release", "open", str(bundle.path)) == "opened\n"
-    engine, sidecar = _broken(bundle, "mask_decoder")
-    _write_record_for(engine, sidecar, version_compatible=False)
+    engine, record = _broken(bundle, "mask_decoder")
+    _write_record_for(engine, record, version_compatible=False)
     out = tensorrt("release", "open", str(bundle.path))
     assert out == _cannot_load(bundle, engine, "host code is not allowed")
 

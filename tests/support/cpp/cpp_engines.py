@@ -1,4 +1,4 @@
-"""Engines that the C++ tests' double of TensorRT reads, with the sidecars of the real format."""
+"""Engines that the C++ tests' double of TensorRT reads, with records of the real format."""
 
 from __future__ import annotations
 
