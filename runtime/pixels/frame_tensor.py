@@ -13,7 +13,7 @@ import numpy as np
 
 from ...configs.checks import shown
 from ...configs.errors import FrameError
-from ..arrays import Array
+from ..arrays import Array, Frame, Pixels
 from ..packages import pillow_image
 from .antialias import resize_plane
 
@@ -22,7 +22,7 @@ MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
-def check_frame(frame: Any) -> Array:
+def check_frame(frame: Any) -> Frame:
     """One frame as contiguous RGB, uint8 [H, W, 3].
 
     Takes uint8 RGB [H, W, 3], grey [H, W] or [H, W, 1] (repeated to three channels), RGBA
@@ -65,7 +65,7 @@ def _remedy(array: Array) -> str:
     return "scale it to 0..255 and use frame.astype(np.uint8)"
 
 
-def video_frame_tensor(rgb_hwc: Array, size: int) -> Array:
+def video_frame_tensor(rgb_hwc: Frame, size: int) -> Pixels:
     """A video frame as the model's input: uint8 [H, W, 3] -> float32 [3, size, size].
 
     The original's video loader: Pillow's bicubic on uint8 (rounded), divided by 255 in float64,
@@ -77,7 +77,7 @@ def video_frame_tensor(rgb_hwc: Array, size: int) -> Array:
     return np.stack([table[c].take(resized[..., c]) for c in range(3)])
 
 
-def image_tensor(rgb_hwc: Array, size: int) -> Array:
+def image_tensor(rgb_hwc: Frame, size: int) -> Pixels:
     """An image as the model's input: uint8 [H, W, 3] -> float32 [3, size, size].
 
     The original's image transform: divided by 255, bilinear with antialias, normalised. Aspect
@@ -87,7 +87,7 @@ def image_tensor(rgb_hwc: Array, size: int) -> Array:
     return np.stack([_normalised(plane, c) for c, plane in enumerate(planes)])
 
 
-def _normalised(values: Array, channel: int | None = None) -> Array:
+def _normalised(values: Array, channel: int | None = None) -> Pixels:
     c = slice(None) if channel is None else slice(channel, channel + 1)
-    normalised: Array = (values - MEAN[c, None]) / STD[c, None]
+    normalised: Pixels = (values - MEAN[c, None]) / STD[c, None]
     return normalised

@@ -14,7 +14,7 @@ from ...configs.bundle import Bundle
 from ...configs.checks import real_number, shown
 from ...configs.errors import FrameError, InputError, StateError
 from ...configs.models import ModelConfig
-from ..arrays import Array
+from ..arrays import Array, Embedding, Logits, Mask, Scores
 from ..pixels.components import clean_mask
 from ..pixels.frame_input import FrameInput
 from ..pixels.mask_output import image_masks, repeated
@@ -28,8 +28,8 @@ from .predictor import Predictor
 _PROMPTS_PER_CALL = 32
 _IMAGES_PER_CALL = 4
 
-#: masks, predicted IoU, low-resolution logits
-Prediction = tuple[Array, Array, Array]
+#: masks (logits if asked for), predicted IoU, low-resolution logits
+Prediction = tuple[Mask | Logits, Scores, Logits]
 
 
 class ImagePredictor(Predictor):
@@ -129,7 +129,7 @@ class ImagePredictor(Predictor):
         multimask_output: bool = True,
         return_logits: bool = False,
         normalize_coords: bool = True,
-    ) -> tuple[list[Array], list[Array], list[Array]]:
+    ) -> tuple[list[Mask | Logits], list[Scores], list[Logits]]:
         """:meth:`predict` on each image of the batch; each argument holds one item per image.
 
         Images may have different numbers of prompts. Returns lists of masks, IoUs and
@@ -155,7 +155,7 @@ class ImagePredictor(Predictor):
 
     def predict_low_res(
         self, prompts: ImagePrompts, multimask_output: bool = True, image_index: int = 0
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Logits, Scores]:
         """What the decoder says: logits [N, C, 4h, 4w], not clamped, and IoU [N, C], float32."""
         self._need_image()
         features = self._encoded[image_index]
@@ -167,13 +167,13 @@ class ImagePredictor(Predictor):
         logits, ious = zip(*parts, strict=True)
         return np.concatenate(logits), np.concatenate(ious)
 
-    def get_image_embedding(self) -> Array:
+    def get_image_embedding(self) -> Embedding:
         """The embedding [1, C, h, w] float32, no-memory embedding included; [B, ...] of a batch."""
         self._need_image()
         return np.concatenate([f.prompt_embed for f in self._encoded])
 
     @property
-    def _features(self) -> dict[str, Array]:
+    def _features(self) -> dict[str, Embedding]:
         """The original's private name; its example notebook prints the embedding's shape."""
         return {"image_embed": self.get_image_embedding()}
 
@@ -212,6 +212,7 @@ class ImagePredictor(Predictor):
         )  # fmt: skip
         low_res, ious = self.predict_low_res(prompts, multimask_output, index)
         rule = (self.mask_threshold, self.max_hole_area, self.max_sprinkle_area)
+        masks: Mask | Logits
         if return_logits:
             masks = upsample_bilinear(clean_mask(low_res, *rule), size)
         else:
@@ -223,7 +224,7 @@ class ImagePredictor(Predictor):
 
     def _decode(
         self, features: Features, prompts: ImagePrompts, multimask_output: bool
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Logits, Scores]:
         n, side = len(prompts), self.config.mask_size
         mask = prompts.mask_input
         out = self.session.run(
@@ -278,7 +279,7 @@ def _per_image(name: str, batch: Sequence[Any] | None, count: int) -> Sequence[A
     return batch
 
 
-def single_masks(logits: Array, ious: Array, config: ModelConfig) -> Array:
+def single_masks(logits: Logits, ious: Scores, config: ModelConfig) -> Array:
     """Which of the four masks stands for each prompt when one is wanted: [N] int.
 
     logits: [N, 4, h, w]; ious: [N, 4]. Mask 0 where it is stable (few pixels near the

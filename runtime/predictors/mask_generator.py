@@ -20,7 +20,7 @@ from ...configs.checks import real_number, shown, whole_number
 from ...configs.closing import Closing
 from ...configs.errors import InputError
 from ...configs.progress import Progress, silent
-from ..arrays import Array
+from ..arrays import Array, Frame, Logits, Mask, Scores
 from ..packages import coco_mask, opencv
 from ..pixels.components import clean_mask
 from ..pixels.frame_tensor import check_frame
@@ -201,7 +201,7 @@ class MaskGenerator(Closing):
         self.predictor.__enter__()
         return self
 
-    def _search(self, rgb: Array, crop: Box, grid: Array) -> Iterator[tuple[list[_Found], int]]:
+    def _search(self, rgb: Frame, crop: Box, grid: Array) -> Iterator[tuple[list[_Found], int]]:
         """Candidates of one crop, a batch of points at a time, and how many points that was."""
         x0, y0, x1, y1 = crop
         self.predictor.set_image(rgb[y0:y1, x0:x1])
@@ -228,7 +228,7 @@ class MaskGenerator(Closing):
         )
         return [f for f in found if f is not None]
 
-    def _refined(self, points: Array, crop: Box, low_res: Array) -> tuple[Array, Array]:
+    def _refined(self, points: Array, crop: Box, low_res: Logits) -> tuple[Logits, Scores]:
         """Each mask again, with itself as the prompt beside its point."""
         parts = []
         for first in range(0, len(points), self.points_per_batch):
@@ -239,8 +239,8 @@ class MaskGenerator(Closing):
         return np.concatenate(masks), np.concatenate(ious)[:, 0]
 
     def _decode(
-        self, points: Array, crop: Box, mask_input: Array | None, multimask: bool
-    ) -> tuple[Array, Array]:
+        self, points: Array, crop: Box, mask_input: Logits | None, multimask: bool
+    ) -> tuple[Logits, Scores]:
         size = np.array([crop[2] - crop[0], crop[3] - crop[1]])
         n = len(points)
         coords = np.zeros((n, 2, 2), np.float32)
@@ -249,7 +249,7 @@ class MaskGenerator(Closing):
         return self.predictor.predict_low_res(ImagePrompts(coords, labels, mask_input), multimask)
 
     def _at_full_size(
-        self, logits: Array, iou: np.float32, point: Array, crop: Box, size: tuple[int, int]
+        self, logits: Logits, iou: np.float32, point: Array, crop: Box, size: tuple[int, int]
     ) -> _Found | None:
         """A candidate judged in pixels of the image; None when it does not pass."""
         x0, y0, x1, y1 = crop
@@ -341,7 +341,7 @@ def _encoded(runs: RunLengths, mode: OutputMode) -> Any:
     return {"size": packed["size"], "counts": packed["counts"].decode("ascii")}
 
 
-def _decoded(segmentation: Any) -> tuple[OutputMode, Array]:
+def _decoded(segmentation: Any) -> tuple[OutputMode, Mask]:
     if not isinstance(segmentation, dict):
         return "binary_mask", np.asarray(segmentation, np.bool_)
     packed = isinstance(segmentation["counts"], str)

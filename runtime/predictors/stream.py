@@ -15,7 +15,7 @@ import numpy as np
 from ...configs.bundle import Bundle
 from ...configs.checks import whole_number
 from ...configs.errors import FrameError, InputError
-from ..arrays import Array
+from ..arrays import Logits, MaskPrompt
 from ..bank import FrameOutput, ObjectHistory
 from ..gpu.tensor import DeviceTensor
 from ..pixels.frame_input import FrameInput
@@ -222,9 +222,9 @@ class StreamTracker(Predictor):
     def _encode(self, rgb: Any) -> Features:
         return self._tracker.encode(self._input.tensor(rgb))
 
-    def _pending_prompts(self, size: tuple[int, int]) -> dict[int, Points | Array]:
+    def _pending_prompts(self, size: tuple[int, int]) -> dict[int, Points | MaskPrompt]:
         """The pending prompts in model pixels; one that does not fit is dropped and raised."""
-        taken: dict[int, Points | Array] = {}
+        taken: dict[int, Points | MaskPrompt] = {}
         for obj_id, item in list(self._objects.items()):
             if not item.prompted:
                 continue
@@ -237,7 +237,7 @@ class StreamTracker(Predictor):
                 raise
         return taken
 
-    def _resolve(self, item: _StreamObject, size: tuple[int, int]) -> Points | Array:
+    def _resolve(self, item: _StreamObject, size: tuple[int, int]) -> Points | MaskPrompt:
         if item.mask is not None:
             return mask_from(item.mask, size, self.config.image_size)
         points = None
@@ -256,7 +256,7 @@ class StreamTracker(Predictor):
         )
 
     def _prompt(
-        self, features: Features, prompts: Mapping[int, Points | Array]
+        self, features: Features, prompts: Mapping[int, Points | MaskPrompt]
     ) -> dict[int, FrameOutput]:
         outputs = {}
         for obj_id, prompt in prompts.items():
@@ -271,7 +271,7 @@ class StreamTracker(Predictor):
         return outputs
 
     def _track(
-        self, features: Features, prompts: Mapping[int, Points | Array]
+        self, features: Features, prompts: Mapping[int, Points | MaskPrompt]
     ) -> dict[int, FrameOutput]:
         waiting = {i: o for i, o in self._objects.items() if i not in prompts}
         if not waiting:
@@ -308,7 +308,7 @@ class StreamTracker(Predictor):
             non_overlap_masks=self.non_overlap_masks,
         )
 
-    def _low_res(self, ordered: Sequence[FrameOutput], size: tuple[int, int]) -> Array:
+    def _low_res(self, ordered: Sequence[FrameOutput], size: tuple[int, int]) -> Logits:
         """Logits [N, h, w]; on the GPU as a copy, since the session uses its tensors again."""
         side = self.config.mask_size
         low = [output.mask_logits for output in ordered]

@@ -16,7 +16,7 @@ import numpy as np
 from ...configs.bundle import Bundle
 from ...configs.checks import shown, whole_number
 from ...configs.errors import FrameError, InputError, StateError
-from ..arrays import Array
+from ..arrays import Frame, Logits, MaskPrompt
 from ..bank import Selection, select
 from ..media.frames import FrameSource
 from ..media.open import open_frames
@@ -40,7 +40,7 @@ from .stream_result import without_overlap
 
 #: frame index, object ids, mask logits [N, 1, H, W] float32 at video resolution, which stay on
 #: the GPU where the session has kernels for them (mask_output.FrameLogits)
-FrameResult = tuple[int, list[int], Array]
+FrameResult = tuple[int, list[int], Logits]
 
 
 class VideoState:
@@ -234,7 +234,7 @@ class VideoPredictor(Predictor):
         obj_id: int,
         strict: bool = False,
         need_output: bool = True,
-    ) -> tuple[list[int], list[tuple[int, Array]]]:
+    ) -> tuple[list[int], list[tuple[int, Logits]]]:
         """Forget an object; the others are untouched.
 
         Returns the remaining ids and, for each frame the object had prompts on, the frame index
@@ -262,7 +262,7 @@ class VideoPredictor(Predictor):
         self._tracker.release()
 
     def _prompted(
-        self, state: VideoState, frame_idx: int, obj_id: int, prompt: Points | Array
+        self, state: VideoState, frame_idx: int, obj_id: int, prompt: Points | MaskPrompt
     ) -> FrameResult:
         """Segment an object from its prompt on a frame, and give the frame's result."""
         item = state._objects.get(obj_id) or VideoObject()
@@ -338,7 +338,7 @@ class VideoPredictor(Predictor):
             state._features = frame_idx, self._encode(state.frames.read(frame_idx))
         return state._features[1]
 
-    def _encode(self, rgb: Array) -> Features:
+    def _encode(self, rgb: Frame) -> Features:
         return self._tracker.encode(self._input.tensor(rgb))
 
     def _with_features(self, state: VideoState, order: range) -> Iterator[int]:
@@ -350,7 +350,7 @@ class VideoPredictor(Predictor):
         # those of the frame that was prompted last, as a rule the first one
         known, made = state._features or (-1, None)
 
-        def encode(pair: tuple[int, Array]) -> Features:
+        def encode(pair: tuple[int, Frame]) -> Features:
             return made if made is not None and pair[0] == known else self._encode(pair[1])
 
         frames = readable(state.frames, order)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ....configs.bundle import Bundle, BundleFile, GraphEntry
 from ....configs.graphs import TRACK_FRAME, TRACK_OBJECT, TRACK_STEP, GraphSpec, graph_specs
-from ....runtime.arrays import Array
+from ....runtime.arrays import Array, Frame
 from ....runtime.backends.open import open_session
 from ....runtime.bank import FrameOutput
 from ....runtime.predictors.stream import StreamTracker
@@ -159,7 +159,7 @@ class OurSystem:
         self._options: dict[str, Any] = (
             {} if objects_per_call is None else {"objects_per_call": objects_per_call}
         )
-        self._frames: Iterator[Array]
+        self._frames: Iterator[Frame]
         self._newest: dict[int, FrameOutput] = {}
 
     def load(self) -> dict[str, Any]:
@@ -279,7 +279,7 @@ class OurSystem:
 
 
 def tracked_by(
-    session: TimedSession, frames: list[Array], points: list[tuple[float, float]],
+    session: TimedSession, frames: list[Frame], points: list[tuple[float, float]],
     options: Mapping[str, Any],
 ) -> Tracked:  # fmt: skip
     """Track a clip from its first frame on; holes stay as the decoder left them."""
