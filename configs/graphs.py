@@ -42,7 +42,7 @@ class GraphSpec:
 
 
 def engine_specs(config: ModelConfig) -> dict[str, GraphSpec]:
-    """The graphs that engines are built from: the separate ones, whose attention has forms."""
+    """The graphs that engines are built from: the separate ones, whose attention has variants."""
     return {name: spec for name, spec in graph_specs(config).items() if name != TRACK_STEP}
 
 

@@ -1,4 +1,4 @@
-"""The optional packages for pictures and video, imported on first use."""
+"""The optional packages for images and video, imported on first use."""
 
 from __future__ import annotations
 

@@ -42,21 +42,25 @@ def check_frame(frame: Any) -> Frame:
         found = f"an array of {array.dtype}" if isinstance(frame, np.ndarray) else shown(frame)
         raise FrameError(f"a frame must be uint8 [H, W, 3], got {found}: open_frames reads files")
     if array.dtype != np.uint8:
-        raise FrameError(f"a frame must be uint8, got {array.dtype}: {_remedy(array)}")
+        raise FrameError(f"a frame must be uint8, got {array.dtype}: {_dtype_remedy(array)}")
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
-        hint = "use frame.transpose(1, 2, 0)" if array.ndim == 3 and array.shape[0] == 3 else (
-            "give one frame at a time" if array.ndim == 4 else "convert it to RGB"
-        )  # fmt: skip
-        raise FrameError(f"a frame must be [H, W, 3], got shape {np.shape(frame)}: {hint}")
+        fix = _layout_remedy(array)
+        raise FrameError(f"a frame must be [H, W, 3], got shape {np.shape(frame)}: {fix}")
     if array.size == 0:
         raise FrameError(f"a frame has no pixels (shape {np.shape(frame)}): leave it out")
     channels = np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array[..., :3]
     return np.ascontiguousarray(channels)
 
 
-def _remedy(array: Array) -> str:
+def _layout_remedy(array: Array) -> str:
+    if array.ndim == 3 and array.shape[0] == 3:
+        return "use frame.transpose(1, 2, 0)"
+    return "give one frame at a time" if array.ndim == 4 else "convert it to RGB"
+
+
+def _dtype_remedy(array: Array) -> str:
     if array.dtype == np.bool_:
         return "use frame.astype(np.uint8) * 255"
     if array.dtype.kind == "f":

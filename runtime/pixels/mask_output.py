@@ -52,9 +52,13 @@ def frame_logits(
 
 
 def image_masks(
-    session: Session, logits: Logits, size: tuple[int, int], threshold: float,
-    hole_area: float, sprinkle_area: float,
-) -> Mask:  # fmt: skip
+    session: Session,
+    logits: Logits,
+    size: tuple[int, int],
+    threshold: float,
+    hole_area: float,
+    sprinkle_area: float,
+) -> Mask:
     """Logits [N, C, h, w] without small holes and specks, at image size, as bool [N, C, *size]."""
     kernels = session.pixels()
     if kernels is None:

@@ -53,7 +53,7 @@ def crop_boxes(size: tuple[int, int], layers: int, overlap_ratio: float) -> list
         crop_w, crop_h = (math.ceil((overlap * (count - 1) + n) / count) for n in (width, height))
         lefts = [(crop_w - overlap) * i for i in range(count)]
         tops = [(crop_h - overlap) * i for i in range(count)]
-        # a picture of a few pixels has fewer crops: none is empty
+        # an image of a few pixels has fewer crops: none is empty
         boxes += [
             (layer, (x, y, min(x + crop_w, width), min(y + crop_h, height)))
             for x, y in product(lefts, tops)

@@ -116,9 +116,15 @@ class ImagePredictor(Predictor):
         if self._is_batch:
             raise StateError("a batch of images is set: call predict_batch, or set_image first")
         return self._predict(
-            0, point_coords, point_labels, box, mask_input, multimask_output, return_logits,
+            0,
+            point_coords,
+            point_labels,
+            box,
+            mask_input,
+            multimask_output,
+            return_logits,
             normalize_coords,
-        )  # fmt: skip
+        )
 
     def predict_batch(
         self,
@@ -145,11 +151,17 @@ class ImagePredictor(Predictor):
         inputs = _per_image("mask_input_batch", mask_input_batch, count)
         results = [
             self._predict(
-                i, points[i], labels[i], boxes[i], inputs[i],
-                multimask_output, return_logits, normalize_coords,
+                i,
+                points[i],
+                labels[i],
+                boxes[i],
+                inputs[i],
+                multimask_output,
+                return_logits,
+                normalize_coords,
             )
             for i in range(count)
-        ]  # fmt: skip
+        ]
         masks, ious, low_res = (list(part) for part in zip(*results, strict=True))
         return masks, ious, low_res
 
@@ -202,14 +214,25 @@ class ImagePredictor(Predictor):
         self._sizes = [size for _, size in frames]
 
     def _predict(
-        self, index: int, point_coords: Any, point_labels: Any, box: Any, mask_input: Any,
-        multimask_output: bool, return_logits: bool, normalize_coords: bool,
-    ) -> Prediction:  # fmt: skip
+        self,
+        index: int,
+        point_coords: Any,
+        point_labels: Any,
+        box: Any,
+        mask_input: Any,
+        multimask_output: bool,
+        return_logits: bool,
+        normalize_coords: bool,
+    ) -> Prediction:
         size, multimask_output = self._sizes[index], bool(multimask_output)
         prompts = image_prompts(
-            point_coords, point_labels, box, mask_input,
-            frame_size=size if normalize_coords else None, config=self.config,
-        )  # fmt: skip
+            point_coords,
+            point_labels,
+            box,
+            mask_input,
+            frame_size=size if normalize_coords else None,
+            config=self.config,
+        )
         low_res, ious = self.predict_low_res(prompts, multimask_output, index)
         rule = (self.mask_threshold, self.max_hole_area, self.max_sprinkle_area)
         masks: Mask | Logits
@@ -260,7 +283,7 @@ def _is_list(values: Any) -> bool:
 
 def _check_list(images: Any) -> None:
     shape = np.shape(images) if isinstance(images, np.ndarray) else ()
-    # the rows of a single picture would pass for grey pictures
+    # the rows of a single image would pass for grey images
     if len(shape) == 3 and shape[2] in (3, 4):
         raise InputError(f"image_list is one image of shape {shape}: use [image], or set_image")
     if isinstance(images, (str, bytes, dict)) or not _is_list(images):

@@ -75,9 +75,12 @@ class StreamTracker(Predictor):
         self.non_overlap_masks = non_overlap_masks
         self.num_frames = num_frames
         options = TrackerOptions(
-            max_cond_frames_in_attn, fill_hole_area, memory_dtype, objects_per_call,
+            max_cond_frames_in_attn,
+            fill_hole_area,
+            memory_dtype,
+            objects_per_call,
             forward_only=True,
-        )  # fmt: skip
+        )
         self._tracker = Tracker(self.session, options)
         self._input = FrameInput(self.session, self.config.image_size)
         self._objects: dict[int, _StreamObject] = {}
@@ -139,8 +142,10 @@ class StreamTracker(Predictor):
         prompt = {"points": points, "labels": labels, "box": box, "normalize": normalize_coords}
         self._points(prompt, self._frame_size or _ANY_SIZE)
         # the caller's arrays may hold something else when the frame comes
-        kept = {name: np.array(value) if name != "normalize" and value is not None else value
-                for name, value in prompt.items()}  # fmt: skip
+        kept = {
+            name: np.array(value) if name != "normalize" and value is not None else value
+            for name, value in prompt.items()
+        }
         item = self._object(obj_id)
         if clear_old_points:
             item.points.clear()

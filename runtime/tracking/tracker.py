@@ -307,9 +307,14 @@ class Tracker:
         )
 
     def _encode_memory(
-        self, features: Features, mask_logits: Logits, score: Array, *, binarize: bool,
+        self,
+        features: Features,
+        mask_logits: Logits,
+        score: Array,
+        *,
+        binarize: bool,
         place: list[Embedding] | None = None,
-    ) -> Embedding:  # fmt: skip
+    ) -> Embedding:
         inputs = {
             "image_embed": features.image_embed,
             "mask_logits": mask_logits,

@@ -148,10 +148,18 @@ class OurSystem:
     """
 
     def __init__(
-        self, work: Work, bundle: str, backend: str, device: str, *,
-        graphs: Mapping[str, str] | None = None, split: bool = False, plain: bool = False,
-        unshared: bool = False, objects_per_call: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        work: Work,
+        bundle: str,
+        backend: str,
+        device: str,
+        *,
+        graphs: Mapping[str, str] | None = None,
+        split: bool = False,
+        plain: bool = False,
+        unshared: bool = False,
+        objects_per_call: int | None = None,
+    ) -> None:
         self.work, self.path, self.backend, self.device = work, bundle, backend, device
         self._replaced, self._split, self._plain = graphs or {}, split, plain
         self._unshared = unshared
@@ -279,9 +287,11 @@ class OurSystem:
 
 
 def tracked_by(
-    session: TimedSession, frames: list[Frame], points: list[tuple[float, float]],
+    session: TimedSession,
+    frames: list[Frame],
+    points: list[tuple[float, float]],
     options: Mapping[str, Any],
-) -> Tracked:  # fmt: skip
+) -> Tracked:
     """Track a clip from its first frame on; holes stay as the decoder left them."""
     tracker = StreamTracker(session.bundle, session=session, fill_hole_area=0, **options)
     for obj_id, point in enumerate(points):
