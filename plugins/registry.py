@@ -54,7 +54,7 @@ def list_plugins() -> list[PluginInfo]:
 
 
 def digests() -> dict[str, str]:
-    """Hash of every kernel by name, as a sidecar records it."""
+    """Hash of every kernel by name, as an engine's record has it."""
     return {info.name: info.sha256 for info in list_plugins()}
 
 

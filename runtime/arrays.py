@@ -1,9 +1,36 @@
-"""Array types with a meaning: what each dtype stands for in a signature."""
+"""Array types with a meaning: the dtype in the type, what it stands for here.
+
+A session on a GPU gives tensors there in an array's place (``gpu.tensor.DeviceTensor``), which
+numpy downloads when it takes them.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+#: any dtype: the signature says which
 Array = NDArray[Any]
+
+#: an image or a frame of a video, RGB in 0..255: [H, W, 3], or [T, H, W, 3]
+Frame = NDArray[np.uint8]
+#: the model's input: normalised planes R, G, B of model pixels, [3, S, S] or [B, 3, S, S]
+Pixels = NDArray[np.float32]
+
+#: where the object is, or the objects are: [H, W] or [..., H, W]
+Mask = NDArray[np.bool_]
+#: what the mask decoder says of each pixel, above the threshold (0) is mask: [..., h, w]
+Logits = NDArray[np.float32]
+#: a mask prompt at the model's size, 0 or 1: [S, S]
+MaskPrompt = NDArray[np.float32]
+
+#: one number an object or mask, [N]: predicted IoU in 0..1, or an object score, > 0 for present
+Scores = NDArray[np.float32]
+#: object pointers, [..., C]
+Pointers = NDArray[np.float32]
+#: feature maps of frames or objects, [..., C, h, w]
+Embedding = NDArray[np.float32]
+#: x and y of points, [..., 2]; the signature says pixels of what
+Coordinates = NDArray[np.float32]

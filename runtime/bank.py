@@ -14,7 +14,7 @@ import numpy as np
 
 from ..configs.errors import StateError
 from ..configs.models import ModelConfig, pointer_distance_scale, pointer_limit
-from .arrays import Array
+from .arrays import Array, Embedding, Logits, Pointers
 
 
 @dataclass
@@ -26,8 +26,8 @@ class FrameOutput:
     memory: [c, h, w] in the bank's storage dtype; None before it is encoded or once forgotten.
     """
 
-    mask_logits: Array | None
-    obj_ptr: Array
+    mask_logits: Logits | None
+    obj_ptr: Pointers
     object_score: float
     iou: float
     memory: Array | None = None
@@ -162,7 +162,7 @@ class SlotBuffer:
         self._held: list[Array | None] = []
         self._shape: tuple[int, int] = (0, 0)
 
-    def load(self, selections: Sequence[Selection]) -> tuple[Array, Array]:
+    def load(self, selections: Sequence[Selection]) -> tuple[Embedding, Array]:
         """The memories [N, M, c, h, w] float32 and their table rows [N, M] int64.
 
         The array is valid until the next call. Only memories that are not already in their
@@ -183,7 +183,7 @@ class SlotBuffer:
         tpos = np.array([[m.row for m in row] for row in ordered], np.int64).reshape(shape)
         return slots.reshape(*shape, self._config.mem_dim, side, side), tpos
 
-    def place(self, selections: Sequence[Selection], frame_idx: int) -> list[Array] | None:
+    def place(self, selections: Sequence[Selection], frame_idx: int) -> list[Embedding] | None:
         """Where the memory encoder may write the memories of `frame_idx`; None: not in here."""
         return None
 
@@ -193,7 +193,7 @@ class SlotBuffer:
         rest = [m for m in memories if m.row != last]
         return cond + sorted(rest, key=lambda m: m.frame_idx % last)
 
-    def _reshape(self, shape: tuple[int, int]) -> Array:
+    def _reshape(self, shape: tuple[int, int]) -> Embedding:
         count = shape[0] * shape[1]
         token = self._config.mem_dim * self._config.embed_size**2
         if self._buffer.size < count * token:
@@ -211,7 +211,7 @@ class SlotBuffer:
 
 def pointer_arrays(
     selections: Sequence[Selection], config: ModelConfig, num_frames: int | None
-) -> tuple[Array, Array]:
+) -> tuple[Pointers, Array]:
     """Pointers [N, K, C] float32 and their positions [N, K] float32 (distance / scale)."""
     n, k = len(selections), len(selections[0].pointers)
     pointers = np.empty((n, k, config.hidden_dim), np.float32)
@@ -227,7 +227,7 @@ def pointer_arrays(
 MEMORY_DTYPES = (None, "float32", "float16", "bfloat16")
 
 
-def store_memory(memory: Array, dtype: str | None) -> Array:
+def store_memory(memory: Embedding, dtype: str | None) -> Array:
     """`memory` (float32) in its storage form: float32, float16, or bfloat16 bits as uint16.
 
     The original always stores bfloat16, even in float32; rounding is to nearest, ties to even.
@@ -242,9 +242,9 @@ def store_memory(memory: Array, dtype: str | None) -> Array:
     return high
 
 
-def restore_memory(stored: Array) -> Array:
+def restore_memory(stored: Array) -> Embedding:
     """The float32 form of what :func:`store_memory` gave."""
     if stored.dtype == np.uint16:
-        widened: Array = (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        widened: Embedding = (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
         return widened
     return np.asarray(stored, np.float32)

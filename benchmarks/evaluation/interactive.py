@@ -21,7 +21,8 @@ import numpy as np
 
 from ...configs.errors import InputError
 from ...runtime.arrays import Array
-from ...runtime.predictors.video import VideoPredictor, VideoState
+from ...runtime.predictors.video import VideoPredictor
+from ...runtime.predictors.video_state import VideoState
 from ...runtime.session import Into, Session
 from .clicks import error_click, interior_point
 from .datasets import Dataset, Truth, Video

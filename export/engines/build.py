@@ -14,7 +14,7 @@ from ...configs.graphs import engine_specs
 from ...configs.progress import Progress, silent
 from ...configs.staging import replaced_folder
 from ...plugins.registry import triton_present
-from ...runtime.backends.engine_record import ENGINES, Machine, misfits
+from ...runtime.backends.engine_record import ENGINES, EngineTarget, incompatibilities
 from ...runtime.backends.tensorrt_library import tensorrt_module
 from ...runtime.gpu.cuda import device
 from ...runtime.pixels.gpu_kernels import write_kernels
@@ -38,7 +38,7 @@ def build_engines(
     graphs = _chosen(bundle, options)
     trt = tensorrt_module()
     found = device()
-    machine = Machine(trt.__version__, found.arch, found.name, found.driver)
+    machine = EngineTarget(trt.__version__, found.arch, found.name, found.driver)
     _require_others(bundle, machine, graphs)
     final = bundle.path / ENGINES / machine.folder
     with replaced_folder(final) as work:
@@ -73,12 +73,12 @@ def _chosen(bundle: Bundle, options: BuildOptions) -> tuple[str, ...]:
     return options.graphs or known
 
 
-def _require_others(bundle: Bundle, machine: Machine, graphs: tuple[str, ...]) -> None:
+def _require_others(bundle: Bundle, machine: EngineTarget, graphs: tuple[str, ...]) -> None:
     """Engines that are not built now must be there, since the proof runs them all."""
     for name in engine_specs(bundle.model):
         if name in graphs:
             continue
-        if reasons := misfits(bundle, machine.folder, name, machine):
+        if reasons := incompatibilities(bundle, machine.folder, name, machine):
             raise BundleError(
                 f"the proof needs the engine of {name} too ({reasons[0]}): build all graphs"
             )

@@ -22,7 +22,7 @@ from ...plugins.registry import digests
 from ...plugins.tensorrt_plugins import PLUGIN_ID, AttentionSettings, precompile, register_attention
 from ...runtime.backends.engine_record import (
     EngineRecord,
-    Machine,
+    EngineTarget,
     Ranges,
     onnx_digest,
     read_record,
@@ -53,7 +53,7 @@ class BuildJob:
     trt: ModuleType
     bundle: Bundle
     options: BuildOptions
-    machine: Machine
+    machine: EngineTarget
     multiprocessors: int
     work: Path
     progress: Progress

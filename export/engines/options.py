@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from ...configs.bundle import Precision
 from ...configs.errors import InputError
-from ...runtime.backends.engine_record import Machine
+from ...runtime.backends.engine_record import EngineTarget
 from .profiles import Limits
 
 ATTENTIONS = ("auto", "folded", "full", "plugin")
@@ -78,7 +78,7 @@ class BuildReport:
     """folder: where the engines are. seconds: per graph. candidates: of memory attention."""
 
     folder: Path
-    machine: Machine
+    machine: EngineTarget
     seconds: Mapping[str, float]
     candidates: tuple[Candidate, ...]
     proof: Mapping[str, Any]

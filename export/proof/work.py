@@ -13,7 +13,7 @@ import numpy as np
 
 from ...configs.graphs import TensorSpec, graph_specs
 from ...configs.models import ModelConfig
-from ...runtime.arrays import Array
+from ...runtime.arrays import Array, Frame, Logits, Scores
 from ...runtime.predictors.stream import StreamTracker
 from ...runtime.session import Into, Session, SessionWrapper
 
@@ -136,7 +136,7 @@ def smooth_noise(shape: tuple[int, ...], stream: np.random.Generator) -> Array:
 class Clip:
     """Frames [T, H, W, 3] uint8 of two textured discs that move over a textured ground."""
 
-    frames: Array
+    frames: Frame
     #: centres of the discs in pixels, [T, 2, 2] as x, y
     centres: Array
     radius: float
@@ -175,9 +175,9 @@ class LoopFrame:
     """What a tracker gave on one frame of N objects."""
 
     #: [N, H, W] float32
-    logits: Array
+    logits: Logits
     #: object scores, [N] float32
-    scores: Array
+    scores: Scores
     #: predicted IoUs of the four masks, [N, 4] float32
     ious: Array
     #: which of the four was chosen, [N]

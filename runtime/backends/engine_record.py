@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ Ranges = dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
-class Machine:
+class EngineTarget:
     """What an engine must fit: TensorRT's version, and the GPU with its driver."""
 
     tensorrt: str
@@ -47,7 +47,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class EngineRecord:
-    """The sidecar of one engine.
+    """What is recorded of one engine, in a JSON file beside it.
 
     source: which variant of the graph was built; onnx: sha256 of it and its weight files.
     attention: how memory attention was built.
@@ -79,18 +79,18 @@ def engine_path(bundle: Bundle, folder: str, graph: str) -> Path:
     return bundle.path / ENGINES / folder / f"{graph}.engine"
 
 
-def engine_folder(bundle: Bundle, machine: Machine, named: str | None = None) -> str:
-    """The folder of a bundle whose engines `machine` runs.
+def engine_folder(bundle: Bundle, target: EngineTarget, named: str | None = None) -> str:
+    """The folder of a bundle whose engines `target` runs.
 
     The one that is `named`, else the machine's own, else the newest of those that were built to
     run with later TensorRT too and fit. BundleError says what there is instead.
     """
-    wanted, root = named or machine.folder, bundle.path / ENGINES
+    wanted, root = named or target.folder, bundle.path / ENGINES
     if (root / wanted).is_dir():
         return wanted
     have = sorted(p.name for p in root.glob("*") if p.is_dir())
     for folder in sorted(have, key=_numbers, reverse=True):
-        if named is None and _portable(bundle, folder, machine):
+        if named is None and _portable(bundle, folder, target):
             return folder
     raise BundleError(
         f"expected engines for {wanted} in {bundle.path}, found "
@@ -102,7 +102,7 @@ def _numbers(folder: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", folder)]
 
 
-def _portable(bundle: Bundle, folder: str, machine: Machine) -> bool:
+def _portable(bundle: Bundle, folder: str, target: EngineTarget) -> bool:
     try:
         records = {
             g: read_record(engine_path(bundle, folder, g)) for g in engine_specs(bundle.model)
@@ -110,7 +110,7 @@ def _portable(bundle: Bundle, folder: str, machine: Machine) -> bool:
     except BundleError:
         return False
     return all(
-        r.version_compatible and not list(_misfits(r, bundle, g, machine))
+        r.version_compatible and not list(_incompatibilities(r, bundle, g, target))
         for g, r in records.items()
     )
 
@@ -123,26 +123,26 @@ def onnx_digest(bundle: Bundle, graph: str) -> str:
 
 
 def write_record(path: Path, record: EngineRecord) -> None:
-    """Write the sidecar of the engine at `path`, with a digest over its own content."""
+    """Write the record of the engine at `path`, with a digest over its own content."""
     data = {"schema": SCHEMA, **dataclasses.asdict(record)}
     text = json.dumps({**data, "digest": _digest(data)}, indent=1)
-    _sidecar(path).write_text(text + "\n", encoding="utf-8")
+    _record_path(path).write_text(text + "\n", encoding="utf-8")
 
 
 def read_record(path: Path) -> EngineRecord:
-    """The sidecar of the engine at `path`; BundleError when it is missing, edited or old."""
-    sidecar = _sidecar(path)
-    if not sidecar.is_file():
-        raise BundleError(f"expected {sidecar} beside the engine, found none: {_BUILD}")
+    """The record of the engine at `path`; BundleError when it is missing, edited or old."""
+    file = _record_path(path)
+    if not file.is_file():
+        raise BundleError(f"expected {file} beside the engine, found none: {_BUILD}")
     try:
-        data = json.loads(sidecar.read_text(encoding="utf-8"))
+        data = json.loads(file.read_text(encoding="utf-8"))
         digest, schema = data.pop("digest"), data.pop("schema")
     except (OSError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise BundleError(f"cannot read {sidecar} ({type(error).__name__}): {_BUILD}") from None
+        raise BundleError(f"cannot read {file} ({type(error).__name__}): {_BUILD}") from None
     if schema != SCHEMA:
-        raise BundleError(f"{sidecar} has schema {schema!r}, expected {SCHEMA}: {_BUILD}")
+        raise BundleError(f"{file} has schema {schema!r}, expected {SCHEMA}: {_BUILD}")
     if digest != _digest({"schema": schema, **data}):
-        raise BundleError(f"{sidecar} was edited (its digest does not match): {_BUILD}")
+        raise BundleError(f"{file} was edited (its digest does not match): {_BUILD}")
     try:
         profiles = tuple(
             {k: tuple(map(tuple, v)) for k, v in profile.items()} for profile in data["profiles"]
@@ -150,19 +150,19 @@ def read_record(path: Path) -> EngineRecord:
         fields = {**data, "profiles": profiles, "driver": tuple(data["driver"])}
         return EngineRecord(**fields)
     except (KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"{sidecar} is not well formed ({error}): {_BUILD}") from None
+        raise BundleError(f"{file} is not well formed ({error}): {_BUILD}") from None
 
 
-def check_engine(bundle: Bundle, folder: str, graph: str, machine: Machine) -> EngineRecord:
-    """The record of an engine that may be loaded on `machine`.
+def check_engine(bundle: Bundle, folder: str, graph: str, target: EngineTarget) -> EngineRecord:
+    """The record of an engine that may be loaded on `target`.
 
     Raises SessionError for an engine of another machine, BundleError for files that are not
     what they should be; nothing native is called.
     """
     path = engine_path(bundle, folder, graph)
     record = read_record(path)
-    if misfits := list(_misfits(record, bundle, graph, machine)):
-        raise SessionError(f"engine {path}: {'; '.join(misfits)}: {_BUILD} {bundle.path}")
+    if reasons := list(_incompatibilities(record, bundle, graph, target)):
+        raise SessionError(f"engine {path}: {'; '.join(reasons)}: {_BUILD} {bundle.path}")
     if not path.is_file():
         raise BundleError(f"expected the engine {path}, found none: {_BUILD}")
     if (size := path.stat().st_size) != record.size:
@@ -176,16 +176,18 @@ def check_engine(bundle: Bundle, folder: str, graph: str, machine: Machine) -> E
     return record
 
 
-def misfits(bundle: Bundle, folder: str, graph: str, machine: Machine) -> list[str]:
+def incompatibilities(bundle: Bundle, folder: str, graph: str, target: EngineTarget) -> list[str]:
     """Why an engine cannot be loaded here, one line each; empty when it can."""
     try:
-        check_engine(bundle, folder, graph, machine)
+        check_engine(bundle, folder, graph, target)
     except (BundleError, SessionError) as error:
         return [str(error)]
     return []
 
 
-def _misfits(record: EngineRecord, bundle: Bundle, graph: str, machine: Machine) -> Any:
+def _incompatibilities(
+    record: EngineRecord, bundle: Bundle, graph: str, target: EngineTarget
+) -> Iterator[str]:
     def differs(what: str, expected: Any, found: Any) -> str:
         return f"expected {what} {expected}, found {found}"
 
@@ -193,14 +195,14 @@ def _misfits(record: EngineRecord, bundle: Bundle, graph: str, machine: Machine)
         yield differs("graph", graph, record.graph)
     if record.source not in bundle.graphs or record.onnx != onnx_digest(bundle, record.source):
         yield "it was built from another export than this bundle's"
-    if record.arch != machine.arch:
-        yield differs("compute capability", _dotted(record.arch), _dotted(machine.arch))
-    elif record.gpu != machine.gpu and not record.hardware_compatible:
-        yield differs("GPU", record.gpu, machine.gpu)
-    if not _same_tensorrt(record, machine.tensorrt):
-        yield differs("TensorRT", record.tensorrt, machine.tensorrt)
-    if machine.driver < record.driver:
-        wanted, found = (".".join(map(str, v)) for v in (record.driver, machine.driver))
+    if record.arch != target.arch:
+        yield differs("compute capability", _dotted(record.arch), _dotted(target.arch))
+    elif record.gpu != target.gpu and not record.hardware_compatible:
+        yield differs("GPU", record.gpu, target.gpu)
+    if not _same_tensorrt(record, target.tensorrt):
+        yield differs("TensorRT", record.tensorrt, target.tensorrt)
+    if target.driver < record.driver:
+        wanted, found = (".".join(map(str, v)) for v in (record.driver, target.driver))
         yield differs("a driver for CUDA", wanted, found)
     known = digests()
     for name, digest in record.kernels.items():
@@ -223,7 +225,7 @@ def _dotted(arch: int) -> str:
     return f"{arch // 10}.{arch % 10}"
 
 
-def _sidecar(path: Path) -> Path:
+def _record_path(path: Path) -> Path:
     return path.with_suffix(".json")
 
 

@@ -38,9 +38,13 @@ class BoundRunner:
         self.pool = Pool()
 
     def run(
-        self, opened: Any, spec: GraphSpec, inputs: Mapping[str, Any], keep: Collection[str],
+        self,
+        opened: Any,
+        spec: GraphSpec,
+        inputs: Mapping[str, Any],
+        keep: Collection[str],
         into: Mapping[str, Sequence[DeviceTensor]],
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> dict[str, Any]:
         """Outputs as host arrays; those in `keep` as device tensors, those of `into` as given."""
         binding = opened.io_binding()
         held = {name: self._tensor(array) for name, array in inputs.items()}

@@ -58,9 +58,9 @@ class OnnxRuntimeSession(Session):
         if threads is not None:
             threads = whole_number("threads", threads, 1, ", or None for all cores")
         if importlib.util.find_spec("onnxruntime") is None:
-            extra, package = ("cpu", "onnxruntime") if device == "cpu" else (
-                "gpu", "onnxruntime-gpu"
-            )  # fmt: skip
+            extra, package = (
+                ("cpu", "onnxruntime") if device == "cpu" else ("gpu", "onnxruntime-gpu")
+            )
             raise MissingExtraError("the onnxruntime backend", package, extra)
         self.bundle = bundle
         self.device = device

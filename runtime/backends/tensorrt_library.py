@@ -92,9 +92,12 @@ def _new_logger(trt: ModuleType, listeners: list[weakref.ref[Messages]]) -> Any:
 
 
 _MEMORY_WORDS = (
-    "out of memory", "outofmemory", "insufficient memory", "memory allocation",
+    "out of memory",
+    "outofmemory",
+    "insufficient memory",
+    "memory allocation",
     "could not be allocated",
-)  # fmt: skip
+)
 
 
 #: how TensorRT's allocator names what it asked for

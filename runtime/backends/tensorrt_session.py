@@ -23,18 +23,25 @@ from ..gpu.ring import DeviceSlotBuffer
 from ..gpu.tensor import Pool, on_device
 from ..pixels.gpu_kernels import GpuPixels, has_kernels
 from ..session import Into, Session, check_inputs
-from .engine_record import ENGINES, EngineRecord, Machine, check_engine, engine_folder, engine_path
+from .engine_record import (
+    ENGINES,
+    EngineRecord,
+    EngineTarget,
+    check_engine,
+    engine_folder,
+    engine_path,
+)
 from .tensorrt_library import Messages, make_logger, tensorrt_module
 from .tensorrt_runner import Runner
 
 
-def current_machine(trt: ModuleType, index: int | None = 0) -> Machine:
+def current_target(trt: ModuleType, index: int | None = 0) -> EngineTarget:
     """TensorRT's version and GPU `index`, None for that of the caller's context.
 
     SessionError without a driver or GPU.
     """
     found = cuda.device(index)
-    return Machine(trt.__version__, found.arch, found.name, found.driver)
+    return EngineTarget(trt.__version__, found.arch, found.name, found.driver)
 
 
 class TensorRTSession(Session):
@@ -121,8 +128,8 @@ class TensorRTSession(Session):
 
     def kernel_folder(self) -> Path | None:
         """Where the kernels beside the engines are; None when they were not compiled."""
-        machine = current_machine(self._trt, self._index)
-        folder = self.bundle.path / ENGINES / engine_folder(self.bundle, machine, self._folder)
+        target = current_target(self._trt, self._index)
+        folder = self.bundle.path / ENGINES / engine_folder(self.bundle, target, self._folder)
         return folder if has_kernels(folder) else None
 
     def slot_buffer(self) -> DeviceSlotBuffer:
@@ -150,7 +157,7 @@ class TensorRTSession(Session):
 
     def __enter__(self) -> TensorRTSession:
         try:
-            # a bundle may carry other variants of a graph; the contract's five are what runs
+            # a bundle may carry other variants of a graph: engines are of the contract's five
             for graph in self.graphs:
                 self.engine(graph)
         except BaseException:
@@ -160,7 +167,7 @@ class TensorRTSession(Session):
 
     def select(self) -> None:
         """Make this session's GPU the calling thread's; SessionError without a driver or GPU."""
-        current_machine(self._trt, self._index)
+        current_target(self._trt, self._index)
 
     def engine(self, graph: str) -> tuple[Any, EngineRecord]:
         """TensorRT's engine of a graph and what it says about itself."""
@@ -172,9 +179,9 @@ class TensorRTSession(Session):
 
     def _load(self, graph: str) -> tuple[Any, EngineRecord]:
         # the device first: without one TensorRT hands out a null runtime and crashes
-        machine = current_machine(self._trt, self._index)
-        folder = engine_folder(self.bundle, machine, self._folder)
-        record = check_engine(self.bundle, folder, graph, machine)
+        target = current_target(self._trt, self._index)
+        folder = engine_folder(self.bundle, target, self._folder)
+        record = check_engine(self.bundle, folder, graph, target)
         cuda.require_memory(record.size + record.device_memory, f"the engine of {graph}")
         return self._deserialized(engine_path(self.bundle, folder, graph), record), record
 

@@ -101,9 +101,13 @@ def _described(index: int) -> Device:
     version = check(rt.cudaDriverGetVersion(), "reading the driver's version")
     name = found.name.decode() if isinstance(found.name, bytes) else str(found.name)
     return Device(
-        index, name.rstrip("\0"), found.major * 10 + found.minor, found.multiProcessorCount,
-        found.totalGlobalMem, (version // 1000, version % 1000 // 10),
-    )  # fmt: skip
+        index,
+        name.rstrip("\0"),
+        found.major * 10 + found.minor,
+        found.multiProcessorCount,
+        found.totalGlobalMem,
+        (version // 1000, version % 1000 // 10),
+    )
 
 
 def free_memory() -> int:
@@ -292,11 +296,11 @@ class Kernel(_Owned):
             else:
                 values.append(value)
                 types.append(ctypes.c_float if isinstance(value, float) else ctypes.c_int)
-        x, y, z = (*grid, 1, 1)[:3]
+        blocks, threads = (*grid, 1, 1)[:3], (self._block, 1, 1)
+        given = (tuple(values), tuple(types))
         launched = self._cu.cuLaunchKernel(
-            self._function, x, y, z, self._block, 1, 1, self._shared, stream.handle,
-            (tuple(values), tuple(types)), 0,
-        )  # fmt: skip
+            self._function, *blocks, *threads, self._shared, stream.handle, given, 0
+        )
         check(launched, "launching a kernel")
 
     def close(self) -> None:

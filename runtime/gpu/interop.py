@@ -170,9 +170,14 @@ def capsule_of(view: DeviceView, kind: int, index: int) -> Any:
     shape = (ctypes.c_int64 * max(len(view.shape), 1))(*view.shape)
     managed = _Managed()
     managed.tensor = _Tensor(
-        view.pointer, _Device(kind, index), len(view.shape),
-        _Type(code, dtype.itemsize * 8, 1), shape, None, 0,
-    )  # fmt: skip
+        view.pointer,
+        _Device(kind, index),
+        len(view.shape),
+        _Type(code, dtype.itemsize * 8, 1),
+        shape,
+        None,
+        0,
+    )
     managed.deleter = _release
     address = ctypes.addressof(managed)
     _handed_out[address] = (managed, shape, view)

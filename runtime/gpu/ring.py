@@ -13,7 +13,7 @@ import numpy as np
 
 from ...configs.errors import StateError
 from ...configs.models import ModelConfig
-from ..arrays import Array
+from ..arrays import Array, Embedding
 from ..bank import Memory, Selection, SlotBuffer, restore_memory
 from . import cuda
 from .tensor import DeviceTensor, Pool
@@ -35,7 +35,7 @@ class DeviceSlotBuffer(SlotBuffer):
         self._pool, self._stream = pool, stream
         self._ring: DeviceTensor | None = None
 
-    def load(self, selections: Sequence[Selection]) -> tuple[Array, Array]:
+    def load(self, selections: Sequence[Selection]) -> tuple[Embedding, Array]:
         """As :meth:`SlotBuffer.load`, the memories as a DeviceTensor whose address stays."""
         ordered = [self._slot_order(s.memories) for s in selections]
         config, side = self._config, self._config.embed_size

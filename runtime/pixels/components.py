@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Logits, Mask
 from ..packages import opencv
 
 
-def fill_holes(logits: Array, area: int, threshold: float = 0.0, value: float = 0.1) -> Array:
+def fill_holes(logits: Logits, area: int, threshold: float = 0.0, value: float = 0.1) -> Logits:
     """Fill the background's components of at most `area` pixels.
 
     logits: [..., h, w] float32; a pixel is background where its logit <= threshold. Gives a copy
@@ -16,12 +16,12 @@ def fill_holes(logits: Array, area: int, threshold: float = 0.0, value: float = 
     GPU). Background that touches the border counts like any other. MissingExtraError without
     OpenCV.
     """
-    filled: Array = logits.copy()
+    filled: Logits = logits.copy()
     filled[small_components(logits <= threshold, area)] = value
     return filled
 
 
-def clean_mask(logits: Array, threshold: float, hole_area: float, sprinkle_area: float) -> Array:
+def clean_mask(logits: Logits, threshold: float, hole_area: float, sprinkle_area: float) -> Logits:
     """The image predictor's rule: small holes get threshold + 10, small specks threshold - 10.
 
     logits: [..., h, w] float32. Both kinds are looked for in the logits as they came, areas of 0
@@ -36,7 +36,7 @@ def clean_mask(logits: Array, threshold: float, hole_area: float, sprinkle_area:
     return cleaned
 
 
-def small_components(mask: Array, area: int) -> Array:
+def small_components(mask: Mask, area: int) -> Mask:
     """Pixels of components of at most `area` pixels: bool [..., h, w] -> bool [..., h, w]."""
     cv2 = opencv("filling holes")
     planes = mask.reshape(-1, *mask.shape[-2:])

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...configs.checks import shown
 from ...configs.errors import FrameError
-from ..arrays import Array
+from ..arrays import Array, Frame, Pixels
 from ..packages import pillow_image
 from .antialias import resize_plane
 
@@ -22,7 +22,7 @@ MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
-def check_frame(frame: Any) -> Array:
+def check_frame(frame: Any) -> Frame:
     """One frame as contiguous RGB, uint8 [H, W, 3].
 
     Takes uint8 RGB [H, W, 3], grey [H, W] or [H, W, 1] (repeated to three channels), RGBA
@@ -42,21 +42,25 @@ def check_frame(frame: Any) -> Array:
         found = f"an array of {array.dtype}" if isinstance(frame, np.ndarray) else shown(frame)
         raise FrameError(f"a frame must be uint8 [H, W, 3], got {found}: open_frames reads files")
     if array.dtype != np.uint8:
-        raise FrameError(f"a frame must be uint8, got {array.dtype}: {_remedy(array)}")
+        raise FrameError(f"a frame must be uint8, got {array.dtype}: {_dtype_remedy(array)}")
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
-        hint = "use frame.transpose(1, 2, 0)" if array.ndim == 3 and array.shape[0] == 3 else (
-            "give one frame at a time" if array.ndim == 4 else "convert it to RGB"
-        )  # fmt: skip
-        raise FrameError(f"a frame must be [H, W, 3], got shape {np.shape(frame)}: {hint}")
+        fix = _layout_remedy(array)
+        raise FrameError(f"a frame must be [H, W, 3], got shape {np.shape(frame)}: {fix}")
     if array.size == 0:
         raise FrameError(f"a frame has no pixels (shape {np.shape(frame)}): leave it out")
     channels = np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array[..., :3]
     return np.ascontiguousarray(channels)
 
 
-def _remedy(array: Array) -> str:
+def _layout_remedy(array: Array) -> str:
+    if array.ndim == 3 and array.shape[0] == 3:
+        return "use frame.transpose(1, 2, 0)"
+    return "give one frame at a time" if array.ndim == 4 else "convert it to RGB"
+
+
+def _dtype_remedy(array: Array) -> str:
     if array.dtype == np.bool_:
         return "use frame.astype(np.uint8) * 255"
     if array.dtype.kind == "f":
@@ -65,7 +69,7 @@ def _remedy(array: Array) -> str:
     return "scale it to 0..255 and use frame.astype(np.uint8)"
 
 
-def video_frame_tensor(rgb_hwc: Array, size: int) -> Array:
+def video_frame_tensor(rgb_hwc: Frame, size: int) -> Pixels:
     """A video frame as the model's input: uint8 [H, W, 3] -> float32 [3, size, size].
 
     The original's video loader: Pillow's bicubic on uint8 (rounded), divided by 255 in float64,
@@ -77,7 +81,7 @@ def video_frame_tensor(rgb_hwc: Array, size: int) -> Array:
     return np.stack([table[c].take(resized[..., c]) for c in range(3)])
 
 
-def image_tensor(rgb_hwc: Array, size: int) -> Array:
+def image_tensor(rgb_hwc: Frame, size: int) -> Pixels:
     """An image as the model's input: uint8 [H, W, 3] -> float32 [3, size, size].
 
     The original's image transform: divided by 255, bilinear with antialias, normalised. Aspect
@@ -87,7 +91,7 @@ def image_tensor(rgb_hwc: Array, size: int) -> Array:
     return np.stack([_normalised(plane, c) for c, plane in enumerate(planes)])
 
 
-def _normalised(values: Array, channel: int | None = None) -> Array:
+def _normalised(values: Array, channel: int | None = None) -> Pixels:
     c = slice(None) if channel is None else slice(channel, channel + 1)
-    normalised: Array = (values - MEAN[c, None]) / STD[c, None]
+    normalised: Pixels = (values - MEAN[c, None]) / STD[c, None]
     return normalised

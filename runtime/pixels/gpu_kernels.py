@@ -50,9 +50,12 @@ def write_kernels(folder: Path, arch: int) -> None:
         code = compile_kernel(kernel, arch)
         (target / f"{name}.cubin").write_bytes(code.cubin)
         index[name] = {
-            "entry": code.name, "block": code.block, "shared": code.shared,
-            "sha256": hashlib.sha256(code.cubin).hexdigest(), "source": kernel.digest(),
-        }  # fmt: skip
+            "entry": code.name,
+            "block": code.block,
+            "shared": code.shared,
+            "sha256": hashlib.sha256(code.cubin).hexdigest(),
+            "source": kernel.digest(),
+        }
     (target / _INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 
@@ -136,10 +139,10 @@ class GpuPixels(PixelKernels):
             wide = self._empty((height, size, 3), np.float32)
             taps = (columns[1].shape[0], rows[1].shape[0])
             across, down = (_tiles(size * 3), height), (_tiles(size * 3), size)
-            self._launch("antialias_rows", across, on_gpu, unit, *columns, size, width, taps[0],
-                         wide)  # fmt: skip
-            self._launch("antialias_columns_normalise", down, wide, *rows, mean, std, size,
-                         height, taps[1], out[index])  # fmt: skip
+            horizontal = (on_gpu, unit, *columns, size, width, taps[0], wide)
+            self._launch("antialias_rows", across, *horizontal)
+            vertical = (wide, *rows, mean, std, size, height, taps[1], out[index])
+            self._launch("antialias_columns_normalise", down, *vertical)
         return out
 
     def _triangle(self, n_in: int, n_out: int) -> list[DeviceTensor]:
@@ -164,12 +167,13 @@ class GpuPixels(PixelKernels):
         y = self._cached(("lerp", h, size[0]), lambda: pixels.lerp_table(h, size[0]))
         x = self._cached(("lerp", w, size[1]), lambda: pixels.lerp_table(w, size[1]))
         out = self._empty((n, *size), np.bool_)
-        self._launch("upsample_mask", (_tiles(size[1]), size[0], n),
-                     source, *y, *x, float(threshold), h, w, *size, out)  # fmt: skip
+        given = (source, *y, *x, float(threshold), h, w, *size, out)
+        self._launch("upsample_mask", (_tiles(size[1]), size[0], n), *given)
         return out.reshape(*np.shape(logits)[:-2], *size)
 
-    def fill_holes(self, logits: Any, area: int, threshold: float = 0.0, value: float = 0.1
-                   ) -> DeviceTensor:  # fmt: skip
+    def fill_holes(
+        self, logits: Any, area: int, threshold: float = 0.0, value: float = 0.1
+    ) -> DeviceTensor:
         """Logits [...,h,w] with the background's components of at most `area` pixels filled."""
         source = self._logits(logits)
         return self._cleaned(source, source, area, threshold, 0, value).reshape(*np.shape(logits))
@@ -188,9 +192,14 @@ class GpuPixels(PixelKernels):
         return cleaned.reshape(*np.shape(logits))
 
     def _cleaned(
-        self, source: DeviceTensor, base: DeviceTensor, area: float, threshold: float, above: int,
+        self,
+        source: DeviceTensor,
+        base: DeviceTensor,
+        area: float,
+        threshold: float,
+        above: int,
         value: float,
-    ) -> DeviceTensor:  # fmt: skip
+    ) -> DeviceTensor:
         """`base` with `value` in the small components of `source`, background or mask."""
         n, h, w = source.shape
         # kernels take 32 bits, and no component is larger than its plane

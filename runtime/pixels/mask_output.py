@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Array, Embedding, Logits, Mask
 from ..gpu.tensor import DeviceTensor
 from ..pixel_kernels import PixelKernels
 from ..session import Session
@@ -25,17 +25,17 @@ from .upsample import upsample_bilinear, upsample_mask
 _MOST_BYTES = 256 << 20
 
 
-def without_small_holes(session: Session, logits: Array, area: int) -> Array:
+def without_small_holes(session: Session, logits: Logits, area: int) -> Logits:
     """:func:`.components.fill_holes` of logits [..., h, w], where they lie."""
     kernels = session.pixels()
     if kernels is None or not isinstance(logits, DeviceTensor):
         return fill_holes(np.asarray(logits), area)
-    return cast(Array, kernels.fill_holes(logits, area))
+    return cast(Logits, kernels.fill_holes(logits, area))
 
 
 def frame_logits(
-    session: Session, low: Sequence[Array | None], size: tuple[int, int], absent: Array
-) -> Array:
+    session: Session, low: Sequence[Logits | None], size: tuple[int, int], absent: Logits
+) -> Logits:
     """Logits of N objects at frame size: N x [1, h, w] -> float32 [N, 1, *size].
 
     `absent` [1, h, w] stands for None. With kernels this is a :class:`FrameLogits`.
@@ -44,7 +44,7 @@ def frame_logits(
     if kernels is not None and any(isinstance(part, DeviceTensor) for part in low):
         parts = [absent if part is None else part for part in low]
         tensors = [p if isinstance(p, DeviceTensor) else kernels.uploaded(p) for p in parts]
-        return cast(Array, FrameLogits(kernels, kernels.joined(tensors), size))
+        return cast(Logits, FrameLogits(kernels, kernels.joined(tensors), size))
     planes = np.empty((len(low), *absent.shape), np.float32)
     for plane, part in zip(planes, low, strict=True):
         plane[...] = absent if part is None else part
@@ -52,9 +52,13 @@ def frame_logits(
 
 
 def image_masks(
-    session: Session, logits: Array, size: tuple[int, int], threshold: float,
-    hole_area: float, sprinkle_area: float,
-) -> Array:  # fmt: skip
+    session: Session,
+    logits: Logits,
+    size: tuple[int, int],
+    threshold: float,
+    hole_area: float,
+    sprinkle_area: float,
+) -> Mask:
     """Logits [N, C, h, w] without small holes and specks, at image size, as bool [N, C, *size]."""
     kernels = session.pixels()
     if kernels is None:
@@ -64,14 +68,14 @@ def image_masks(
     return _downloaded(kernels, on_gpu, size, threshold)
 
 
-def repeated(session: Session, array: Array, count: int) -> Array:
+def repeated(session: Session, array: Embedding, count: int) -> Embedding:
     """An embedding [1, ...] for each of `count` prompts, [count, ...], where it lies."""
     if count == 1:
         return array
     kernels = session.pixels()
     if kernels is None or not isinstance(array, DeviceTensor):
         return np.repeat(np.asarray(array), count, axis=0)
-    return cast(Array, kernels.joined([array[0]] * count))
+    return cast(Embedding, kernels.joined([array[0]] * count))
 
 
 class FrameLogits(np.lib.mixins.NDArrayOperatorsMixin):
@@ -102,7 +106,7 @@ class FrameLogits(np.lib.mixins.NDArrayOperatorsMixin):
         made.synchronize()
         return made
 
-    def masks(self, threshold: float = 0.0) -> Array:
+    def masks(self, threshold: float = 0.0) -> Mask:
         """Masks, bool of this shape, on the host."""
         if self._kernels.closed or threading.get_ident() != self._thread:
             # kernels are gone, or belong to another thread's stream
@@ -148,7 +152,7 @@ class FrameLogits(np.lib.mixins.NDArrayOperatorsMixin):
 
 def _downloaded(
     kernels: PixelKernels, low: DeviceTensor, size: tuple[int, int], threshold: float
-) -> Array:
+) -> Mask:
     shape = (*low.shape[:-2], *size)
     planes = low.reshape(math.prod(low.shape[:-2]), *low.shape[-2:])
     out = np.empty((len(planes), *size), np.bool_)

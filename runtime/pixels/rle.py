@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from ...configs.errors import InputError
-from ..arrays import Array
+from ..arrays import Array, Mask
 from ..packages import coco_mask
 
 
@@ -22,7 +22,7 @@ class Rle(TypedDict):
     counts: str
 
 
-def rle_from_mask(mask: Array) -> Rle:
+def rle_from_mask(mask: Mask) -> Rle:
     """Encode a mask, bool or 0/1 [H, W]. InputError for another shape, MissingExtraError
     without pycocotools."""
     array = np.asarray(mask)
@@ -31,7 +31,7 @@ def rle_from_mask(mask: Array) -> Rle:
     return rles_from_masks(array[None])[0]
 
 
-def rles_from_masks(masks: Array) -> list[Rle]:
+def rles_from_masks(masks: Mask) -> list[Rle]:
     """Encode masks, bool or 0/1 [N, H, W]; errors as of :func:`rle_from_mask`."""
     array = np.asarray(masks)
     if array.ndim != 3:
@@ -46,7 +46,7 @@ def rles_from_masks(masks: Array) -> list[Rle]:
     ]
 
 
-def mask_from_rle(rle: Mapping[str, Any]) -> Array:
+def mask_from_rle(rle: Mapping[str, Any]) -> Mask:
     """Decode one mask: bool [H, W]. `counts` may be compressed text or a list of run lengths.
 
     Raises InputError where the runs do not fill the size (pycocotools would give whatever the
@@ -65,7 +65,7 @@ def mask_from_rle(rle: Mapping[str, Any]) -> Array:
             "is damaged"
         )
     columns: Array = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
-    mask: Array = columns.reshape(width, height).T
+    mask: Mask = columns.reshape(width, height).T
     return mask
 
 

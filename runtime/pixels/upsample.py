@@ -8,13 +8,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Array, Logits, Mask
 
 #: output pixels worked on at a time: a few MB of temporaries whatever the frame size
 _BLOCK = 1 << 18
 
 
-def upsample_bilinear(logits: Array, size: tuple[int, int]) -> Array:
+def upsample_bilinear(logits: Logits, size: tuple[int, int]) -> Logits:
     """Logits at frame size: float32 [..., h, w] -> float32 [..., *size], size = (H, W).
 
     Plain bilinear, corners not aligned, no antialias (also when shrinking): torch's default.
@@ -28,7 +28,7 @@ def upsample_bilinear(logits: Array, size: tuple[int, int]) -> Array:
     return out.reshape(*logits.shape[:-2], *size)
 
 
-def upsample_mask(logits: Array, size: tuple[int, int], threshold: float = 0.0) -> Array:
+def upsample_mask(logits: Logits, size: tuple[int, int], threshold: float = 0.0) -> Mask:
     """``upsample_bilinear(logits, size) > threshold`` as bool [..., *size], a block at a time."""
     planes = logits.reshape(-1, *logits.shape[-2:])
     out = np.empty((len(planes), *size), np.bool_)
@@ -39,8 +39,8 @@ def upsample_mask(logits: Array, size: tuple[int, int], threshold: float = 0.0) 
 
 
 def upsampled_above(
-    plane: Array, size: tuple[int, int], level: float
-) -> Iterator[tuple[slice, slice, Array]]:
+    plane: Logits, size: tuple[int, int], level: float
+) -> Iterator[tuple[slice, slice, Logits]]:
     """Blocks of ``upsample_bilinear(plane, size)``, outside which no value exceeds `level`.
 
     plane: float32 [h, w]. Gives rows, columns and the block there, same bits; all blocks have the
@@ -48,14 +48,14 @@ def upsampled_above(
     for the next. Saves work and memory where masks are small.
     """
     # values between two taps exceed both by a rounding at most
-    above: Array = plane > level - 1e-4 * (1 + abs(level))
+    above: Mask = plane > level - 1e-4 * (1 + abs(level))
     x, y = _lerp(plane.shape[1], size[1]), _lerp(plane.shape[0], size[0])
     rows, cols = _reached(y, np.any(above, axis=1)), _reached(x, np.any(above, axis=0))
     for part, block in _blocks(plane, x, y, rows, cols):
         yield part, cols, block
 
 
-def _reached(lerp: _Lerp, chosen: Array) -> slice:
+def _reached(lerp: _Lerp, chosen: Mask) -> slice:
     """Output positions between the first and last that read a chosen source."""
     sources = np.flatnonzero(chosen)
     if not sources.size:
@@ -85,15 +85,15 @@ def _lerp(n_in: int, n_out: int) -> _Lerp:
     return _Lerp(low, np.minimum(low + 1, n_in - 1), 1 - weight, weight)
 
 
-def upsampled_rows(plane: Array, size: tuple[int, int]) -> Iterator[tuple[slice, Array]]:
+def upsampled_rows(plane: Logits, size: tuple[int, int]) -> Iterator[tuple[slice, Logits]]:
     """Blocks of rows of one upsampled plane; a block's buffer is used again for the next."""
     x, y = _lerp(plane.shape[1], size[1]), _lerp(plane.shape[0], size[0])
     return _blocks(plane, x, y, slice(0, size[0]), slice(0, size[1]))
 
 
 def _blocks(
-    plane: Array, x: _Lerp, y: _Lerp, rows: slice, cols: slice
-) -> Iterator[tuple[slice, Array]]:
+    plane: Logits, x: _Lerp, y: _Lerp, rows: slice, cols: slice
+) -> Iterator[tuple[slice, Logits]]:
     """Blocks of the output's `rows`, cut to its `cols`."""
     wide = plane.take(x.low[cols], axis=1) * x.weight_low[cols]
     wide += plane.take(x.high[cols], axis=1) * x.weight_high[cols]

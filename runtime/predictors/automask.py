@@ -15,7 +15,7 @@ import numpy as np
 
 from ...configs.checks import shown
 from ...configs.errors import InputError
-from ..arrays import Array
+from ..arrays import Array, Logits, Mask
 from ..packages import opencv
 from ..pixels.upsample import upsampled_above
 
@@ -53,7 +53,7 @@ def crop_boxes(size: tuple[int, int], layers: int, overlap_ratio: float) -> list
         crop_w, crop_h = (math.ceil((overlap * (count - 1) + n) / count) for n in (width, height))
         lefts = [(crop_w - overlap) * i for i in range(count)]
         tops = [(crop_h - overlap) * i for i in range(count)]
-        # a picture of a few pixels has fewer crops: none is empty
+        # an image of a few pixels has fewer crops: none is empty
         boxes += [
             (layer, (x, y, min(x + crop_w, width), min(y + crop_h, height)))
             for x, y in product(lefts, tops)
@@ -62,12 +62,12 @@ def crop_boxes(size: tuple[int, int], layers: int, overlap_ratio: float) -> list
     return boxes
 
 
-def mask_box(mask: Array) -> Box:
+def mask_box(mask: Mask) -> Box:
     """First and last column and row of a mask [H, W] as x0, y0, x1, y1; zeros when empty."""
     return _box(np.any(mask, axis=1), np.any(mask, axis=0))
 
 
-def _box(in_rows: Array, in_cols: Array) -> Box:
+def _box(in_rows: Mask, in_cols: Mask) -> Box:
     rows, cols = np.flatnonzero(in_rows), np.flatnonzero(in_cols)
     if not rows.size:
         return 0, 0, 0, 0
@@ -123,7 +123,7 @@ class RunLengths:
         return {"size": list(self.size), "counts": list(self.counts)}
 
 
-def run_lengths(part: Array, corner: tuple[int, int], size: tuple[int, int]) -> RunLengths:
+def run_lengths(part: Mask, corner: tuple[int, int], size: tuple[int, int]) -> RunLengths:
     """Run lengths of a mask of `size` that is empty outside `part` [H', W'] bool.
 
     corner: row and column of the part's first pixel.
@@ -143,8 +143,8 @@ def run_lengths(part: Array, corner: tuple[int, int], size: tuple[int, int]) -> 
 
 
 def remove_small_regions(
-    mask: Array, area: float, mode: Literal["holes", "islands"]
-) -> tuple[Array, bool]:
+    mask: Mask, area: float, mode: Literal["holes", "islands"]
+) -> tuple[Mask, bool]:
     """Fill holes, or remove islands, of fewer than `area` pixels of a mask [H, W] bool.
 
     Returns the mask and whether it changed. Components touch by side or corner. When all islands
@@ -161,7 +161,7 @@ def remove_small_regions(
         return mask, False
     if not background and small.all():
         small[int(sizes.argmax())] = False
-    changed: Array = np.append(False, small)[labels]
+    changed: Mask = np.append(False, small)[labels]
     return (mask | changed if background else mask & ~changed), True
 
 
@@ -169,20 +169,20 @@ def remove_small_regions(
 class LowRes:
     """Logits [h, w] of one candidate, cut to where they can matter above `level`."""
 
-    part: Array
+    part: Logits
     corner: tuple[int, int]
     shape: tuple[int, int]
     level: float
 
     @classmethod
-    def cut(cls, logits: Array, level: float) -> LowRes:
+    def cut(cls, logits: Logits, level: float) -> LowRes:
         """What decides which pixels exceed `level` at full size: taps above it and their like."""
         x0, y0, x1, y1 = mask_box(logits > level - 1e-3 * (1 + abs(level)))
         rows, cols = slice(max(y0 - 1, 0), y1 + 2), slice(max(x0 - 1, 0), x1 + 2)
         shape = (logits.shape[0], logits.shape[1])
         return cls(logits[rows, cols].copy(), (rows.start, cols.start), shape, level)
 
-    def mask(self, size: tuple[int, int], threshold: float) -> tuple[Array, tuple[int, int]]:
+    def mask(self, size: tuple[int, int], threshold: float) -> tuple[Mask, tuple[int, int]]:
         """The part of the mask [H, W] of `size` that is not empty, and its first row and column."""
         plane = np.full(self.shape, self.level - 1, np.float32)
         (top, left), (height, width) = self.corner, self.part.shape
@@ -197,7 +197,7 @@ class LowRes:
 
 
 def measure(
-    logits: Array, size: tuple[int, int], threshold: float, offset: float
+    logits: Logits, size: tuple[int, int], threshold: float, offset: float
 ) -> tuple[float, Box | None]:
     """Stability of a mask at full `size`, and its box; the box is None where the mask is empty.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...configs.checks import whole_number
 from ...configs.errors import FrameError, InputError
-from ..arrays import Array
+from ..arrays import Frame
 from ..media.frames import FrameSource
 
 
@@ -31,7 +31,7 @@ def propagation_order(start: Any, most: Any | None, reverse: bool, num_frames: i
     return range(start, min(start + count, num_frames - 1) + 1)
 
 
-def readable(frames: FrameSource, order: Iterable[int]) -> Iterator[tuple[int, Array]]:
+def readable(frames: FrameSource, order: Iterable[int]) -> Iterator[tuple[int, Frame]]:
     """Frames in this order with their indices; "skip" leaves out those that cannot be read."""
     for index in order:
         try:

@@ -14,7 +14,7 @@ from ...configs.bundle import Bundle
 from ...configs.checks import real_number, shown
 from ...configs.errors import FrameError, InputError, StateError
 from ...configs.models import ModelConfig
-from ..arrays import Array
+from ..arrays import Array, Embedding, Logits, Mask, Scores
 from ..pixels.components import clean_mask
 from ..pixels.frame_input import FrameInput
 from ..pixels.mask_output import image_masks, repeated
@@ -28,8 +28,8 @@ from .predictor import Predictor
 _PROMPTS_PER_CALL = 32
 _IMAGES_PER_CALL = 4
 
-#: masks, predicted IoU, low-resolution logits
-Prediction = tuple[Array, Array, Array]
+#: masks (logits if asked for), predicted IoU, low-resolution logits
+Prediction = tuple[Mask | Logits, Scores, Logits]
 
 
 class ImagePredictor(Predictor):
@@ -116,9 +116,15 @@ class ImagePredictor(Predictor):
         if self._is_batch:
             raise StateError("a batch of images is set: call predict_batch, or set_image first")
         return self._predict(
-            0, point_coords, point_labels, box, mask_input, multimask_output, return_logits,
+            0,
+            point_coords,
+            point_labels,
+            box,
+            mask_input,
+            multimask_output,
+            return_logits,
             normalize_coords,
-        )  # fmt: skip
+        )
 
     def predict_batch(
         self,
@@ -129,7 +135,7 @@ class ImagePredictor(Predictor):
         multimask_output: bool = True,
         return_logits: bool = False,
         normalize_coords: bool = True,
-    ) -> tuple[list[Array], list[Array], list[Array]]:
+    ) -> tuple[list[Mask | Logits], list[Scores], list[Logits]]:
         """:meth:`predict` on each image of the batch; each argument holds one item per image.
 
         Images may have different numbers of prompts. Returns lists of masks, IoUs and
@@ -145,17 +151,23 @@ class ImagePredictor(Predictor):
         inputs = _per_image("mask_input_batch", mask_input_batch, count)
         results = [
             self._predict(
-                i, points[i], labels[i], boxes[i], inputs[i],
-                multimask_output, return_logits, normalize_coords,
+                i,
+                points[i],
+                labels[i],
+                boxes[i],
+                inputs[i],
+                multimask_output,
+                return_logits,
+                normalize_coords,
             )
             for i in range(count)
-        ]  # fmt: skip
+        ]
         masks, ious, low_res = (list(part) for part in zip(*results, strict=True))
         return masks, ious, low_res
 
     def predict_low_res(
         self, prompts: ImagePrompts, multimask_output: bool = True, image_index: int = 0
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Logits, Scores]:
         """What the decoder says: logits [N, C, 4h, 4w], not clamped, and IoU [N, C], float32."""
         self._need_image()
         features = self._encoded[image_index]
@@ -167,13 +179,13 @@ class ImagePredictor(Predictor):
         logits, ious = zip(*parts, strict=True)
         return np.concatenate(logits), np.concatenate(ious)
 
-    def get_image_embedding(self) -> Array:
+    def get_image_embedding(self) -> Embedding:
         """The embedding [1, C, h, w] float32, no-memory embedding included; [B, ...] of a batch."""
         self._need_image()
         return np.concatenate([f.prompt_embed for f in self._encoded])
 
     @property
-    def _features(self) -> dict[str, Array]:
+    def _features(self) -> dict[str, Embedding]:
         """The original's private name; its example notebook prints the embedding's shape."""
         return {"image_embed": self.get_image_embedding()}
 
@@ -202,16 +214,28 @@ class ImagePredictor(Predictor):
         self._sizes = [size for _, size in frames]
 
     def _predict(
-        self, index: int, point_coords: Any, point_labels: Any, box: Any, mask_input: Any,
-        multimask_output: bool, return_logits: bool, normalize_coords: bool,
-    ) -> Prediction:  # fmt: skip
+        self,
+        index: int,
+        point_coords: Any,
+        point_labels: Any,
+        box: Any,
+        mask_input: Any,
+        multimask_output: bool,
+        return_logits: bool,
+        normalize_coords: bool,
+    ) -> Prediction:
         size, multimask_output = self._sizes[index], bool(multimask_output)
         prompts = image_prompts(
-            point_coords, point_labels, box, mask_input,
-            frame_size=size if normalize_coords else None, config=self.config,
-        )  # fmt: skip
+            point_coords,
+            point_labels,
+            box,
+            mask_input,
+            frame_size=size if normalize_coords else None,
+            config=self.config,
+        )
         low_res, ious = self.predict_low_res(prompts, multimask_output, index)
         rule = (self.mask_threshold, self.max_hole_area, self.max_sprinkle_area)
+        masks: Mask | Logits
         if return_logits:
             masks = upsample_bilinear(clean_mask(low_res, *rule), size)
         else:
@@ -223,7 +247,7 @@ class ImagePredictor(Predictor):
 
     def _decode(
         self, features: Features, prompts: ImagePrompts, multimask_output: bool
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Logits, Scores]:
         n, side = len(prompts), self.config.mask_size
         mask = prompts.mask_input
         out = self.session.run(
@@ -259,7 +283,7 @@ def _is_list(values: Any) -> bool:
 
 def _check_list(images: Any) -> None:
     shape = np.shape(images) if isinstance(images, np.ndarray) else ()
-    # the rows of a single picture would pass for grey pictures
+    # the rows of a single image would pass for grey images
     if len(shape) == 3 and shape[2] in (3, 4):
         raise InputError(f"image_list is one image of shape {shape}: use [image], or set_image")
     if isinstance(images, (str, bytes, dict)) or not _is_list(images):
@@ -278,7 +302,7 @@ def _per_image(name: str, batch: Sequence[Any] | None, count: int) -> Sequence[A
     return batch
 
 
-def single_masks(logits: Array, ious: Array, config: ModelConfig) -> Array:
+def single_masks(logits: Logits, ious: Scores, config: ModelConfig) -> Array:
     """Which of the four masks stands for each prompt when one is wanted: [N] int.
 
     logits: [N, 4, h, w]; ious: [N, 4]. Mask 0 where it is stable (few pixels near the

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...configs.errors import InputError
 from ...configs.models import ModelConfig
-from ..arrays import Array
+from ..arrays import Array, Coordinates, Logits
 from ..tracking.prompts import check_boxes, check_inside, numbers, sides
 
 #: -1 padding, 0 negative, 1 positive, 2 and 3 a box's top-left and bottom-right corner
@@ -24,9 +24,9 @@ class ImagePrompts:
     labels: [N, P] int32. mask_input: [N, 1, 4h, 4w] float32 logits, or None.
     """
 
-    coords: Array
+    coords: Coordinates
     labels: Array
-    mask_input: Array | None
+    mask_input: Logits | None
 
     def __len__(self) -> int:
         return len(self.coords)
@@ -85,7 +85,7 @@ def image_prompts(
 
 def _points(
     coords: Any | None, labels: Any | None, size: tuple[int, int] | None
-) -> tuple[Array, Array] | tuple[None, None]:
+) -> tuple[Coordinates, Array] | tuple[None, None]:
     if coords is None and labels is None:
         return None, None
     if coords is None or labels is None:
@@ -110,7 +110,7 @@ def _points(
     return np.where(codes[..., None] == -1, np.float32(0), xy), codes.astype(np.int32)
 
 
-def _boxes(box: Any, size: tuple[int, int] | None) -> Array:
+def _boxes(box: Any, size: tuple[int, int] | None) -> Coordinates:
     """[N, 2, 2] corners."""
     xyxy = numbers("box", box)
     if xyxy.ndim == 0 or xyxy.size == 0 or xyxy.size % 4 or xyxy.shape[-1] not in (2, 4):
@@ -120,7 +120,7 @@ def _boxes(box: Any, size: tuple[int, int] | None) -> Array:
     return corners
 
 
-def _mask(mask_input: Any, side: int) -> Array:
+def _mask(mask_input: Any, side: int) -> Logits:
     mask = numbers("mask_input", mask_input)
     if np.asarray(mask_input).dtype == np.bool_:
         raise InputError(

@@ -2,7 +2,7 @@
 
 A grid of points, each a prompt of its own; masks that are unsure, unstable or seen before are
 dropped. Candidates stay at low resolution until they are chosen: those whose predicted IoU passed
-are judged at full size a block at a time, only where they can cover the image, and become masks
+are scored at full size a block at a time, only where they can cover the image, and become masks
 when no better one covers the same.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 
@@ -20,32 +20,27 @@ from ...configs.checks import real_number, shown, whole_number
 from ...configs.closing import Closing
 from ...configs.errors import InputError
 from ...configs.progress import Progress, silent
-from ..arrays import Array
+from ..arrays import Array, Frame, Logits, Scores
 from ..packages import coco_mask, opencv
 from ..pixels.components import clean_mask
 from ..pixels.frame_tensor import check_frame
-from ..pixels.rle import mask_from_rle
 from ..session import Session
 from .automask import (
     Box,
     LowRes,
-    RunLengths,
     checked_grids,
     crop_boxes,
     is_cut_off,
     layer_grids,
-    mask_box,
     measure,
     non_maximum_suppression,
-    remove_small_regions,
     run_lengths,
 )
 from .image import ImagePredictor
 from .image_prompts import ImagePrompts
+from .mask_records import OutputMode, encoded_mask, without_small_regions, xywh
 from .pretrained import pretrained_bundle
 
-OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
-#: called with the number of points done and to do
 G = TypeVar("G", bound="MaskGenerator")
 
 
@@ -75,7 +70,7 @@ class MaskGenerator(Closing):
     itself. multimask_output: three masks a point instead of one.
 
     min_mask_region_area: holes and islands of at most this many *low-resolution* pixels (a mask
-    has 256 x 256 for an image size of 1024) are filled and removed before masks are judged. That
+    has 256 x 256 for an image size of 1024) are filled and removed before masks are scored. That
     is what the original does, although it documents pixels of the image: for those use
     :meth:`postprocess_small_regions`. Needs OpenCV.
 
@@ -170,28 +165,7 @@ class MaskGenerator(Closing):
         """
         real_number("min_area", min_area, 0)
         _share("nms_thresh", nms_thresh)
-        _check_records(records)
-        cleaned: list[dict[str, Any]] = []
-        unchanged: list[float] = []
-        boxes: list[Box] = []
-        for record in records:
-            mode, mask = _decoded(record["segmentation"])
-            mask, filled = remove_small_regions(mask, min_area, "holes")
-            mask, removed = remove_small_regions(mask, min_area, "islands")
-            box = mask_box(mask)
-            boxes.append(box)
-            unchanged.append(float(not (filled or removed)))
-            if filled or removed:
-                runs = run_lengths(mask, (0, 0), mask.shape)
-                parts = {
-                    "segmentation": _encoded(runs, mode),
-                    "area": runs.area,
-                    "bbox": _xywh(box),
-                }
-                record = {**record, **parts}
-            cleaned.append(record)
-        kept = non_maximum_suppression(np.reshape(boxes, (-1, 4)), np.array(unchanged), nms_thresh)
-        return [cleaned[i] for i in kept]
+        return without_small_regions(records, min_area, nms_thresh)
 
     def close(self) -> None:
         """Free the session if this generator opened it."""
@@ -201,16 +175,16 @@ class MaskGenerator(Closing):
         self.predictor.__enter__()
         return self
 
-    def _search(self, rgb: Array, crop: Box, grid: Array) -> Iterator[tuple[list[_Found], int]]:
+    def _search(self, rgb: Frame, crop: Box, grid: Array) -> Iterator[tuple[list[_Found], int]]:
         """Candidates of one crop, a batch of points at a time, and how many points that was."""
         x0, y0, x1, y1 = crop
         self.predictor.set_image(rgb[y0:y1, x0:x1])
         points = grid * np.array([x1 - x0, y1 - y0])
         for first in range(0, len(points), self.points_per_batch):
             batch = points[first : first + self.points_per_batch]
-            yield self._judged(batch, crop, (rgb.shape[0], rgb.shape[1])), len(batch)
+            yield self._passing(batch, crop, (rgb.shape[0], rgb.shape[1])), len(batch)
 
-    def _judged(self, points: Array, crop: Box, size: tuple[int, int]) -> list[_Found]:
+    def _passing(self, points: Array, crop: Box, size: tuple[int, int]) -> list[_Found]:
         """What passes of the masks of some points (pixels of the crop)."""
         low_res, ious = self._decode(points, crop, None, self.multimask_output)
         points = np.repeat(points, low_res.shape[1], axis=0)
@@ -228,7 +202,7 @@ class MaskGenerator(Closing):
         )
         return [f for f in found if f is not None]
 
-    def _refined(self, points: Array, crop: Box, low_res: Array) -> tuple[Array, Array]:
+    def _refined(self, points: Array, crop: Box, low_res: Logits) -> tuple[Logits, Scores]:
         """Each mask again, with itself as the prompt beside its point."""
         parts = []
         for first in range(0, len(points), self.points_per_batch):
@@ -239,8 +213,8 @@ class MaskGenerator(Closing):
         return np.concatenate(masks), np.concatenate(ious)[:, 0]
 
     def _decode(
-        self, points: Array, crop: Box, mask_input: Array | None, multimask: bool
-    ) -> tuple[Array, Array]:
+        self, points: Array, crop: Box, mask_input: Logits | None, multimask: bool
+    ) -> tuple[Logits, Scores]:
         size = np.array([crop[2] - crop[0], crop[3] - crop[1]])
         n = len(points)
         coords = np.zeros((n, 2, 2), np.float32)
@@ -249,9 +223,9 @@ class MaskGenerator(Closing):
         return self.predictor.predict_low_res(ImagePrompts(coords, labels, mask_input), multimask)
 
     def _at_full_size(
-        self, logits: Array, iou: np.float32, point: Array, crop: Box, size: tuple[int, int]
+        self, logits: Logits, iou: np.float32, point: Array, crop: Box, size: tuple[int, int]
     ) -> _Found | None:
-        """A candidate judged in pixels of the image; None when it does not pass."""
+        """A candidate scored in pixels of the image; None when it does not pass."""
         x0, y0, x1, y1 = crop
         threshold, offset = self.mask_threshold, self.stability_score_offset
         stability, box = measure(logits, (y1 - y0, x1 - x0), threshold, offset)
@@ -270,22 +244,14 @@ class MaskGenerator(Closing):
         mask, (top, left) = found.low_res.mask((y1 - y0, x1 - x0), self.mask_threshold)
         runs = run_lengths(mask, (y0 + top, x0 + left), size)
         return {
-            "segmentation": _encoded(runs, self.output_mode),
+            "segmentation": encoded_mask(runs, self.output_mode),
             "area": runs.area,
-            "bbox": _xywh(found.box),
+            "bbox": xywh(found.box),
             "predicted_iou": float(found.iou),
             "point_coords": [list(found.point)],
             "stability_score": found.stability,
-            "crop_box": _xywh(found.crop),
+            "crop_box": xywh(found.crop),
         }
-
-
-def _check_records(records: Any) -> None:
-    known = isinstance(records, Sequence) and all(
-        isinstance(record, dict) and "segmentation" in record for record in records
-    )
-    if not known:
-        raise InputError(f"records is {shown(records)}: expected what generate gives")
 
 
 def _share(name: str, value: Any) -> float:
@@ -298,7 +264,7 @@ def _check_options(mode: str, points_per_batch: int, min_mask_region_area: int) 
         raise InputError(f"unknown output_mode {shown(mode)}: expected one of {known}")
     whole_number("points_per_batch", points_per_batch, 1)
     real_number("min_mask_region_area", min_mask_region_area, 0)
-    # a missing package is told now, not after minutes of work
+    # a missing package is reported now, not after minutes of work
     if mode == "coco_rle":
         coco_mask()
     if min_mask_region_area > 0:
@@ -325,24 +291,3 @@ def _best(found: list[_Found], scores: Sequence[Any], threshold: float) -> list[
 
 def _area(box: Box) -> int:
     return (box[2] - box[0]) * (box[3] - box[1])
-
-
-def _xywh(box: Box) -> list[float]:
-    return [float(v) for v in (box[0], box[1], box[2] - box[0], box[3] - box[1])]
-
-
-def _encoded(runs: RunLengths, mode: OutputMode) -> Any:
-    if mode == "binary_mask":
-        return mask_from_rle(runs.rle())
-    if mode == "uncompressed_rle":
-        return runs.rle()
-    packed = coco_mask().frPyObjects(runs.rle(), *runs.size)
-    # text, so that records can be written as JSON
-    return {"size": packed["size"], "counts": packed["counts"].decode("ascii")}
-
-
-def _decoded(segmentation: Any) -> tuple[OutputMode, Array]:
-    if not isinstance(segmentation, dict):
-        return "binary_mask", np.asarray(segmentation, np.bool_)
-    packed = isinstance(segmentation["counts"], str)
-    return "coco_rle" if packed else "uncompressed_rle", mask_from_rle(segmentation)

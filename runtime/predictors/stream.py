@@ -15,7 +15,7 @@ import numpy as np
 from ...configs.bundle import Bundle
 from ...configs.checks import whole_number
 from ...configs.errors import FrameError, InputError
-from ..arrays import Array
+from ..arrays import Logits, MaskPrompt
 from ..bank import FrameOutput, ObjectHistory
 from ..gpu.tensor import DeviceTensor
 from ..pixels.frame_input import FrameInput
@@ -75,9 +75,12 @@ class StreamTracker(Predictor):
         self.non_overlap_masks = non_overlap_masks
         self.num_frames = num_frames
         options = TrackerOptions(
-            max_cond_frames_in_attn, fill_hole_area, memory_dtype, objects_per_call,
+            max_cond_frames_in_attn,
+            fill_hole_area,
+            memory_dtype,
+            objects_per_call,
             forward_only=True,
-        )  # fmt: skip
+        )
         self._tracker = Tracker(self.session, options)
         self._input = FrameInput(self.session, self.config.image_size)
         self._objects: dict[int, _StreamObject] = {}
@@ -94,6 +97,26 @@ class StreamTracker(Predictor):
     def frame_idx(self) -> int:
         """Index of the next frame pushed."""
         return self._frame_idx
+
+    @property
+    def histories(self) -> dict[int, ObjectHistory]:
+        """What is remembered of each object, by id: the tracker's own, so look and do not keep.
+
+        Outputs put in or taken out count from the next frame on, which is for measurements that
+        need a certain state; tracking needs no such help.
+        """
+        return {obj_id: item.history for obj_id, item in self._objects.items()}
+
+    def skip_to(self, frame_idx: int) -> None:
+        """Count the next frame pushed as `frame_idx`: those between were lost on the way.
+
+        Distances in time are then what they were in front of the camera. Raises InputError for
+        an index before the next one; use :meth:`reset` to start again.
+        """
+        index = whole_number("frame_idx", frame_idx)
+        if index < self._frame_idx:
+            raise InputError(f"frame {index}: the next frame is {self._frame_idx}, use reset()")
+        self._frame_idx = index
 
     def add_points(
         self,
@@ -212,9 +235,9 @@ class StreamTracker(Predictor):
     def _encode(self, rgb: Any) -> Features:
         return self._tracker.encode(self._input.tensor(rgb))
 
-    def _pending_prompts(self, size: tuple[int, int]) -> dict[int, Points | Array]:
+    def _pending_prompts(self, size: tuple[int, int]) -> dict[int, Points | MaskPrompt]:
         """The pending prompts in model pixels; one that does not fit is dropped and raised."""
-        taken: dict[int, Points | Array] = {}
+        taken: dict[int, Points | MaskPrompt] = {}
         for obj_id, item in list(self._objects.items()):
             if not item.prompted:
                 continue
@@ -227,7 +250,7 @@ class StreamTracker(Predictor):
                 raise
         return taken
 
-    def _resolve(self, item: _StreamObject, size: tuple[int, int]) -> Points | Array:
+    def _resolve(self, item: _StreamObject, size: tuple[int, int]) -> Points | MaskPrompt:
         if item.mask is not None:
             return mask_from(item.mask, size, self.config.image_size)
         points = None
@@ -240,7 +263,7 @@ class StreamTracker(Predictor):
         return points
 
     def _prompt(
-        self, features: Features, prompts: Mapping[int, Points | Array]
+        self, features: Features, prompts: Mapping[int, Points | MaskPrompt]
     ) -> dict[int, FrameOutput]:
         outputs = {}
         for obj_id, prompt in prompts.items():
@@ -255,7 +278,7 @@ class StreamTracker(Predictor):
         return outputs
 
     def _track(
-        self, features: Features, prompts: Mapping[int, Points | Array]
+        self, features: Features, prompts: Mapping[int, Points | MaskPrompt]
     ) -> dict[int, FrameOutput]:
         waiting = {i: o for i, o in self._objects.items() if i not in prompts}
         if not waiting:
@@ -292,7 +315,7 @@ class StreamTracker(Predictor):
             non_overlap_masks=self.non_overlap_masks,
         )
 
-    def _low_res(self, ordered: Sequence[FrameOutput], size: tuple[int, int]) -> Array:
+    def _low_res(self, ordered: Sequence[FrameOutput], size: tuple[int, int]) -> Logits:
         """Logits [N, h, w]; on the GPU as a copy, since the session uses its tensors again."""
         side = self.config.mask_size
         low = [output.mask_logits for output in ordered]

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Array, Logits, Mask, Scores
 from ..pixels.mask_output import FrameLogits
 from ..pixels.rle import Rle, rle_from_mask
 from ..pixels.upsample import upsample_bilinear, upsampled_above, upsampled_rows
@@ -35,14 +35,14 @@ class StreamResult:
 
     frame_idx: int
     obj_ids: list[int]
-    object_scores: Array
-    ious: Array
-    low_res_logits: Array
+    object_scores: Scores
+    ious: Scores
+    low_res_logits: Logits
     frame_size: tuple[int, int]
     non_overlap_masks: bool = False
 
     @cached_property
-    def logits(self) -> Array:
+    def logits(self) -> Logits:
         """[N, H, W] float32 at frame size; made on the first access and kept.
 
         With kernels for pixels they stay on the GPU until asked for, and ``logits.above(0.0)``
@@ -55,7 +55,7 @@ class StreamResult:
         return without_overlap(full) if self.non_overlap_masks else full
 
     @property
-    def masks(self) -> Array:
+    def masks(self) -> Mask:
         """[N, H, W] bool: logits > 0."""
         if isinstance(self.low_res_logits, FrameLogits):
             return self.low_res_logits > 0
@@ -64,7 +64,7 @@ class StreamResult:
             self._fill(index, mask)
         return out
 
-    def each_mask(self) -> Iterator[Array]:
+    def each_mask(self) -> Iterator[Mask]:
         """The masks [H, W] bool one after another, so that one at a time is in memory."""
         for index in range(len(self.obj_ids)):
             if isinstance(self.low_res_logits, FrameLogits):
@@ -86,7 +86,7 @@ class StreamResult:
             packed[...] = np.packbits(mask, axis=1)
         return out
 
-    def _fill(self, index: int, mask: Array) -> None:
+    def _fill(self, index: int, mask: Mask) -> None:
         """Set an object's pixels in a mask that is False throughout."""
         for rows, cols, block in upsampled_above(self.low_res_logits[index], self.frame_size, 0.0):
             np.greater(block, np.float32(0), out=mask[rows, cols])
@@ -108,7 +108,7 @@ class StreamResult:
         return owner
 
 
-def without_overlap(logits: Array) -> Array:
+def without_overlap(logits: Logits) -> Logits:
     """Leave each pixel to the object with the highest logit; others' are at most -10 there.
 
     logits: [N, ..., H, W] float32, changed in place and returned. Equals the original's

@@ -16,9 +16,8 @@ import numpy as np
 from ...configs.bundle import Bundle
 from ...configs.checks import shown, whole_number
 from ...configs.errors import FrameError, InputError, StateError
-from ..arrays import Array
+from ..arrays import Frame, Logits, MaskPrompt
 from ..bank import Selection, select
-from ..media.frames import FrameSource
 from ..media.open import open_frames
 from ..pixels.frame_input import FrameInput
 from ..pixels.mask_output import frame_logits
@@ -37,34 +36,11 @@ from ..tracking.video_object import VideoObject
 from .frame_order import frame_index, propagation_order, readable
 from .predictor import Predictor
 from .stream_result import without_overlap
+from .video_state import VideoState
 
 #: frame index, object ids, mask logits [N, 1, H, W] float32 at video resolution, which stay on
 #: the GPU where the session has kernels for them (mask_output.FrameLogits)
-FrameResult = tuple[int, list[int], Array]
-
-
-class VideoState:
-    """One video under work; made by :meth:`VideoPredictor.init_state`."""
-
-    def __init__(self, frames: FrameSource) -> None:
-        self.frames = frames
-        self.num_frames: int = frames.num_frames
-        self.video_height: int = frames.height
-        self.video_width: int = frames.width
-        self._objects: dict[int, VideoObject] = {}
-        self._features: tuple[int, Features] | None = None
-        #: counts prompts, so that a running propagation notices new ones
-        self._edits = 0
-
-    @property
-    def obj_ids(self) -> list[int]:
-        """Ids of the objects, in the order in which they were added."""
-        return list(self._objects)
-
-    @property
-    def frame_size(self) -> tuple[int, int]:
-        """(height, width) of the video, pixels."""
-        return self.video_height, self.video_width
+FrameResult = tuple[int, list[int], Logits]
 
 
 class VideoPredictor(Predictor):
@@ -147,7 +123,7 @@ class VideoPredictor(Predictor):
             )
         size = inference_state.frame_size if normalize_coords else None
         new = points_from(points, labels, box, frame_size=size, image_size=self.config.image_size)
-        if not clear_old_points and (item := inference_state._objects.get(obj_id)):
+        if not clear_old_points and (item := inference_state.objects.get(obj_id)):
             new = joined(item.points.get(frame_idx), new)
         return self._prompted(inference_state, frame_idx, obj_id, new)
 
@@ -170,18 +146,18 @@ class VideoPredictor(Predictor):
         """
         state = inference_state
         self._check_state(state)
-        if not state._objects:
+        if not state.objects:
             raise StateError("no object to track: add points, a box or a mask first")
-        for obj_id, item in state._objects.items():
+        for obj_id, item in state.objects.items():
             if not item.has_prompt:
                 raise StateError(
                     f"object {obj_id} has no prompt: add points, a box or a mask, or remove it"
                 )
-        waiting = [pair for item in state._objects.values() for pair in item.without_memory()]
+        waiting = [pair for item in state.objects.values() for pair in item.without_memory()]
         # objects with prompts on one frame share its features
         for frame_idx, output in sorted(waiting, key=lambda pair: pair[0]):
             self._tracker.remember(self._features(state, frame_idx), output)
-        for item in state._objects.values():
+        for item in state.objects.values():
             item.take_up()
 
     def propagate_in_video(
@@ -199,17 +175,17 @@ class VideoPredictor(Predictor):
         """
         state = inference_state
         self.propagate_in_video_preflight(state)
-        edits = state._edits
+        edits = state.edits
         if start_frame_idx is None:
-            start_frame_idx = min(t for o in state._objects.values() for t in o.history.cond)
+            start_frame_idx = min(t for o in state.objects.values() for t in o.history.cond)
         order = propagation_order(
             start_frame_idx, max_frame_num_to_track, reverse, state.num_frames
         )
         for frame_idx in self._with_features(state, order):
-            if state._edits != edits:
-                if state._objects:
+            if state.edits != edits:
+                if state.objects:
                     self.propagate_in_video_preflight(state)
-                edits = state._edits
+                edits = state.edits
             try:
                 self._track_frame(state, frame_idx, reverse)
             except FrameError:
@@ -225,7 +201,7 @@ class VideoPredictor(Predictor):
         frame_idx, obj_id = self._checked(inference_state, frame_idx, obj_id)
         item = self._known(inference_state, obj_id)
         item.clear(frame_idx)
-        inference_state._edits += 1
+        inference_state.edits += 1
         return self._result(inference_state, frame_idx) if need_output else None
 
     def remove_object(
@@ -234,7 +210,7 @@ class VideoPredictor(Predictor):
         obj_id: int,
         strict: bool = False,
         need_output: bool = True,
-    ) -> tuple[list[int], list[tuple[int, Array]]]:
+    ) -> tuple[list[int], list[tuple[int, Logits]]]:
         """Forget an object; the others are untouched.
 
         Returns the remaining ids and, for each frame the object had prompts on, the frame index
@@ -242,12 +218,12 @@ class VideoPredictor(Predictor):
         """
         state, obj_id = inference_state, whole_number("obj_id", obj_id)
         self._check_state(state)
-        if obj_id not in state._objects and not strict:
+        if obj_id not in state.objects and not strict:
             return state.obj_ids, []
         item = self._known(state, obj_id)
-        del state._objects[obj_id]
-        state._edits += 1
-        if not state._objects:
+        del state.objects[obj_id]
+        state.edits += 1
+        if not state.objects:
             self.reset_state(state)
             return [], []
         frames = sorted(item.points.keys() | item.masks)
@@ -257,15 +233,15 @@ class VideoPredictor(Predictor):
     def reset_state(self, inference_state: VideoState) -> None:
         """Forget all objects and prompts; the video stays open."""
         self._check_state(inference_state)
-        inference_state._objects.clear()
-        inference_state._edits += 1
+        inference_state.objects.clear()
+        inference_state.edits += 1
         self._tracker.release()
 
     def _prompted(
-        self, state: VideoState, frame_idx: int, obj_id: int, prompt: Points | Array
+        self, state: VideoState, frame_idx: int, obj_id: int, prompt: Points | MaskPrompt
     ) -> FrameResult:
         """Segment an object from its prompt on a frame, and give the frame's result."""
-        item = state._objects.get(obj_id) or VideoObject()
+        item = state.objects.get(obj_id) or VideoObject()
         # without a prompted frame left there is no memory that a correction could start from
         first_time = frame_idx not in item.tracked or not item.history.cond
         as_cond = first_time or self.add_all_frames_to_correct_as_cond
@@ -281,7 +257,7 @@ class VideoPredictor(Predictor):
                 num_frames=state.num_frames,
             )
         # nothing can fail any more: the state changes as a whole
-        state._objects[obj_id] = item
+        state.objects[obj_id] = item
         item.points.pop(frame_idx, None)
         item.masks.discard(frame_idx)
         if isinstance(prompt, np.ndarray):
@@ -290,7 +266,7 @@ class VideoPredictor(Predictor):
             item.points[frame_idx] = prompt
         fresh = item.fresh.cond if as_cond else item.fresh.non_cond
         fresh[frame_idx] = output
-        state._edits += 1
+        state.edits += 1
         return self._result(state, frame_idx, cond_first=as_cond)
 
     def _selection(self, state: VideoState, frame_idx: int, item: VideoObject) -> Selection:
@@ -304,7 +280,7 @@ class VideoPredictor(Predictor):
         )
 
     def _track_frame(self, state: VideoState, frame_idx: int, reverse: bool) -> None:
-        waiting = [o for o in state._objects.values() if frame_idx not in o.history.cond]
+        waiting = [o for o in state.objects.values() if frame_idx not in o.history.cond]
         if waiting:
             outputs = self._tracker.track(
                 self._features(state, frame_idx),
@@ -315,13 +291,13 @@ class VideoPredictor(Predictor):
             )
             for item, output in zip(waiting, outputs, strict=True):
                 item.history.non_cond[frame_idx] = output
-        for item in state._objects.values():
+        for item in state.objects.values():
             item.tracked[frame_idx] = reverse
 
     def _result(
         self, state: VideoState, frame_idx: int, cond_first: bool | None = None
     ) -> FrameResult:
-        objects = state._objects.values()
+        objects = state.objects.values()
         if cond_first is None:
             cond_first = any(frame_idx in o.fresh.cond for o in objects)
         results = [item.result(frame_idx, cond_first) for item in objects]
@@ -334,11 +310,11 @@ class VideoPredictor(Predictor):
         return frame_idx, state.obj_ids, logits
 
     def _features(self, state: VideoState, frame_idx: int) -> Features:
-        if state._features is None or state._features[0] != frame_idx:
-            state._features = frame_idx, self._encode(state.frames.read(frame_idx))
-        return state._features[1]
+        if state.features is None or state.features[0] != frame_idx:
+            state.features = frame_idx, self._encode(state.frames.read(frame_idx))
+        return state.features[1]
 
-    def _encode(self, rgb: Array) -> Features:
+    def _encode(self, rgb: Frame) -> Features:
         return self._tracker.encode(self._input.tensor(rgb))
 
     def _with_features(self, state: VideoState, order: range) -> Iterator[int]:
@@ -348,15 +324,15 @@ class VideoPredictor(Predictor):
             return
         check_prefetch(self.session)
         # those of the frame that was prompted last, as a rule the first one
-        known, made = state._features or (-1, None)
+        known, made = state.features or (-1, None)
 
-        def encode(pair: tuple[int, Array]) -> Features:
+        def encode(pair: tuple[int, Frame]) -> Features:
             return made if made is not None and pair[0] == known else self._encode(pair[1])
 
         frames = readable(state.frames, order)
         with closing(prefetched_features(encode, frames)) as pairs:
             for (frame_idx, _), features in pairs:
-                state._features = frame_idx, features
+                state.features = frame_idx, features
                 yield frame_idx
 
     def _checked(self, state: VideoState, frame_idx: Any, obj_id: Any) -> tuple[int, int]:
@@ -372,6 +348,6 @@ class VideoPredictor(Predictor):
     @staticmethod
     def _known(state: VideoState, obj_id: int) -> VideoObject:
         try:
-            return state._objects[obj_id]
+            return state.objects[obj_id]
         except KeyError:
             raise InputError(f"no object {obj_id}: the objects are {state.obj_ids}") from None

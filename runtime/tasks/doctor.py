@@ -21,7 +21,7 @@ from ...configs.errors import MissingExtraError, Sam2rtError
 from ...configs.graphs import engine_specs
 from ...plugins.kernel import ARCHITECTURES
 from ...plugins.registry import list_plugins, triton_present
-from ..backends.engine_record import ENGINES, Machine, misfits
+from ..backends.engine_record import ENGINES, EngineTarget, incompatibilities
 from ..backends.tensorrt_library import tensorrt_module
 from ..gpu.cuda import Device, device
 
@@ -207,7 +207,7 @@ def _engines(bundle: Bundle) -> Iterator[Finding]:
         return
     graphs = engine_specs(bundle.model)
     found = {
-        folder.name: [r for g in graphs for r in misfits(bundle, folder.name, g, machine)]
+        folder.name: [r for g in graphs for r in incompatibilities(bundle, folder.name, g, machine)]
         for folder in folders
     }
     for name, reasons in found.items():
@@ -221,7 +221,7 @@ def _engines(bundle: Bundle) -> Iterator[Finding]:
             yield Finding(f"engines {name}", "problem", text, build)
 
 
-def _machine() -> tuple[Machine | None, str]:
+def _machine() -> tuple[EngineTarget | None, str]:
     found, why = _device()
     if found is None:
         return None, why
@@ -229,7 +229,7 @@ def _machine() -> tuple[Machine | None, str]:
         version: Any = tensorrt_module().__version__
     except Sam2rtError as error:
         return None, str(error)
-    return Machine(str(version), found.arch, found.name, found.driver), ""
+    return EngineTarget(str(version), found.arch, found.name, found.driver), ""
 
 
 def _line(error: BaseException) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ...configs.closing import PATIENCE
 from ...configs.errors import InputError
 from ..session import Session
 from .tracker import Features

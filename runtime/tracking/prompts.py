@@ -9,7 +9,7 @@ import numpy as np
 
 from ...configs.checks import shown
 from ...configs.errors import InputError
-from ..arrays import Array
+from ..arrays import Array, Coordinates, MaskPrompt
 from ..pixels.antialias import resize_antialias
 from .tracker import Points
 
@@ -96,7 +96,7 @@ def clicks_from(
     return Clicks(np.array(xy), codes.reshape(-1).astype(np.int32), corners)
 
 
-def _points(values: Any, size: tuple[int, int] | None) -> Array:
+def _points(values: Any, size: tuple[int, int] | None) -> Coordinates:
     """[P, 2]."""
     xy = numbers("points", values)
     if xy.size and (xy.shape[-1:] != (2,) or xy.shape[:-2] not in ((), (1,))):
@@ -135,7 +135,7 @@ def sides(size: tuple[int, int] | None) -> Array:
     return np.array([width, height], np.float32)
 
 
-def check_inside(what: str, xy: Array, size: tuple[int, int] | None) -> None:
+def check_inside(what: str, xy: Coordinates, size: tuple[int, int] | None) -> None:
     """InputError for coordinates [..., 2] that are not finite or too far beyond (height, width)."""
     if not np.isfinite(xy).all():
         raise InputError(f"a {what} is NaN or infinite: {xy.reshape(-1, 2).tolist()!s:.80}")
@@ -152,7 +152,7 @@ def check_inside(what: str, xy: Array, size: tuple[int, int] | None) -> None:
     )
 
 
-def check_boxes(corners: Array, size: tuple[int, int] | None) -> None:
+def check_boxes(corners: Coordinates, size: tuple[int, int] | None) -> None:
     """InputError for boxes [N, 2, 2] that hold no pixel of (height, width), or leave it by far."""
     check_inside("box corner", corners, size)
     first, last = corners[:, 0], corners[:, 1]
@@ -187,7 +187,7 @@ def mask_array(mask: Any) -> Array:
     return array
 
 
-def mask_from(mask: Any, frame_size: tuple[int, int], image_size: int) -> Array:
+def mask_from(mask: Any, frame_size: tuple[int, int], image_size: int) -> MaskPrompt:
     """A mask prompt [H, W] (bool, or 0/1) at the model's size: [S, S] float32 of 0 and 1.
 
     Antialiased bilinear, then at least one half, as the original. Raises InputError for

@@ -14,7 +14,7 @@ import numpy as np
 from ...configs.checks import shown, whole_number
 from ...configs.errors import InputError
 from ...configs.graphs import TRACK_STEP
-from ..arrays import Array
+from ..arrays import Array, Coordinates, Embedding, Logits, MaskPrompt, Pixels
 from ..bank import (
     MEMORY_DTYPES,
     FrameOutput,
@@ -80,7 +80,7 @@ class Points:
     labels: [P] int32: 1 positive, 0 negative, 2 and 3 box corners, corners first.
     """
 
-    coords: Array
+    coords: Coordinates
     labels: Array
 
 
@@ -88,10 +88,10 @@ class Points:
 class Features:
     """One frame as the image encoder sees it; names as in the graph contract, batch 1."""
 
-    image_embed: Array
-    prompt_embed: Array
-    high_res_0: Array
-    high_res_1: Array
+    image_embed: Embedding
+    prompt_embed: Embedding
+    high_res_0: Embedding
+    high_res_1: Embedding
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Tracker:
         self.config = session.bundle.model
         self._slots: dict[tuple[int, ...], SlotBuffer] = {}
 
-    def encode(self, pixels: Array) -> Features:
+    def encode(self, pixels: Pixels) -> Features:
         """Encode one frame: pixels [3, S, S] float32, normalised."""
         return Features(**self.session.run("image_encoder", {"image": pixels[None]}))
 
@@ -145,7 +145,7 @@ class Tracker:
         out = self._decode(features, embed, coords, labels, mask_input, multimask)
         return self._outputs(out)[0]
 
-    def prompt_mask(self, features: Features, mask: Array) -> FrameOutput:
+    def prompt_mask(self, features: Features, mask: MaskPrompt) -> FrameOutput:
         """Take `mask` [S, S] (0/1 float32) as the object's mask; memory not encoded yet.
 
         The decoder makes only the pointer; a present mask whose decoder score is negative has
@@ -258,7 +258,7 @@ class Tracker:
         selections: Sequence[Selection],
         slots: SlotBuffer,
         num_frames: int | None,
-    ) -> Array:
+    ) -> Embedding:
         inputs = self._remembered(features, selections, slots, num_frames)
         return self.session.run("memory_attention", inputs)["conditioned_embed"]
 
@@ -282,10 +282,10 @@ class Tracker:
     def _decode(
         self,
         features: Features,
-        embed: Array,
-        coords: Array,
+        embed: Embedding,
+        coords: Coordinates,
         labels: Array,
-        mask_input: Array | None,
+        mask_input: Logits | None,
         multimask: bool,
     ) -> dict[str, Array]:
         n, side = len(embed), self.config.mask_size
@@ -307,9 +307,14 @@ class Tracker:
         )
 
     def _encode_memory(
-        self, features: Features, mask_logits: Array, score: Array, *, binarize: bool,
-        place: list[Array] | None = None,
-    ) -> Array:  # fmt: skip
+        self,
+        features: Features,
+        mask_logits: Logits,
+        score: Array,
+        *,
+        binarize: bool,
+        place: list[Embedding] | None = None,
+    ) -> Embedding:
         inputs = {
             "image_embed": features.image_embed,
             "mask_logits": mask_logits,
@@ -320,7 +325,7 @@ class Tracker:
             return self.session.run("memory_encoder", inputs)["memory"]
         return self.session.run("memory_encoder", inputs, into={"memory": place})["memory"]
 
-    def _outputs(self, out: dict[str, Array], memory: Array | None = None) -> list[FrameOutput]:
+    def _outputs(self, out: dict[str, Array], memory: Embedding | None = None) -> list[FrameOutput]:
         # holes are filled after a tracked memory was encoded, as in the original
         masks = out["mask_logits"]
         if self.options.fill_hole_area > 0:
@@ -339,7 +344,7 @@ class Tracker:
         ]
 
 
-def _with_padding(coords: Array, labels: Array) -> tuple[Array, Array]:
+def _with_padding(coords: Coordinates, labels: Array) -> tuple[Coordinates, Array]:
     """One object's points [P, 2], [P] as a batch of one with the padding point appended."""
     coords = np.concatenate([coords, np.zeros((1, 2), np.float32)])[None]
     labels = np.concatenate([labels, np.full(1, -1, np.int32)])[None]

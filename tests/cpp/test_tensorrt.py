@@ -24,7 +24,7 @@ from sam2rt.plugins.registry import digests
 from sam2rt.runtime.backends.engine_record import (
     ENGINES,
     EngineRecord,
-    Machine,
+    EngineTarget,
     check_engine,
     engine_folder,
     write_record,
@@ -91,7 +91,7 @@ def _record(change: Callable[[Path], object]) -> Callable[[Bundle], object]:
 
 
 #: what is done to the engines, and the machine that both runtimes find
-_SCENARIOS: dict[str, tuple[Callable[[Bundle], object], Machine]] = {
+_SCENARIOS: dict[str, tuple[Callable[[Bundle], object], EngineTarget]] = {
     "compute capability": (_write(), replace(MACHINE, arch=80)),
     "gpu": (_write(gpu="NVIDIA H100"), MACHINE),
     "tensorrt": (_write(tensorrt="10.15.0.1"), MACHINE),

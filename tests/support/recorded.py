@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from sam2rt.runtime.bank import restore_memory
 from sam2rt.runtime.media.frames import FrameSource
-from sam2rt.runtime.predictors.video import VideoPredictor, VideoState
+from sam2rt.runtime.predictors.video import VideoPredictor
+from sam2rt.runtime.predictors.video_state import VideoState
 from sam2rt.runtime.session import Into, Session, SessionWrapper
 
 Array = NDArray[Any]
@@ -165,7 +166,7 @@ class Scenario:
         key, (frame_idx, obj_ids, logits) = event["event"], result
         assert frame_idx == event["frame"]
         assert obj_ids == event["obj_ids"]
-        objects = self.state._objects.values()
+        objects = self.state.objects.values()
         first = any(frame_idx in o.fresh.cond for o in objects)
         outputs = [o.result(frame_idx, first) for o in objects]
         stored = [

@@ -15,7 +15,7 @@ import numpy as np
 
 from ....configs.bundle import Bundle, BundleFile, GraphEntry
 from ....configs.graphs import TRACK_FRAME, TRACK_OBJECT, TRACK_STEP, GraphSpec, graph_specs
-from ....runtime.arrays import Array
+from ....runtime.arrays import Array, Frame
 from ....runtime.backends.open import open_session
 from ....runtime.bank import FrameOutput
 from ....runtime.predictors.stream import StreamTracker
@@ -148,10 +148,18 @@ class OurSystem:
     """
 
     def __init__(
-        self, work: Work, bundle: str, backend: str, device: str, *,
-        graphs: Mapping[str, str] | None = None, split: bool = False, plain: bool = False,
-        unshared: bool = False, objects_per_call: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        work: Work,
+        bundle: str,
+        backend: str,
+        device: str,
+        *,
+        graphs: Mapping[str, str] | None = None,
+        split: bool = False,
+        plain: bool = False,
+        unshared: bool = False,
+        objects_per_call: int | None = None,
+    ) -> None:
         self.work, self.path, self.backend, self.device = work, bundle, backend, device
         self._replaced, self._split, self._plain = graphs or {}, split, plain
         self._unshared = unshared
@@ -159,7 +167,7 @@ class OurSystem:
         self._options: dict[str, Any] = (
             {} if objects_per_call is None else {"objects_per_call": objects_per_call}
         )
-        self._frames: Iterator[Array]
+        self._frames: Iterator[Frame]
         self._newest: dict[int, FrameOutput] = {}
 
     def load(self) -> dict[str, Any]:
@@ -252,7 +260,7 @@ class OurSystem:
         else:
             self._tracker.step(next(self._frames))
             # nothing is looked for before frame 0
-            self._tracker._frame_idx = LATER
+            self._tracker.skip_to(LATER)
             self._fill()
         return seconds
 
@@ -264,8 +272,7 @@ class OurSystem:
     def _fill(self) -> None:
         """Give each object exactly as many memories and pointers as the work says."""
         now = self._tracker.frame_idx
-        for obj_id, item in self._tracker._objects.items():
-            history = item.history
+        for obj_id, history in self._tracker.histories.items():
             if history.non_cond:
                 last = max(history.non_cond)
                 self._newest[obj_id] = dataclasses.replace(history.non_cond[last], mask_logits=None)
@@ -280,9 +287,11 @@ class OurSystem:
 
 
 def tracked_by(
-    session: TimedSession, frames: list[Array], points: list[tuple[float, float]],
+    session: TimedSession,
+    frames: list[Frame],
+    points: list[tuple[float, float]],
     options: Mapping[str, Any],
-) -> Tracked:  # fmt: skip
+) -> Tracked:
     """Track a clip from its first frame on; holes stay as the decoder left them."""
     tracker = StreamTracker(session.bundle, session=session, fill_hole_area=0, **options)
     for obj_id, point in enumerate(points):

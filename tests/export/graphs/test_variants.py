@@ -22,7 +22,7 @@ from sam2rt.export.engines.options import BuildOptions, BuildReport, Candidate, 
 from sam2rt.export.engines.profiles import Limits
 from sam2rt.export.engines.proof import prove_session
 from sam2rt.export.model.untrained import untrained_state
-from sam2rt.runtime.backends.engine_record import Machine
+from sam2rt.runtime.backends.engine_record import EngineTarget
 from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
 
 MICRO = model_config("micro")
@@ -103,7 +103,7 @@ def test_build_options_reach_the_builder(bundle: Bundle, monkeypatch: pytest.Mon
 
     def build(loaded: Bundle, options: BuildOptions, progress: Any) -> BuildReport:
         seen.append(options)
-        machine = Machine("10.16.1.11", 90, "Fake GPU", (13, 0))
+        machine = EngineTarget("10.16.1.11", 90, "Fake GPU", (13, 0))
         tried = (Candidate("folded", 2.5), Candidate("full", error="no kernel fits"))
         return BuildReport(
             loaded.path, machine, {"mask_decoder": 61.0}, tried, {"clip": {"lowest_iou": 0.98765}}

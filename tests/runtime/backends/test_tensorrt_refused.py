@@ -46,7 +46,7 @@ try:
     fake.Runtime = Crash
     cuda.cudart = lambda: gpu
     trt.tensorrt_module = lambda: fake
-    engine, sidecar = folder / "mask_decoder.engine", folder / "mask_decoder.json"
+    engine, record = folder / "mask_decoder.engine", folder / "mask_decoder.json"
     named = None
     {scenario}
     trt.TensorRTSession(Bundle.load({path!r}), engines=named).engine("mask_decoder")
@@ -101,13 +101,13 @@ _SCENARIOS = {
         "has sha256 ",
     ),
     "missing": ("engine.unlink()", "BundleError: ", "found none"),
-    "edited sidecar": (
-        "sidecar.write_text(sidecar.read_text().replace('Fake GPU', 'Best GPU'))",
+    "edited record": (
+        "record.write_text(record.read_text().replace('Fake GPU', 'Best GPU'))",
         "BundleError: ",
         "was edited",
     ),
-    "broken sidecar": ("sidecar.write_text('{')", "BundleError: ", "cannot read"),
-    "no sidecar": ("sidecar.unlink()", "BundleError: ", "found none"),
+    "broken record": ("record.write_text('{')", "BundleError: ", "cannot read"),
+    "no record": ("record.unlink()", "BundleError: ", "found none"),
     "edited manifest": (
         "m = bundle.path / 'manifest.json'; m.write_text(m.read_text().replace('fp32', 'bf16'))",
         "BundleError: ",

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from sam2rt.configs.bundle import Bundle
-from sam2rt.configs.errors import SessionError
+from sam2rt.configs.errors import InputError, SessionError
+from sam2rt.configs.graphs import engine_specs
 from sam2rt.runtime.backends import tensorrt_session as trt
+from sam2rt.runtime.gpu.ring import DeviceSlotBuffer
+from sam2rt.runtime.predictors.image import ImagePredictor
 from sam2rt.runtime.predictors.stream import StreamTracker
 
 pytest.importorskip("cuda.bindings.runtime")
@@ -54,6 +57,17 @@ def test_tracking_with_the_ring_on_the_device_gives_the_same_bits(
     assert [a.shape for a in found] == [a.shape for a in expected]
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_session_states_what_it_can(bundle: Bundle, gpu: FakeCuda) -> None:
+    with trt.TensorRTSession(bundle) as session:
+        assert (session.device, session.fused, session.per_object) == ("cuda", False, False)
+        assert session.graphs == tuple(engine_specs(bundle.model))
+        assert isinstance(session.slot_buffer(), DeviceSlotBuffer)
+        assert ImagePredictor(bundle, session=session).device == "cuda"
+        tracker = StreamTracker(bundle, session=session)
+        with pytest.raises(InputError, match="prefetch=True overlaps work on the CPU"):
+            tracker.encoded(np.zeros((48, 64, 3), np.uint8))
 
 
 def test_more_objects_than_the_engine_takes_are_split(bundle: Bundle, gpu: FakeCuda) -> None:
@@ -136,7 +150,7 @@ def test_a_failed_frame_may_be_pushed_again(bundle: Bundle, gpu: FakeCuda) -> No
         with pytest.raises(SessionError, match="could not be enqueued"):
             tracker.step(frames[18])
         engine.refuse = False
-        history = tracker._objects[1].history
+        history = tracker.histories[1]
         assert sorted(t for t, o in history.non_cond.items() if o.memory is not None) == [
             13, 14, 15, 16, 17,
         ]  # fmt: skip

@@ -11,7 +11,14 @@ from failing_session import FailingSession
 from recorded import CallLog
 from square_clip import BOX, CLICK, moving_square
 
-from sam2rt import FrameError, InputError, SessionError, StreamTracker, VideoPredictor
+from sam2rt import (
+    FrameError,
+    InputError,
+    SessionError,
+    StreamTracker,
+    VideoPredictor,
+    open_frames,
+)
 from sam2rt.benchmarks.speed.endurance import endurance
 from sam2rt.runtime.session import Session
 
@@ -321,6 +328,43 @@ def test_a_mask_of_another_size_is_refused(session, video):
     with pytest.raises(InputError, match=r"mask has shape \(10, 10\)"):
         tracker.step(video[0])
     assert tracker.obj_ids == []
+
+
+@pytest.mark.parametrize("lost", [(4, 5), tuple(range(2, 12))])
+def test_lost_frames_count_as_in_a_video_that_lacks_them(session, video, lost):
+    frames = [frame if t not in lost else frame[:50] for t, frame in enumerate(video)]
+    source = open_frames(frames, on_error="skip")
+    expected = propagated(session, source, [(0, 1, CLICK), (0, 2, BOX)])
+    tracker = StreamTracker(session.bundle, session=session)
+    for obj_id, prompt in ((1, CLICK), (2, BOX)):
+        tracker.add_points(obj_id, **prompt)
+    for t, wanted in expected.items():
+        tracker.skip_to(t)
+        result = tracker.step(video[t])
+        assert (result.frame_idx, tracker.frame_idx) == (t, t + 1)
+        np.testing.assert_array_equal(result.logits, wanted, err_msg=f"frame {t}")
+    with pytest.raises(InputError, match=r"frame 3: the next frame is 24, use reset\(\)"):
+        tracker.skip_to(3)
+
+
+def test_histories_are_what_frames_attend_to(session, video):
+    tracker = StreamTracker(session.bundle, session=session)
+    assert tracker.histories == {}
+    tracker.add_points(5, **CLICK)
+    for frame in video[:3]:
+        tracker.step(frame)
+    history = tracker.histories[5]
+    assert (list(history.cond), list(history.non_cond)) == ([0], [1, 2])
+    usual = streamed(session, video[:4], [(0, 5, CLICK)])[3].logits
+    # without its tracked frames the object is found from its prompt alone
+    history.non_cond.clear()
+    alone = tracker.step(video[3]).logits
+    assert not np.array_equal(alone, usual)
+    again = StreamTracker(session.bundle, session=session)
+    again.add_points(5, **CLICK)
+    again.step(video[0])
+    again.skip_to(3)
+    np.testing.assert_array_equal(again.step(video[3]).logits, alone)
 
 
 @pytest.mark.slow

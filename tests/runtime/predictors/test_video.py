@@ -87,7 +87,7 @@ def test_a_cleared_prompt_that_was_taken_up_stays_as_a_tracked_result(predictor,
     run(predictor, state, max_frame_num_to_track=1)
     _, _, kept = predictor.clear_all_prompts_in_frame(state, 5, 1)
     np.testing.assert_array_equal(kept, prompted)
-    item = state._objects[1]
+    item = state.objects[1]
     assert (list(item.history.cond), 5 in item.history.non_cond) == ([0], True)
 
 
@@ -115,7 +115,7 @@ def test_corrections_last_when_they_make_prompted_frames(session, video):
         _, _, corrected = predictor.add_new_points_or_box(state, 4, 1, [[100, 80]], [1])
         again = run(predictor, state)[4]
         results[flag] = np.array_equal(again, corrected)
-        assert (4 in state._objects[1].history.cond) is flag
+        assert (4 in state.objects[1].history.cond) is flag
     assert results == {False: False, True: True}
 
 
@@ -187,7 +187,7 @@ def test_memories_can_be_stored_at_sixteen_bits(session, video):
         state = predictor.init_state(video)
         predictor.add_new_points_or_box(state, 0, 1, **CLICK)
         results[dtype] = run(predictor, state, max_frame_num_to_track=3)
-        stored = state._objects[1].history.cond[0].memory
+        stored = state.objects[1].history.cond[0].memory
         assert stored.dtype.itemsize == (4 if dtype is None else 2)
     error = {
         dtype: max(np.abs(results[dtype][t] - results[None][t]).max() for t in results[None])

@@ -48,7 +48,7 @@ def test_after_clearing_its_only_prompt_an_object_may_start_on_a_tracked_frame(
         # a click is given the earlier mask of its frame
         np.testing.assert_array_equal(logits, add(predictor.init_state(video))[2])
     assert list(run(predictor, state)) == list(range(3, 10))
-    assert list(state._objects[1].history.cond) == [3]
+    assert list(state.objects[1].history.cond) == [3]
 
 
 @pytest.mark.parametrize("prefetch", [False, True])

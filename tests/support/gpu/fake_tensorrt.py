@@ -22,13 +22,13 @@ from sam2rt.export.engines.profiles import Limits, graph_profiles
 from sam2rt.runtime.backends.engine_record import (
     ENGINES,
     EngineRecord,
-    Machine,
+    EngineTarget,
     onnx_digest,
     write_record,
 )
 
 VERSION = "10.16.1.11"
-MACHINE = Machine(VERSION, 90, "Fake GPU", (13, 0))
+MACHINE = EngineTarget(VERSION, 90, "Fake GPU", (13, 0))
 
 
 def compute(spec: GraphSpec, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -144,7 +144,7 @@ def _at(address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def write_engines(bundle: Bundle, **changed: Any) -> Path:
-    """Engines with their sidecars, as a build leaves them; `changed` fields in the records."""
+    """Engines with their records, as a build leaves them; `changed` fields in the records."""
     folder = bundle.path / ENGINES / MACHINE.folder
     folder.mkdir(parents=True, exist_ok=True)
     for name in engine_specs(bundle.model):
