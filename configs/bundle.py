@@ -162,7 +162,7 @@ def write_manifest(bundle: Bundle) -> None:
 
 
 def _digest(data: Mapping[str, Any]) -> str:
-    """sha256 over the manifest without its own digest: tells an edited file from ours."""
+    """sha256 over the manifest without its own digest: shows whether a file was edited."""
     content = {key: value for key, value in data.items() if key != "digest"}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

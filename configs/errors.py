@@ -2,7 +2,7 @@
 
 Each is a subclass of the built-in type a caller would expect, so code written for the
 original predictors keeps catching what it caught. Every message is one line: what was
-expected, what was found, what mends it.
+expected, what was found, what fixes it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Write a folder or nothing: a temporary neighbour, flushed to disk, renamed into place.
+"""The one atomic writer: a folder or a file is replaced as a whole or stays what it was.
 
-A temporary folder is locked while its process lives, so that the next run can tell what a
-killed one left behind and clear it away.
+Both are written to a temporary neighbour, since a rename cannot cross file systems, and renamed
+into place. A folder takes long to write and is worth more, so it is also flushed to disk first,
+and its neighbour is locked while its process lives: the next run can tell what a killed one left
+behind and clear it away.
 """
 
 from __future__ import annotations
@@ -42,6 +44,25 @@ def check_file_target(target: Path) -> None:
         ) from None
     os.close(descriptor)
     os.unlink(name)
+
+
+@contextmanager
+def replaced_file(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Path]:
+    """Give a temporary file that becomes `path` when the block ends without an error.
+
+    Whatever the block raises, `path` is what it was. `suffix` ends the temporary name, for
+    writers that read the format off it. The folder must exist, see :func:`check_file_target`.
+    """
+    final = Path(path)
+    descriptor, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=suffix, dir=final.parent)
+    os.close(descriptor)
+    part = Path(name)
+    try:
+        yield part
+        part.chmod(0o644)
+        part.replace(final)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -179,18 +200,3 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def replaced_file(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Path]:
-    """A temporary neighbour that becomes `path` when the block ends without an error."""
-    final = Path(path)
-    descriptor, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=suffix, dir=final.parent)
-    os.close(descriptor)
-    part = Path(name)
-    try:
-        yield part
-        part.chmod(0o644)
-        part.replace(final)
-    finally:
-        part.unlink(missing_ok=True)

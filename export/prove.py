@@ -14,8 +14,9 @@ from ..configs.bundle import HALF_PRECISIONS, Bundle
 from ..configs.errors import MissingExtraError
 from ..configs.progress import Progress, silent
 from ..runtime.backends.open import open_session
-from .proof.compare import BOUNDS, check, compare
+from .proof.compare import compare
 from .proof.record import Record
+from .proof.report import BOUNDS, check
 
 
 def fresh_seed(seed: int | None) -> int:

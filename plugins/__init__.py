@@ -1,5 +1,7 @@
-"""Custom operators, each one: a numpy reference, a GPU kernel, an ONNX body, a registration.
+"""GPU kernels, each beside its numpy reference, and the one custom operator of our graphs; imports
+configs alone.
 
-Leaf of the package: imports ``configs`` alone. Triton and TensorRT are imported only by what
-compiles or registers a kernel, so everything else here works with numpy.
+``kernel`` is the vocabulary, ``registry`` the table of all kernels on top of it. Files that end in
+``_kernels`` hold Triton code, which ``compiling`` alone loads; ``tensorrt_plugins`` is handed the
+modules of TensorRT. So everything else here works with numpy.
 """

@@ -1,4 +1,4 @@
-"""The vocabulary of kernels: how one is named, compiled and launched."""
+"""The vocabulary of kernels: how one is named, compiled and launched; imports nothing of ours."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-NAMESPACE = "sam2rt"
-
-
 #: TensorRT keeps plugins by name, version and namespace
-VERSION = "1"
-
+NAMESPACE = "sam2rt"
+PLUGIN_VERSION = "1"
 
 #: compute capabilities kernels are compiled and tested for, as major * 10 + minor
 ARCHITECTURES = (80, 86, 89, 90, 100, 120)

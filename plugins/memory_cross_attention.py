@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..configs.errors import InputError
-from .kernel import NAMESPACE, VERSION, Kernel, Launch
+from .kernel import NAMESPACE, PLUGIN_VERSION, Kernel, Launch
 
 Array = NDArray[Any]
 
@@ -39,7 +39,7 @@ NAME = "MemoryCrossAttention"
 INPUTS = ("query", "key", "value", "cos", "sin")
 OUTPUTS = ("partial", "lse")
 #: what TensorRT's parser reads to find the plugin of a node
-ATTRIBUTES = {"plugin_namespace": NAMESPACE, "plugin_version": VERSION}
+ATTRIBUTES = {"plugin_namespace": NAMESPACE, "plugin_version": PLUGIN_VERSION}
 
 
 def rotate(tokens: Array, cos: Array, sin: Array) -> Array:

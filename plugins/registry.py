@@ -1,4 +1,4 @@
-"""The table of custom operators and what is said about each."""
+"""The table of every kernel, above the modules that describe them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
+from . import components, memory_cross_attention, pixels
 from .kernel import ARCHITECTURES, Kernel
 
 
@@ -24,8 +25,6 @@ class PluginInfo:
 
 def kernels() -> dict[str, tuple[str, str, Kernel]]:
     """Every kernel by name: (kind, summary, kernel)."""
-    from . import components, memory_cross_attention, pixels
-
     return {
         "sam2rt::MemoryCrossAttention": (
             "operator",
@@ -54,7 +53,7 @@ def list_plugins() -> list[PluginInfo]:
 
 
 def digests() -> dict[str, str]:
-    """Hash of every kernel by name, as an engine's record has it."""
+    """Hash of every kernel by name, as the record of an engine keeps it."""
     return {info.name: info.sha256 for info in list_plugins()}
 
 

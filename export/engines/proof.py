@@ -12,8 +12,9 @@ from typing import Any
 from ...configs.bundle import Bundle
 from ...configs.progress import Progress, silent
 from ...runtime.session import Session
-from ..proof.compare import BOUNDS, check, compare
+from ..proof.compare import compare
 from ..proof.record import bundle_record
+from ..proof.report import BOUNDS, check
 
 
 def prove_session(

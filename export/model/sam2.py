@@ -2,13 +2,14 @@
 
 ``build_model(config: ModelConfig) -> Sam2`` gives an ``nn.Module`` in eval mode whose
 state-dict keys are the original's, so ``model.load_state_dict(state, strict=True)`` takes a
-released checkpoint. Weights are not loaded here. The five methods of :class:`Sam2` are the five
-graphs of ``configs.graphs`` with their exact semantics, as differentiable functions of
-tensors; the pieces below them (``image_encoder``, ``sam_prompt_encoder``,
-``sam_mask_decoder``, ``memory_attention``, ``memory_encoder``) serve training.
+released checkpoint. Weights are not loaded here. Six methods of :class:`Sam2` are the six graphs
+of ``configs.graphs`` with their exact semantics, as differentiable functions of tensors
+(``reference.METHODS`` says which is which); the pieces below them (``image_encoder``,
+``sam_prompt_encoder``, ``sam_mask_decoder``, ``memory_attention``, ``memory_encoder``) serve
+training.
 
 What is exported is ``graphs.graph_modules(model)``: the same functions, rewritten by exact
-algebra. What judges it is ``reference.ReferenceSession(model)``.
+algebra. It is compared with ``reference.ReferenceSession(model)``.
 """
 
 from __future__ import annotations

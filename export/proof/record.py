@@ -19,16 +19,8 @@ from ...configs.models import ModelConfig
 from ...configs.progress import Progress, silent, steps
 from ...runtime.arrays import Array
 from ...runtime.session import Session
-from .work import (
-    CASES,
-    Listener,
-    LoopFrame,
-    Statistics,
-    case_inputs,
-    closed_loop,
-    make_clip,
-    statistics_of,
-)
+from .cases import CASES, Statistics, case_inputs, statistics_of
+from .closed_loop import Listener, LoopFrame, closed_loop, make_clip
 
 _VERSION = 1
 #: values of one output that a record's file keeps
@@ -57,7 +49,7 @@ class Sample:
         # a session may keep its outputs on the GPU
         return np.asarray(array).ravel()[:: self.stride].astype(np.float32)
 
-    def rows(self) -> Array:
+    def first_axis(self) -> Array:
         """Index along the first axis of each value."""
         size = int(np.prod(self.shape[1:])) or 1
         return np.arange(len(self.values)) * self.stride // size
@@ -87,17 +79,17 @@ def record(
     config = reference.bundle.model
     count = frame_count(config) if frames is None else frames
     listener = Listener(reference)
-    tell = steps(progress, "reference", count + len(CASES))
+    advance = steps(progress, "reference", count + len(CASES))
     loop = []
     for result in closed_loop(listener, make_clip(config, count, seed)):
         loop.append(result)
-        tell()
+        advance()
     statistics = statistics_of(listener.heard)
     outputs = {}
     for case in CASES:
         given = reference.run(case.graph, case_inputs(case, config, statistics, seed))
         outputs[case.key] = {name: Sample.of(value) for name, value in given.items()}
-        tell()
+        advance()
     return Record(config, seed, count, statistics, outputs, loop)
 
 
@@ -118,8 +110,11 @@ def save_record(recorded: Record, path: Path) -> None:
         arrays[f"loop/{t}/ious"] = frame.ious
         arrays[f"loop/{t}/choices"] = frame.choices
     about = {
-        "version": _VERSION, "seed": recorded.seed, "frames": recorded.frames, "shapes": shapes,
-    }  # fmt: skip
+        "version": _VERSION,
+        "seed": recorded.seed,
+        "frames": recorded.frames,
+        "shapes": shapes,
+    }
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]

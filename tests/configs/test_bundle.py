@@ -17,7 +17,7 @@ from sam2rt.configs.errors import BundleError
 from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import model_config
 
-MEND = "make it again with 'sam2rt export CHECKPOINT -o BUNDLE'"
+REMEDY = "make it again with 'sam2rt export CHECKPOINT -o BUNDLE'"
 Manifest = dict[str, Any]
 
 
@@ -68,11 +68,11 @@ def test_a_bundle_moves_and_loads_through_a_link(bundle_path: Path, tmp_path: Pa
 
 def test_missing_folder(tmp_path: Path) -> None:
     path = tmp_path / "absent"
-    assert message(path) == f"expected a bundle at {path}, found no such folder: {MEND}"
+    assert message(path) == f"expected a bundle at {path}, found no such folder: {REMEDY}"
 
 
 def test_missing_manifest(tmp_path: Path) -> None:
-    expected = f"expected a bundle at {tmp_path}, found a folder without manifest.json: {MEND}"
+    expected = f"expected a bundle at {tmp_path}, found a folder without manifest.json: {REMEDY}"
     assert message(tmp_path) == expected
 
 
@@ -81,7 +81,7 @@ def test_broken_json(bundle_path: Path) -> None:
     path.write_text(path.read_text()[:100])
     found = message(bundle_path)
     assert found.startswith(f"cannot read {path} (")
-    assert found.endswith(f"): {MEND}")
+    assert found.endswith(f"): {REMEDY}")
 
 
 @pytest.mark.parametrize("text", [b"\xff\xfe\x00", b"[" * 100_000], ids=["binary", "nested"])
@@ -94,13 +94,13 @@ def test_manifest_that_is_no_json(bundle_path: Path, text: bytes) -> None:
 def test_other_schema(bundle_path: Path, value: object, shown: str) -> None:
     edit(bundle_path, lambda m: m.update(schema=value), sign=False)
     where = bundle_path / "manifest.json"
-    assert message(bundle_path) == f"{where} has schema {shown}, expected 1: {MEND}"
+    assert message(bundle_path) == f"{where} has schema {shown}, expected 1: {REMEDY}"
 
 
 def test_manifest_that_is_a_list(bundle_path: Path) -> None:
     (bundle_path / "manifest.json").write_text("[1]")
     where = bundle_path / "manifest.json"
-    assert message(bundle_path) == f"{where} has schema None, expected 1: {MEND}"
+    assert message(bundle_path) == f"{where} has schema None, expected 1: {REMEDY}"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_manifest_that_is_a_list(bundle_path: Path) -> None:
 def test_any_edited_value(bundle_path: Path, change: Callable[[Manifest], None]) -> None:
     edit(bundle_path, change, sign=False)
     where = bundle_path / "manifest.json"
-    assert message(bundle_path) == f"{where} was edited (its digest does not match): {MEND}"
+    assert message(bundle_path) == f"{where} was edited (its digest does not match): {REMEDY}"
 
 
 def test_reformatting_the_manifest_is_no_edit(bundle_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_signed_but_unusable(
     found = message(bundle_path)
     separator = "" if expected.startswith(":") else " "
     assert found.startswith(f"{bundle_path / 'manifest.json'}{separator}{expected}")
-    assert found.endswith(MEND)
+    assert found.endswith(REMEDY)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_path_that_leaves_the_folder(bundle_path: Path, path: str, place: str) -
     edit(bundle_path, change)
     where = bundle_path / "manifest.json"
     reason = f"ValueError: path {path!r} leaves the bundle folder"
-    assert message(bundle_path) == f"{where} is not well formed ({reason}): {MEND}"
+    assert message(bundle_path) == f"{where} is not well formed ({reason}): {REMEDY}"
 
 
 @pytest.mark.parametrize("link", ["file", "folder"])
@@ -197,7 +197,7 @@ def test_link_that_leaves_the_folder(bundle_path: Path, tmp_path: Path, link: st
         inside = bundle_path / "proof" / "clip.npz"
         shutil.move(bundle_path / "proof", outside / "proof")
         (bundle_path / "proof").symlink_to(outside / "proof")
-    expected = f"{inside} is a link that leaves the bundle folder: {MEND}"
+    expected = f"{inside} is a link that leaves the bundle folder: {REMEDY}"
     assert message(bundle_path) == expected
 
 
@@ -211,13 +211,13 @@ def test_link_inside_the_folder_is_fine(bundle_path: Path) -> None:
 def test_missing_file(bundle_path: Path) -> None:
     path = bundle_path / "image_encoder.data"
     path.unlink()
-    assert message(bundle_path) == f"{path} is missing: {MEND}"
+    assert message(bundle_path) == f"{path} is missing: {REMEDY}"
 
 
 def test_truncated_file(bundle_path: Path) -> None:
     path = bundle_path / "image_encoder.data"
     path.write_bytes(path.read_bytes()[:100])
-    expected = f"{path} has 100 bytes, the manifest says 256 (truncated?): {MEND}"
+    expected = f"{path} has 100 bytes, the manifest says 256 (truncated?): {REMEDY}"
     assert message(bundle_path) == expected
 
 
@@ -228,7 +228,7 @@ def test_changed_byte(bundle_path: Path) -> None:
     data[7] ^= 1
     path.write_bytes(data)
     found = file_sha256(path)
-    expected = f"{path} has sha256 {found[:12]}..., the manifest says {before[:12]}...: {MEND}"
+    expected = f"{path} has sha256 {found[:12]}..., the manifest says {before[:12]}...: {REMEDY}"
     assert message(bundle_path) == expected
     # the caller who asks for it may skip the hashes, never the sizes
     assert Bundle.load(bundle_path, check_hashes=False).opset == 18
@@ -239,7 +239,7 @@ def test_unknown_graph(bundle_path: Path) -> None:
     have = "image_encoder, memory_attention, mask_decoder, mask_prompt, memory_encoder, track_step"
     with pytest.raises(BundleError) as caught:
         bundle.graph_path("other_step")
-    expected = f"bundle {bundle_path} has no graph 'other_step' (it has {have}): {MEND}"
+    expected = f"bundle {bundle_path} has no graph 'other_step' (it has {have}): {REMEDY}"
     assert str(caught.value) == expected
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sam2rt.export.checkpoint.load import load_checkpoint
-from sam2rt.export.proof.compare import BOUNDS
+from sam2rt.export.proof.report import BOUNDS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()

@@ -180,7 +180,7 @@ class Pair:
 
 def moving_clip(config: ModelConfig, frames: int, seed: int = 0) -> Array:
     """Frames [T, h, w, 3] uint8 as large as a low-resolution mask."""
-    from sam2rt.export.proof.work import make_clip
+    from sam2rt.export.proof.closed_loop import make_clip
 
     clip: Array = make_clip(config, frames, seed).frames
     return clip

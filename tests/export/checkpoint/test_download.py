@@ -116,7 +116,7 @@ def test_what_is_a_download(source: str, expected: bool) -> None:
 def test_fetches_once(server: FileServer, tmp_path: Path) -> None:
     target = tmp_path / "deep" / "weights.pt"
     seen: list[tuple[str, int, int | None]] = []
-    fetch(known(server), target, progress=lambda *told: seen.append(told))
+    fetch(known(server), target, progress=lambda *given: seen.append(given))
     assert target.read_bytes() == CONTENT
     assert seen[-1] == ("weights.pt", len(CONTENT), len(CONTENT))
     assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)

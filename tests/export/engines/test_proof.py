@@ -12,8 +12,9 @@ import pytest
 from sam2rt.benchmarks.gpu import systems as gpu_systems
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.graphs import engine_specs
-from sam2rt.export.proof.compare import BOUNDS, compare, problems
+from sam2rt.export.proof.compare import compare
 from sam2rt.export.proof.record import record
+from sam2rt.export.proof.report import BOUNDS, problems
 from sam2rt.runtime.backends import tensorrt_session as trt
 from sam2rt.runtime.pixels.gpu_kernels import write_kernels
 
@@ -46,10 +47,10 @@ def test_engines_that_compute_the_same_pass(
         shutil.copytree(tmp_path / "kernels", bundle.path / "engines" / MACHINE.folder / "kernels")
         numpy_kernels(monkeypatch, gpu)
     expected = record(HostSession(bundle), 3, frames=3)
-    told: list[Any] = []
+    reported: list[Any] = []
     with trt.TensorRTSession(bundle) as session:
         found = compare(
-            expected, session, BOUNDS["fp32"], progress=lambda *given: told.append(given)
+            expected, session, BOUNDS["fp32"], progress=lambda *given: reported.append(given)
         )
         attended = {run["memory"] for run in session.engine("memory_attention")[0].runs}
     assert problems(found, BOUNDS["fp32"]) == []
@@ -59,7 +60,7 @@ def test_engines_that_compute_the_same_pass(
     # the cases' inputs have one place; the others are rings, as when tracking
     assert len(attended) > 1
     # progress ends where it said it would
-    assert [done for _, done, _ in told] == list(range(1, told[0][2] + 1))
+    assert [done for _, done, _ in reported] == list(range(1, reported[0][2] + 1))
 
 
 def test_an_engine_that_computes_something_else_fails(bundle: Bundle, gpu: FakeCuda) -> None:

@@ -26,7 +26,7 @@ from sam2rt.export.graphs.precision import lowered
 from sam2rt.export.graphs.tensorrt_rules import tensorrt_problems
 from sam2rt.export.model.sam2 import build_model
 from sam2rt.export.model.untrained import untrained_state
-from sam2rt.export.proof.compare import BOUNDS
+from sam2rt.export.proof.report import BOUNDS
 from sam2rt.plugins import memory_cross_attention as op
 
 MICRO = model_config("micro")

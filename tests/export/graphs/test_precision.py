@@ -13,8 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from sam2rt.configs.bundle import Bundle, Half
 from sam2rt.export.graphs.precision import emulated, half_nodes, lowered
+from sam2rt.export.proof.cases import CASES, Case, case_inputs
 from sam2rt.export.proof.record import load_record
-from sam2rt.export.proof.work import CASES, Case, case_inputs
 from sam2rt.runtime.arrays import Array
 
 HALVES: list[Half] = ["fp16", "bf16"]

@@ -17,24 +17,12 @@ from sam2rt.configs.models import MODELS
 from sam2rt.export.model.reference import ReferenceSession
 from sam2rt.export.model.sam2 import build_model
 from sam2rt.export.model.untrained import untrained_state
-from sam2rt.export.proof.compare import (
-    BOUNDS,
-    OutputDifference,
-    Report,
-    check,
-    compare,
-    mask_iou,
-    problems,
-)
+from sam2rt.export.proof.cases import CASES, Case, case_inputs
+from sam2rt.export.proof.choices import chosen_masks, valid_choices
+from sam2rt.export.proof.closed_loop import make_clip
+from sam2rt.export.proof.compare import compare, mask_iou
 from sam2rt.export.proof.record import Record, Sample, load_record, record, save_record
-from sam2rt.export.proof.work import (
-    CASES,
-    Case,
-    case_inputs,
-    chosen_masks,
-    lawful_choices,
-    make_clip,
-)
+from sam2rt.export.proof.report import BOUNDS, OutputDifference, ProofReport, check, problems
 from sam2rt.runtime.arrays import Array
 from sam2rt.runtime.session import Into, SessionWrapper, check_inputs
 
@@ -216,7 +204,7 @@ def _single_masks(outputs: dict[str, Array]) -> None:
 
 
 def test_the_wrong_kind_of_mask_is_no_tie(recorded: Record, reference: ReferenceSession) -> None:
-    """Objects of another choice leave the comparison: the choice itself has to be judged."""
+    """Objects of another choice leave the comparison: the choice itself has to be checked."""
     generous = replace(FP32, tie=1.0)
     report = compare(recorded, Changed(reference, "mask_decoder", _single_masks), generous)
     assert any(
@@ -226,7 +214,7 @@ def test_the_wrong_kind_of_mask_is_no_tie(recorded: Record, reference: Reference
 
 
 @pytest.mark.parametrize(
-    ("inside", "band", "chosen", "multimask", "lawful"),
+    ("inside", "band", "chosen", "multimask", "valid"),
     [
         (99, 1, 0, False, True),
         (99, 1, 2, False, False),
@@ -240,17 +228,17 @@ def test_the_wrong_kind_of_mask_is_no_tie(recorded: Record, reference: Reference
     ],
 )
 def test_whether_mask_0_may_be_chosen(
-    inside: int, band: int, chosen: int, multimask: bool, lawful: bool
+    inside: int, band: int, chosen: int, multimask: bool, valid: bool
 ) -> None:
     logits = np.full((1, 4, 20, 20), -9, np.float32)
     flat = logits[0, 0].reshape(-1)
     flat[:inside], flat[inside : inside + band] = 9, 0.01
     ious = np.array([[0.9, 0.5, 0.7, 0.6]], np.float32)
     decoded = {"all_mask_logits": logits, "all_ious": ious, "iou": ious[:, chosen, None]}
-    assert lawful_choices(decoded, multimask, CONFIG).tolist() == [lawful]
+    assert valid_choices(decoded, multimask, CONFIG).tolist() == [valid]
     # masks of the same IoU cannot be told apart
     alike = {**decoded, "all_ious": 0 * ious, "iou": 0 * ious[:, :1]}
-    assert lawful_choices(alike, multimask, CONFIG).tolist() == [True]
+    assert valid_choices(alike, multimask, CONFIG).tolist() == [True]
 
 
 def test_every_kind_of_point_is_proved(recorded: Record) -> None:
@@ -275,9 +263,9 @@ def test_a_lost_object_is_found(recorded: Record, reference: ReferenceSession) -
 
 def test_drift_of_the_loop_is_found(recorded: Record) -> None:
     """Graphs may each be right while what is fed back is not: here another frame's encoder."""
-    report = Report(lowest_iou=0.9, results=3, compared=3)
+    report = ProofReport(lowest_iou=0.9, results=3, compared=3)
     assert problems(report, FP32) == ["mask IoU 0.9000 in the clip (bound 0.99)"]
-    assert problems(Report(lowest_iou=float("nan")), FP32) != []
+    assert problems(ProofReport(lowest_iou=float("nan")), FP32) != []
 
 
 @pytest.mark.parametrize(
@@ -380,4 +368,4 @@ def test_a_thin_sample_meets_every_row_and_column() -> None:
     rows = sample.values.astype(int) // 256 % 256
     assert set(columns) == set(range(256))
     assert set(rows) == set(range(256))
-    assert np.array_equal(sample.rows(), sample.values.astype(int) // (256 * 256))
+    assert np.array_equal(sample.first_axis(), sample.values.astype(int) // (256 * 256))

@@ -15,8 +15,9 @@ from square_clip import BOX, CLICK, moving_square
 from sam2rt import StreamTracker
 from sam2rt.configs.bundle import Bundle, BundleFile
 from sam2rt.configs.graphs import TRACK_FRAME, TRACK_OBJECT, TRACK_STEP, per_object_specs
-from sam2rt.export.proof.compare import BOUNDS, compare, problems
+from sam2rt.export.proof.compare import compare
 from sam2rt.export.proof.record import load_record
+from sam2rt.export.proof.report import BOUNDS, problems
 from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
 from sam2rt.runtime.session import SessionWrapper
 
