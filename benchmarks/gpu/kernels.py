@@ -87,7 +87,8 @@ def kernels() -> Any:
     Left alone, Triton compiles anew for a size that is 1 or a multiple of 16: other code than the
     plugin's, and 8 compilations of each launch instead of one.
     """
-    module = importlib.import_module("..plugins.attention_kernels", __package__)
+    from ...plugins import attention_kernels as module
+
     sizes = [name for name, kind in op.ATTENTION.signature.items() if kind == "i32"]
     jit = importlib.import_module("triton").jit
     attention = jit(module.memory_cross_attention.fn, do_not_specialize=sizes)
@@ -293,13 +294,13 @@ def _torch_times(inputs: Inputs, query: Tensor, key: Tensor, value: Tensor) -> d
 
 def pixel_errors(device: str = "cuda") -> dict[str, int]:
     """Elements in which each kernel beside the engine differs from numpy; 0 is required."""
-    module = importlib.import_module("..plugins.pixel_kernels", __package__)
-    other = importlib.import_module("..plugins.component_kernels", __package__)
+    from ...plugins import component_kernels, pixel_kernels
+
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(3, 256, 256, generator=generator)
     return {
-        "upsample_mask": _mask_errors(module, logits, device),
-        "fill_small": _component_errors(other, logits, device),
+        "upsample_mask": _mask_errors(pixel_kernels, logits, device),
+        "fill_small": _component_errors(component_kernels, logits, device),
     }
 
 
