@@ -1,4 +1,4 @@
-"""Our runtime with one of its ideas taken away, each a system of its own."""
+"""sam2rt with one of its optimisations taken away, each a system of its own."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from ....configs.graphs import TRACK_STEP, graph_specs
 if TYPE_CHECKING:
     from ....export.checkpoint.load import Checkpoint
 
-#: graphs that hold memory attention, whose form the exporter chooses
-_FORMED = ("memory_attention", TRACK_STEP)
+#: graphs that hold memory attention, of which the exporter knows several variants
+_VARYING = ("memory_attention", TRACK_STEP)
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """What is taken away: `form` are fields of export.graphs.GraphForm, the rest of OurSystem."""
+    """What is taken away.
+
+    variant: fields of export.graphs.modules.GraphForm. options: of Sam2rtSystem.
+    """
 
     what: str
-    form: Mapping[str, Any] | None = None
+    variant: Mapping[str, Any] | None = None
     options: Mapping[str, Any] | None = None
 
 
@@ -36,13 +39,14 @@ ABLATIONS: dict[str, Ablation] = {
         "separate graphs, the first self-attention once per object",
         options={"split": True, "unshared": True},
     ),
-    "one-by-one": Ablation("objects one by one", options={"objects_per_call": 1}),
+    "batch-of-one": Ablation("one object in a call of a graph", options={"objects_per_call": 1}),
     "plain-session": Ablation(
         "default session options, nothing bound", options={"plain": True}
     ),
-    # what a careful exporter of the original's modules makes, in ONNX Runtime as it comes
+    # the best other variant: what a careful exporter of the original's modules makes, in ONNX
+    # Runtime as it comes
     "other-onnx": Ablation(
-        "the best other form: full-width values, whole attention, separate graphs, default options",
+        "full-width values, whole attention, separate graphs, default options",
         {"fold_values": False, "query_block": None}, {"split": True, "plain": True},
     ),
 }  # fmt: skip
@@ -53,8 +57,8 @@ def possible_ablations(bundle: Bundle) -> tuple[str, ...]:
     return tuple(name for name in ABLATIONS if name != "split" or TRACK_STEP in bundle.graphs)
 
 
-class Forms:
-    """Exports the other forms of a bundle's graphs that ablations ask for, each once."""
+class VariantGraphs:
+    """Exports the other variants of a bundle's graphs that ablations ask for, each once."""
 
     def __init__(self, bundle: Bundle, checkpoint: Checkpoint | None, folder: Path) -> None:
         """`folder`: where the graphs are written; it must outlive the systems that use them."""
@@ -62,7 +66,7 @@ class Forms:
         self._made: dict[tuple[tuple[str, Any], ...], tuple[dict[str, str], float]] = {}
 
     def options(self, name: str) -> tuple[dict[str, Any], float]:
-        """Options of OurSystem for an ablation, and the seconds its export took.
+        """Options of Sam2rtSystem for an ablation, and the seconds its export took.
 
         Raises InputError for an unknown ablation, one of a graph that the bundle has not, or one
         that exports anew without a checkpoint.
@@ -75,24 +79,24 @@ class Forms:
             raise InputError(
                 f"bundle {self._bundle.path} has separate graphs alone: nothing to split"
             )
-        if ablation.form is None:
+        if ablation.variant is None:
             return options, 0.0
         leave = {TRACK_STEP} if options.get("split") else set()
-        graphs, seconds = self._graphs(dict(ablation.form), leave)
+        graphs, seconds = self._graphs(dict(ablation.variant), leave)
         return {**options, "graphs": graphs}, seconds
 
-    def _graphs(self, form: dict[str, Any], leave: set[str]) -> tuple[dict[str, str], float]:
-        key = (*sorted(form.items()), *((name, None) for name in sorted(leave)))
+    def _graphs(self, variant: dict[str, Any], leave: set[str]) -> tuple[dict[str, str], float]:
+        key = (*sorted(variant.items()), *((name, None) for name in sorted(leave)))
         if key not in self._made:
             start = time.perf_counter()
-            graphs = self._exported(form, leave)
+            graphs = self._exported(variant, leave)
             self._made[key] = graphs, time.perf_counter() - start
         return self._made[key]
 
-    def _exported(self, form: dict[str, Any], leave: set[str]) -> dict[str, str]:
+    def _exported(self, variant: dict[str, Any], leave: set[str]) -> dict[str, str]:
         if self._checkpoint is None:
             raise InputError(
-                "another form of a graph is exported from the weights: give --checkpoint"
+                "another variant of a graph is exported from the weights: give --checkpoint"
             )
         import onnx
 
@@ -104,12 +108,12 @@ class Forms:
         bundle = self._bundle
         model = build_model(bundle.model)
         model.load_state_dict(self._checkpoint.state, strict=True)
-        modules = graph_modules(model, GraphForm(**form))
+        modules = graph_modules(model, GraphForm(**variant))
         specs = graph_specs(bundle.model)
-        target = self._folder / f"form{len(self._made)}"
+        target = self._folder / f"variant{len(self._made)}"
         target.mkdir()
         made = {}
-        for name in _FORMED:
+        for name in _VARYING:
             if name in leave or name not in bundle.graphs:
                 continue
             graph = onnx_from_module(modules[name], specs[name], bundle.opset)

@@ -1,4 +1,4 @@
-"""Our own runtime as one of the systems compared, whole or with one of its ideas taken away."""
+"""sam2rt as one of the systems compared, whole or with one of its optimisations taken away."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ....runtime.bank import FrameOutput
 from ....runtime.predictors.stream import StreamTracker
 from ....runtime.session import Session, check_inputs
 from ....runtime.tracking.prefetch import look_ahead
-from ..clip import judged_clip, timed_frames, timed_points
+from ..clip import scored_clip, timed_frames, timed_points
 from .system import CPU, LATER, Tracked, Work, whole_frame
 
 
@@ -113,7 +113,7 @@ class PlainSession(Closing):
 
     @property
     def fused(self) -> bool:
-        """Whether a frame without prompts takes one graph, as on our own session."""
+        """Whether a frame without prompts takes one graph, as on sam2rt's own session."""
         return TRACK_STEP in self.bundle.graphs
 
     def _open(self, graph: str) -> Any:
@@ -136,10 +136,10 @@ class PlainSession(Closing):
         return self
 
 
-class OurSystem:
-    """A bundle on one of our backends, through StreamTracker.
+class Sam2rtSystem:
+    """A bundle on one of sam2rt's backends, through StreamTracker.
 
-    graphs: files that stand for graphs of the bundle (another form of the same). split: the
+    graphs: files that stand for graphs of the bundle (another variant of the same). split: the
     fused graph is left aside. plain: default session options and no binding. unshared: see
     TimedSession. objects_per_call: at most so many objects in one call of a graph.
     """
@@ -166,7 +166,7 @@ class OurSystem:
         self._session.__enter__()
         return {"load_s": time.perf_counter() - start}
 
-    def arrange(self, work: Work) -> dict[str, float]:
+    def set_up(self, work: Work) -> dict[str, float]:
         self.work = work
         self._frames = timed_frames(work)
         return {"first_frame_s": self._start()}
@@ -185,17 +185,17 @@ class OurSystem:
         total, cpu = time.perf_counter() - start, time.process_time() - cpu
         return whole_frame(self._session.seconds, total, cpu)
 
-    def judged(self, work: Work) -> Tracked | None:
-        clip = judged_clip(work)
+    def tracked(self, work: Work) -> Tracked | None:
+        clip = scored_clip(work)
         return tracked_by(self._session, clip.frames, clip.points, self._options)
 
-    def clip(self, count: int, ahead: bool) -> float:
-        """Seconds a frame, over `count` frames; the next ones are encoded ahead or not.
+    def clip(self, count: int, prefetch: bool) -> float:
+        """Seconds a frame, over `count` frames; the next ones are prefetched or not.
 
         As many are in flight when the clock stops as when it starts: the middle of a long clip.
         """
         frames = [next(self._frames) for _ in range(count + 4)]
-        source = (self._tracker.encoded(f) for f in frames) if ahead else iter(frames)
+        source = (self._tracker.encoded(f) for f in frames) if prefetch else iter(frames)
         with closing(look_ahead(source, depth=1)) as items:
             self._tracker.step(next(items))
             start = time.perf_counter()
