@@ -1,3 +1,3 @@
-"""Measure: speed beside other systems, accuracy on datasets, and what needs a GPU; imports export
-and what lies below it.
+"""Measure and show: speed beside other systems, accuracy on datasets, what needs a GPU, the
+demonstration; imports export and what lies below it.
 """

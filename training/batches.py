@@ -1,11 +1,12 @@
-"""Pictures and masks to learn from: synthetic clips, or a folder of annotated videos.
+"""Images and masks to learn from: synthetic clips, or a folder of annotated videos.
 
-A worker process draws ahead of the training step. Arrays are numpy; masks are kept at the
-resolution losses are computed at.
+A worker process draws batches before the training step asks for them. Arrays are numpy; masks are
+kept at the resolution losses are computed at.
 """
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import queue
 from collections.abc import Callable, Iterator
@@ -17,21 +18,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..benchmarks.synthetic.clips import Level, make_clip
+from ..benchmarks.synthetic.clips import make_clip
 from ..configs.errors import FrameError
 from ..runtime.pixels.frame_tensor import MEAN, STD, video_frame_tensor
+from .recipe import BatchPlan, Recipe
 
 #: side of the masks losses are computed on, pixels
 MASK_SIDE = 128
-#: an object smaller than this share of the picture is no use as a prompt
+#: an object smaller than this share of the image is no use as a prompt
 _SMALLEST = 0.0008
 _QUEUE = 4
-#: clips drawn for one with a departing object, at most
+#: clips drawn for one with a swap, at most
 _TRIES = 12
 #: pixels around an object that count as its place, and the share of them that others must take
 _NEAR = 12
 _TAKEN = 0.1
-#: share of clips in which an object gives way to another one
+#: share of clips in which an object gives way to another one, whatever the plan says
 _TAKEN_OVER = 0.25
 #: how much its pixels must change, mean of 0..255
 _OTHER_COLOUR = 50
@@ -43,46 +45,29 @@ class Batch:
 
     frames [V, T, 3, S, S] float32, normalised; masks [N, T, R, R] float32 in 0..1 (area share);
     clip [N] int64, the clip of each object. Every object is visible on frame 0.
-    unjudged: so many frames after the first have no loss; they are there to be tracked through.
+    burn_in: so many frames after the first have no loss; they are there to be tracked through.
     """
 
     frames: NDArray[np.float32]
     masks: NDArray[np.float32]
     clip: NDArray[np.int64]
-    unjudged: int = 0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to draw: clips, frames a clip, objects a clip at most, and the mix of levels."""
-
-    clips: int
-    frames: int
-    objects: int
-    levels: tuple[Level, ...]
-    size: int = 256
-    #: clips with fewer objects on their first frame are passed over
-    fewest: int = 1
-    #: frames after the first that are tracked through without a loss
-    unjudged: int = 0
-    #: share of clips in which an object gives its place to others and stays away
-    departing: float = 0.0
+    burn_in: int = 0
 
 
 Clip = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-Source = Callable[[np.random.Generator, Plan], Clip]
+Source = Callable[[np.random.Generator, BatchPlan], Clip]
 
 
-def synthetic_source(rng: np.random.Generator, plan: Plan) -> Clip:
+def synthetic_source(rng: np.random.Generator, plan: BatchPlan) -> Clip:
     """A fresh clip: frames [T, S, S, 3] uint8, labels [T, S, S] uint8."""
     level = plan.levels[int(rng.integers(len(plan.levels)))]
     # seeds from 2^32 up: below lie those of evaluation clips
     seed = int(rng.integers(1 << 32, 1 << 62))
     # long strides: in a few frames objects are covered, leave and return
-    strides = [1, 1.5, 2] if plan.unjudged else [1, 2, 3, 5]
+    strides = [1, 1.5, 2] if plan.burn_in else [1, 2, 3, 5]
     stride = float(rng.choice(strides))
     # part of a longer clip: it may end while an object is away
-    whole = plan.frames + int(rng.integers(plan.frames)) if plan.unjudged else plan.frames
+    whole = plan.frames + int(rng.integers(plan.frames)) if plan.burn_in else plan.frames
     clip = make_clip(seed, level, whole, plan.size, stride)
     clip = replace(clip, frames=clip.frames[: plan.frames], labels=clip.labels[: plan.frames])
     if plan.frames > 1 and rng.random() < 0.25:
@@ -122,7 +107,7 @@ def take_over(
 class FolderSource:
     """Random cuts of the videos below a folder with JPEGImages/<video> and Annotations/<video>.
 
-    Annotations are palette pictures: 0 background, k the k-th object (DAVIS 2017's layout).
+    Annotations are palette images: 0 background, k the k-th object (DAVIS 2017's layout).
     Raises FrameError when there is no annotated video.
     """
 
@@ -145,7 +130,7 @@ class FolderSource:
         images = sorted((root / "JPEGImages" / video).glob("*.*"))
         return [(image, masks[image.stem]) for image in images if image.stem in masks]
 
-    def __call__(self, rng: np.random.Generator, plan: Plan) -> Clip:
+    def __call__(self, rng: np.random.Generator, plan: BatchPlan) -> Clip:
         from PIL import Image
 
         pairs = self.videos[int(rng.integers(len(self.videos)))]
@@ -164,13 +149,25 @@ class FolderSource:
         return (clip[0][:, :, ::-1], clip[1][:, :, ::-1]) if rng.random() < 0.5 else clip
 
 
-def make_batch(rng: np.random.Generator, plan: Plan, source: Source) -> Batch:
+def source_of(data: Path | None) -> Source:
+    """Where a recipe's clips come from. Raises FrameError for a folder without annotated video."""
+    return synthetic_source if data is None else FolderSource(data)
+
+
+def batches_of(recipe: Recipe, source: Source, first: int = 0) -> Iterator[Batch]:
+    """The recipe's batches in this process, from step `first` on."""
+    for step in itertools.count(first):
+        rng = np.random.default_rng([recipe.seed, step])
+        yield make_batch(rng, recipe.batch_plan(step), source)
+
+
+def make_batch(rng: np.random.Generator, plan: BatchPlan, source: Source) -> Batch:
     """Draw clips until there are plan.clips with an object visible on their first frame."""
     frames: list[NDArray[np.float32]] = []
     masks: list[NDArray[np.float32]] = []
     owner: list[int] = []
     while len(frames) < plan.clips:
-        pictures, labels = _drawn(rng, plan, source)
+        images, labels = _drawn(rng, plan, source)
         visible = np.bincount(labels[0].ravel(), minlength=2)[1:] / labels[0].size
         ids = np.flatnonzero(visible > _SMALLEST) + 1
         if len(ids) < plan.fewest:
@@ -178,23 +175,23 @@ def make_batch(rng: np.random.Generator, plan: Plan, source: Source) -> Batch:
         for label in rng.permutation(ids)[: plan.objects]:
             masks.append(np.stack([_reduced(frame == label) for frame in labels]))
             owner.append(len(frames))
-        frames.append(np.stack([_normalised(f, plan.size) for f in pictures]))
-    return Batch(np.stack(frames), np.stack(masks), np.array(owner, np.int64), plan.unjudged)
+        frames.append(np.stack([_normalised(f, plan.size) for f in images]))
+    return Batch(np.stack(frames), np.stack(masks), np.array(owner, np.int64), plan.burn_in)
 
 
-def _drawn(rng: np.random.Generator, plan: Plan, source: Source) -> Clip:
-    """A clip; with plan.departing's chance the first of a few that :func:`departs`."""
-    # no number is drawn where none is wanted: earlier jobs keep their clips
-    wanted = plan.departing > 0 and rng.random() < plan.departing
+def _drawn(rng: np.random.Generator, plan: BatchPlan, source: Source) -> Clip:
+    """A clip; with the chance of plan.swaps the first of a few that :func:`has_swap`."""
+    # no number is drawn where none is wanted: earlier runs keep their clips
+    wanted = plan.swaps > 0 and rng.random() < plan.swaps
     clip = source(rng, plan)
     for _ in range(_TRIES if wanted else 0):
-        if departs(clip[1], plan.unjudged + 1):
+        if has_swap(clip[1], plan.burn_in + 1):
             break
         clip = source(rng, plan)
     return clip
 
 
-def departs(labels: NDArray[np.uint8], first: int) -> bool:
+def has_swap(labels: NDArray[np.uint8], first: int) -> bool:
     """Whether an object of the first frame gives its place to others and stays away.
 
     labels [T, S, S]. It is away in half of the frames from `first` on or more, and others are
@@ -226,14 +223,14 @@ def _normalised(frame: NDArray[np.uint8], size: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(scaled.transpose(2, 0, 1), np.float32)
 
 
-class Ahead:
+class PrefetchedBatches:
     """Batches drawn by a process of its own, reproducible: step k's batch depends on seed and k.
 
     plan_of(step) says what to draw. Use as a context manager.
     """
 
     def __init__(
-        self, seed: int, plan_of: Callable[[int], Plan], source: Source, first_step: int
+        self, seed: int, plan_of: Callable[[int], BatchPlan], source: Source, first_step: int
     ) -> None:
         context = multiprocessing.get_context("spawn")
         self._queue: Any = context.Queue(_QUEUE)
@@ -263,7 +260,7 @@ class Ahead:
 
 
 def _draw(
-    out: Any, seed: int, plan_of: Callable[[int], Plan], source: Source, first_step: int
+    out: Any, seed: int, plan_of: Callable[[int], BatchPlan], source: Source, first_step: int
 ) -> None:
     cv2.setNumThreads(1)
     step = first_step
@@ -273,6 +270,6 @@ def _draw(
             out.put(make_batch(rng, plan_of(step), source))
             step += 1
     except OSError as error:
-        out.put(f"a picture or mask cannot be read ({error}): mend it or take its video out")
+        out.put(f"an image or mask cannot be read ({error}): fix it or take its video out")
     except KeyboardInterrupt:
         return

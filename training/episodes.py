@@ -1,4 +1,4 @@
-"""One training step's work: prompts on pictures, or tracking through short clips.
+"""One training step's work: prompts on images, or tracking through short clips.
 
 The model is used as the runtime uses it: same tokens, same memories, same temporal rows. Whether
 an object is remembered as present is up to its score, as there; before the score is learned, up to
@@ -19,8 +19,9 @@ from torch import Tensor
 from ..export.model.decoder import DecoderOutput
 from ..export.model.sam2 import ABSENT_LOGIT, MASK_BIAS, MASK_SCALE, ImageFeatures, Sam2
 from .batches import Batch
-from .losses import Scored, Weights, score_output
+from .losses import Scored, score_output
 from .prompts import boxes, corrections, first_clicks
+from .recipe import LossWeights
 
 Kind = Literal["click", "box", "clicks", "mask"]
 _CLAMP = 32.0
@@ -58,12 +59,12 @@ class Objects:
     """N objects of a batch: their frames' features, their truth, and calls of the decoder."""
 
     def __init__(
-        self, model: Sam2, batch: Batch, rng: np.random.Generator, weights: Weights
+        self, model: Sam2, batch: Batch, rng: np.random.Generator, weights: LossWeights
     ) -> None:
         self.model, self.rng, self.weights = model, rng, weights
         device = next(model.parameters()).device
         frames = torch.from_numpy(batch.frames).to(device)
-        self.length, self.unjudged = frames.shape[1], batch.unjudged
+        self.length, self.burn_in = frames.shape[1], batch.burn_in
         self.masks = torch.from_numpy(batch.masks).to(device)
         self.present = (self.masks > 0.5).flatten(2).any(2)
         self.clip = torch.from_numpy(batch.clip).to(device)
@@ -75,11 +76,11 @@ class Objects:
         self.episode = Episode(frames.new_zeros(()))
 
     def _encode(self, frames: Tensor) -> list[ImageFeatures]:
-        """Features of each frame, one row a clip; without gradient where nothing is judged."""
-        first = 1 + self.unjudged
-        judged = torch.cat([frames[:, :1], frames[:, first:]], 1)
-        parts = _by_frame(self.model, judged)
-        if self.unjudged:
+        """Features of each frame, one row a clip; without gradient for burn-in frames."""
+        first = 1 + self.burn_in
+        scored = torch.cat([frames[:, :1], frames[:, first:]], 1)
+        parts = _by_frame(self.model, scored)
+        if self.burn_in:
             with torch.no_grad():
                 parts[1:1] = _by_frame(self.model, frames[:, 1:first])
         return parts
@@ -162,8 +163,13 @@ class Objects:
         return torch.from_numpy(coords).to(device), torch.from_numpy(codes).to(device)
 
 
-def picture_episode(
-    model: Sam2, batch: Batch, rng: np.random.Generator, kind: Kind, rounds: int, weights: Weights
+def image_episode(
+    model: Sam2,
+    batch: Batch,
+    rng: np.random.Generator,
+    kind: Kind,
+    rounds: int,
+    weights: LossWeights,
 ) -> Episode:
     """Prompts and corrections on the first frame of each clip."""
     objects = Objects(model, batch, rng, weights)
@@ -173,32 +179,32 @@ def picture_episode(
 
 def clip_episode(
     model: Sam2, batch: Batch, rng: np.random.Generator, kind: Kind, rounds: int,
-    weights: Weights, own_presence: bool = True,
+    weights: LossWeights, own_presence: bool = True,
 ) -> Episode:  # fmt: skip
     """A prompt on the first frame, then tracking; sometimes a correction on a later frame.
 
     Frames get numbers with random gaps, so that all rows of the temporal table are learned from
-    short clips; where some frames are not judged, the clip is long enough without. What was done
-    on those, right or wrong, fills the memory the judged ones are tracked from.
+    short clips; with burn-in frames the clip is long enough without. What was done on those, right
+    or wrong, fills the memory that the scored ones are tracked from.
 
     own_presence: the object score decides what is remembered as present, not the truth.
     """
     objects = Objects(model, batch, rng, weights)
-    unjudged, length = objects.unjudged, objects.length
-    gaps = rng.integers(1, 2 if unjudged else 4, length - 1)
+    burn_in, length = objects.burn_in, objects.length
+    gaps = rng.integers(1, 2 if burn_in else 4, length - 1)
     numbers = np.concatenate([[0], np.cumsum(gaps)])
     tracker = _Tracker(objects, numbers, own_presence)
     first = objects.prompt(kind, 0, objects.features(0).prompt_embed, rounds)
     tracker.remember(0, first, prompted=True)
-    tracker.pass_by(1, 1 + unjudged)
-    corrected = int(rng.integers(1 + unjudged, length)) if rng.random() < 0.5 else -1
-    for t in range(1 + unjudged, length):
+    tracker.pass_by(1, 1 + burn_in)
+    corrected = int(rng.integers(1 + burn_in, length)) if rng.random() < 0.5 else -1
+    for t in range(1 + burn_in, length):
         tracker.track("track", t, corrected=t == corrected)
     if corrected > 0 and rng.random() < 0.5:
         # the clip is propagated again: a prompted frame may lie ahead
         tracker.kept = [kept for kept in tracker.kept if kept[1]]
-        tracker.pass_by(1, 1 + unjudged)
-        for t in (t for t in range(1 + unjudged, length) if t != corrected):
+        tracker.pass_by(1, 1 + burn_in)
+        for t in (t for t in range(1 + burn_in, length) if t != corrected):
             tracker.track("again", t)
     return objects.episode
 
@@ -272,7 +278,7 @@ class _Tracker:
 
 
 def _by_frame(model: Sam2, frames: Tensor) -> list[ImageFeatures]:
-    """Features of frames [V, T, 3, S, S]: T times those of V pictures."""
+    """Features of frames [V, T, 3, S, S]: T times those of V images."""
     clips, count = frames.shape[:2]
     encoded = model.encode_image(frames.transpose(0, 1).flatten(0, 1))
     parts = [f.reshape(count, clips, *f.shape[1:]) for f in encoded]

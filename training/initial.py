@@ -1,7 +1,7 @@
 """Where an untrained model starts: prompts that point at their place before anything is learned.
 
 A short training first learns what objects look like and only much later to heed the prompt. So
-attention between prompts and picture starts aligned: queries and keys are the same slices of
+attention between prompts and image starts aligned: queries and keys are the same slices of
 the position encoding, and a point attends to its own place. Attention to memories starts at the
 same place of the older frame.
 """
@@ -57,7 +57,7 @@ def _keep_scale(decoder: nn.Module) -> None:
 
 
 def _crosses(attention: TwoWayAttention) -> bool:
-    """Whether this attention leads between tokens and picture: those have half the width."""
+    """Whether this attention leads between tokens and image: those have half the width."""
     return attention.q_proj.out_features < attention.q_proj.in_features
 
 

@@ -5,7 +5,7 @@ IoU, cross-entropy on the object score; of several masks only the best is pulled
 truth. Here the others follow at a small weight: synthetic objects are not ambiguous, and a
 short training otherwise leaves the mask that is chosen far behind the best one. The first steps
 of an untrained model put class-balanced cross-entropy in the place of the focal loss: objects
-cover a few per cent of a picture, and focal and dice alone rest for long on empty masks.
+cover a few per cent of an image, and focal and dice alone rest for long on empty masks.
 """
 
 from __future__ import annotations
@@ -17,17 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..export.model.decoder import DecoderOutput
-
-
-@dataclass(frozen=True)
-class Weights:
-    focal: float = 20.0
-    balanced: float = 0.0
-    dice: float = 1.0
-    iou: float = 2.0
-    score: float = 4.0
-    #: masks other than the one that counts
-    others: float = 0.25
+from .recipe import LossWeights
 
 
 def focal(logits: Tensor, truth: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
@@ -42,7 +32,7 @@ def focal(logits: Tensor, truth: Tensor, alpha: float = 0.25, gamma: float = 2.0
 def balanced(logits: Tensor, truth: Tensor, rivals: Tensor) -> Tensor:
     """Cross-entropy over the last two axes: object, other objects and ground count a third each.
 
-    `rivals` [..., R, R] in 0..1 is where other objects of the picture are. As a part of the ground
+    `rivals` [..., R, R] in 0..1 is where other objects of the image are. As a part of the ground
     they would weigh next to nothing, and marking every object would nearly do.
     """
     cross_entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
@@ -91,7 +81,7 @@ class Scored:
 
 def score_output(
     output: DecoderOutput, truth: Tensor, rivals: Tensor, present: Tensor, multimask: bool,
-    weights: Weights,
+    weights: LossWeights,
 ) -> Scored:  # fmt: skip
     """Loss of a decoder's output against truth [N, R, R] in 0..1; present [N] bool.
 

@@ -1,7 +1,7 @@
 """The page ``docs/accuracy.md``, and the command that makes it.
 
 ``sam2rt accuracy CHECKPOINT`` evaluates PyTorch and the exported graphs in every precision and at
-several image sizes on the synthetic set, and writes tables and pictures of the worst frames. An
+several image sizes on the synthetic set, and writes tables and images of the worst frames. An
 interrupted run goes on when it is repeated.
 """
 
@@ -17,28 +17,32 @@ from ...configs.errors import InputError
 from ...configs.progress import Progress
 from ...configs.staging import replaced_file
 from ...runtime.media.images import write_image
-from .accuracy_runs import REFERENCE, Plan, Row, capabilities, measure, sheet, worst_frames
+from .accuracy_runs import REFERENCE, AccuracyPlan, Row, capabilities, measure, sheet, worst_frames
 
-PICTURE = "accuracy_worst.png"
+IMAGE = "accuracy_worst.png"
 _SHOWN = 8
 _PACKAGES = ("sam2rt", "torch", "onnxruntime", "numpy")
 
 _HEAD = """# Accuracy
 
-Made by `{command}`: do not edit. {versions}.
+Made by this command; do not edit. {versions}.
+
+```sh
+{command}
+```
 
 Everything here is measured on synthetic clips ({clips} clips of {frames} frames, 256 x 256 pixels,
 seed {seed}; `benchmarks/synthetic`) that no training sees. J is the IoU of masks, F the accuracy
-of their outlines within 0.8 % of the picture's diagonal, both as DAVIS 2017 computes them; the
-first frame of an object and the last of a clip are not judged.
+of their outlines within 0.8 % of the image's diagonal, both as DAVIS 2017 computes them. The
+first frame of an object and the last of a clip are not scored.
 """
 
 _ABLE = """
 ## What the model `{model}` does
 
 ONNX Runtime, float32, {size} pixels. One click or one box on the first frame an object shows, all
-objects together, a pixel belonging to one at most. Objects one at a time: one click, and a second
-one on the frame with the lowest IoU, after which the clip is tracked again. AUC tells how well the
+objects together, a pixel belonging to one at most. Objects alone: one click, and a second
+one on the frame with the lowest IoU, after which the clip is tracked again. AUC says how well the
 object score ranks present above absent objects. Automatic masks (16 x 16 points, default
 thresholds) find the given share of the objects on first frames at an IoU of at least 0.75.
 
@@ -52,14 +56,14 @@ _EXPORTED = """
 One click, level standard. The reference of each row is PyTorch in float32 at the row's image size:
 the change of J&F against it, and the IoU of the row's masks with its masks over all objects and
 frames. Tracking feeds results back, so an object that is nearly lost can be lost in one and kept in
-the other: the lowest IoU is a statement about the worst frame of all, the mean about the rest.
+the other. The lowest IoU is a statement about the worst frame of all, the mean about the rest.
 
 | runs on | image size | precision | J&F | J | F | change of J&F | lowest mask IoU | mean |
 |---|---|---|---|---|---|---|---|---|
 """
 
 _NOTES = """
-fp16 and bf16 are judged by graphs that compute every operator in float32 and round its result,
+fp16 and bf16 are scored on graphs that compute every operator in float32 and round its result,
 because ONNX Runtime's CPU backend has no bfloat16 and rarely rounds to float16. int8 is ONNX
 Runtime's dynamic quantisation of matrix products (weights per channel; convolutions stay float32).
 """
@@ -67,23 +71,26 @@ Runtime's dynamic quantisation of matrix products (weights per channel; convolut
 _WORST = """
 ## The worst frames
 
-The {count} objects with the lowest IoU on any judged frame where they are visible: ONNX Runtime,
+The {count} objects with the lowest IoU on any scored frame where they are visible: ONNX Runtime,
 float32, {size} pixels, one click. White is the annotation, the colour is the prediction.
 
-![worst frames]({picture})
+![worst frames]({image})
 
 """
 
 
 def page(
-    rows: Sequence[Row], able: Mapping[str, Any], worst: Sequence[Mapping[str, Any]], plan: Plan
+    rows: Sequence[Row],
+    able: Mapping[str, Any],
+    worst: Sequence[Mapping[str, Any]],
+    plan: AccuracyPlan,
 ) -> str:
     """The page as Markdown; the second row is the float32 export at the first size."""
     shown = rows[1]
     facts = {
         "command": command(plan), "versions": versions(), "clips": plan.clips,
         "frames": plan.frames, "seed": plan.seed, "model": shown.report["model"]["name"],
-        "size": shown.variant.image_size, "count": len(worst), "picture": PICTURE,
+        "size": shown.variant.image_size, "count": len(worst), "image": IMAGE,
     }  # fmt: skip
     lines = [_HEAD.format(**facts), _ABLE.format(**facts)]
     lines += [_level(level, reports) for level, reports in able.items()]
@@ -98,12 +105,12 @@ def page(
     return "".join(lines)
 
 
-def command(plan: Plan) -> str:
+def command(plan: AccuracyPlan) -> str:
     """The command line that makes the page of a plan."""
     sizes = "".join(f" --size {s}" for s in plan.sizes)
     return (
-        f"python -m sam2rt.benchmarks.evaluation.accuracy {plan.checkpoint} --clips {plan.clips} "
-        f"--frames {plan.frames} --seed {plan.seed}{sizes}"
+        f"sam2rt accuracy {plan.checkpoint} --clips {plan.clips} --frames {plan.frames} "
+        f"--seed {plan.seed}{sizes}"
     )
 
 
@@ -136,16 +143,16 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def write_page(plan: Plan, folder: Path, progress: Progress) -> None:
-    """Measure everything and write the page, its picture and ``accuracy.json`` into `folder`."""
+def write_page(plan: AccuracyPlan, folder: Path, progress: Progress) -> None:
+    """Measure everything and write the page, its image and ``accuracy.json`` into `folder`."""
     rows = measure(plan, progress)
     shown = rows[1]
     if shown.report["J&F"] is None:
-        raise InputError("nothing was judged: use more or longer clips")
+        raise InputError("nothing was scored: use more or longer clips")
     able = capabilities(plan, shown.variant, progress)
     worst = worst_frames(shown.report, _SHOWN)
     folder.mkdir(parents=True, exist_ok=True)
-    write_image(folder / PICTURE, sheet(plan, shown.variant, worst))
+    write_image(folder / IMAGE, sheet(plan, shown.variant, worst))
     with replaced_file(folder / "accuracy.md") as part:
         part.write_text(page(rows, able, worst, plan), encoding="utf-8")
     with replaced_file(plan.work / "accuracy.json") as part:

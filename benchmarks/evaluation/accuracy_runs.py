@@ -28,8 +28,9 @@ from .synthetic_dataset import synthetic_dataset
 if TYPE_CHECKING:
     from ...export.checkpoint.load import Checkpoint
 
+#: what runs in the row that others are compared with
 REFERENCE = "PyTorch"
-#: automatic masks of small pictures: a point every 16 pixels
+#: automatic masks of small images: a point every 16 pixels
 AUTOMATIC = {"points_per_side": 16}
 
 
@@ -64,7 +65,7 @@ class RewrittenOpener:
     """A float32 bundle whose graphs are replaced by those in `folder`, under the same names.
 
     `name` says what was done to them. ONNX Runtime's CPU backend has no bfloat16 and rounds
-    float16 rarely: half precision is judged on graphs that round as it does.
+    float16 rarely: half precision is scored on graphs that round as it does.
     """
 
     bundle: BundleOpener
@@ -113,7 +114,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Plan:
+class AccuracyPlan:
     """What is evaluated; `work` keeps bundles, records and masks."""
 
     checkpoint: str
@@ -131,7 +132,7 @@ class Plan:
         return max((os.cpu_count() or 1) // self.processes, 1)
 
 
-def measure(plan: Plan, progress: Progress = silent) -> list[Row]:
+def measure(plan: AccuracyPlan, progress: Progress = silent) -> list[Row]:
     """Every variant on the standard synthetic set, one click an object, PyTorch first per size."""
     from ...export.checkpoint.load import load_checkpoint
 
@@ -150,7 +151,11 @@ def measure(plan: Plan, progress: Progress = silent) -> list[Row]:
 
 
 def run(
-    plan: Plan, variant: Variant, level: str, settings: Settings, progress: Progress = silent
+    plan: AccuracyPlan,
+    variant: Variant,
+    level: str,
+    settings: Settings,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Evaluate one variant; masks of the semi-supervised protocol are kept for comparison."""
     words = [variant.name, level, settings.protocol, settings.prompt]
@@ -167,12 +172,12 @@ def run(
     )
 
 
-def _masks(plan: Plan, variant: Variant, prompt: str = "click") -> Path:
+def _masks(plan: AccuracyPlan, variant: Variant, prompt: str = "click") -> Path:
     return plan.work / "masks" / f"{variant.name}_{prompt}".replace(" ", "-")
 
 
 def _variants(
-    plan: Plan, checkpoint: Checkpoint, size: int, native: bool, progress: Progress
+    plan: AccuracyPlan, checkpoint: Checkpoint, size: int, native: bool, progress: Progress
 ) -> list[Variant]:
     """PyTorch and ONNX Runtime in float32, and at the native size every lower precision."""
     reference = ReferenceOpener(plan.checkpoint, size, checkpoint.sha256, plan.threads())
@@ -200,7 +205,7 @@ def _variants(
 
 
 def _exported(
-    plan: Plan, checkpoint: Checkpoint, size: int, precision: Precision, progress: Progress
+    plan: AccuracyPlan, checkpoint: Checkpoint, size: int, precision: Precision, progress: Progress
 ) -> Path:
     from ...configs.errors import BundleError
     from ...export.bundle import export_bundle
@@ -217,7 +222,7 @@ def _exported(
     return path
 
 
-def _emulated(plan: Plan, bundle: Path, precision: Half) -> Path:
+def _emulated(plan: AccuracyPlan, bundle: Path, precision: Half) -> Path:
     """Graphs of a half-precision bundle with every operator in float32 and its result rounded."""
     import onnx
 
@@ -251,13 +256,15 @@ def agreement(dataset: Dataset, masks: Path, reference: Path) -> Agreement:
 
 
 def worst_frames(report: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """The judged frames with the lowest J, one per object, lowest first."""
+    """The scored frames with the lowest J, one per object, lowest first."""
     shown = [o for o in report["results"] if o["lowest"] is not None]
     shown.sort(key=lambda o: o["lowest"]["J"])
     return [{"video": o["video"], "object": o["object"], **o["lowest"]} for o in shown[:count]]
 
 
-def capabilities(plan: Plan, variant: Variant, progress: Progress = silent) -> dict[str, Any]:
+def capabilities(
+    plan: AccuracyPlan, variant: Variant, progress: Progress = silent
+) -> dict[str, Any]:
     """One variant on all levels: click and box, a second click on the worst frame, no prompt.
 
     Gives level -> what -> report; "clicks" is the offline protocol with one click on each of two
@@ -277,14 +284,16 @@ def capabilities(plan: Plan, variant: Variant, progress: Progress = silent) -> d
     return found
 
 
-def sheet(plan: Plan, variant: Variant, frames: Sequence[dict[str, Any]]) -> np.ndarray[Any, Any]:
-    """Pictures of frames, the annotation outlined in white, the prediction tinted."""
+def sheet(
+    plan: AccuracyPlan, variant: Variant, frames: Sequence[dict[str, Any]]
+) -> np.ndarray[Any, Any]:
+    """Images of frames, the annotation outlined in white, the prediction tinted."""
     from ...runtime.media.overlay import contact_sheet, draw_overlay
     from ...runtime.packages import opencv
 
-    cv2 = opencv("pictures of the worst frames")
+    cv2 = opencv("images of the worst frames")
     videos = {v.name: v for v in plan.dataset().videos}
-    pictures = []
+    images = []
     for item in frames:
         video, index, obj_id = videos[item["video"]], item["frame"], item["object"]
         path = _masks(plan, variant) / video.name / f"{video.frame_names[index]}.png"
@@ -295,5 +304,5 @@ def sheet(plan: Plan, variant: Variant, frames: Sequence[dict[str, Any]]) -> np.
         wanted = truth.masks[obj_id].astype(np.uint8)
         outlines, _ = cv2.findContours(wanted, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(drawn, outlines, -1, (255, 255, 255), 1)
-        pictures.append(drawn)
-    return contact_sheet(pictures, width=256)
+        images.append(drawn)
+    return contact_sheet(images, width=256)

@@ -1,4 +1,4 @@
-"""How many objects of a picture automatic masks find."""
+"""How many objects of an image automatic masks find."""
 
 from __future__ import annotations
 

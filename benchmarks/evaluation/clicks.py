@@ -23,7 +23,7 @@ class Click:
 def interior_point(mask: Mask) -> Click:
     """The pixel of a mask [H, W] that lies farthest from its outside, as a positive click.
 
-    What lies beyond the picture is outside. SAM 2 paper, appendix F.1: "the mask pixel that has
+    What lies beyond the image is outside. SAM 2 paper, appendix F.1: "the mask pixel that has
     the largest Euclidean distance to the mask boundary". InputError when the mask is empty.
     """
     depth = _depth(mask)
@@ -52,7 +52,7 @@ def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
     """First and last column and row of a mask [H, W] as x0, y0, x1, y1.
 
     A box prompt has to have an extent: where the mask is one pixel wide x1 = x0 + 1 (or at the
-    picture's far side x0 = x1 - 1). InputError when the mask is empty.
+    image's far side x0 = x1 - 1). InputError when the mask is empty.
     """
     rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:

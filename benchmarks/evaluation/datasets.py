@@ -1,4 +1,4 @@
-"""Videos with annotations: the folder layouts of public datasets, and our synthetic clips.
+"""Videos with annotations: the folder layouts of public datasets, and synthetic clips.
 
 ========  ==============================  ==================================  ================
 layout    frames                          annotations                         list of videos
@@ -85,10 +85,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class FolderVideo:
-    """A folder of pictures with PNG annotations; see :class:`Video`."""
+    """A folder of images with PNG annotations; see :class:`Video`."""
 
     name: str
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
     #: frame index -> map of ids; or object id -> frame index -> mask
     merged: Mapping[int, Path] = field(default_factory=dict)
     per_object: Mapping[int, Mapping[int, Path]] = field(default_factory=dict)
@@ -97,10 +97,10 @@ class FolderVideo:
 
     @property
     def frame_names(self) -> tuple[str, ...]:
-        return tuple(p.stem for p in self.pictures)
+        return tuple(p.stem for p in self.images)
 
     def frames(self) -> FrameSource:
-        return SequenceFrames(self.pictures)
+        return SequenceFrames(self.images)
 
     def truth(self, index: int) -> Truth | None:
         if index in self.merged:
@@ -117,7 +117,7 @@ class FolderVideo:
 
 
 def read_labels(path: Path) -> NDArray[Any]:
-    """An annotation PNG as object ids [H, W]. InputError: unreadable, or a colour picture."""
+    """An annotation PNG as object ids [H, W]. InputError: unreadable, or a colour image."""
     image_module = pillow_image()
     try:
         with image_module.open(path) as image:
@@ -172,29 +172,29 @@ def _recognised(root: Path) -> Layout:
 
 
 def _davis(root: Path, subset: str) -> Dataset:
-    pictures = _subfolder(root / "JPEGImages", "480p", "Full-Resolution")
-    maps = root / "Annotations" / pictures.name
+    images = _subfolder(root / "JPEGImages", "480p", "Full-Resolution")
+    maps = root / "Annotations" / images.name
     listing = root / "ImageSets" / "2017" / f"{subset}.txt"
     rule = RULES["davis"]
-    videos = [_video(pictures, maps, name, rule.void) for name in _listed(listing)]
+    videos = [_video(images, maps, name, rule.void) for name in _listed(listing)]
     return Dataset("davis", rule, tuple(videos))
 
 
 def _mose(root: Path, subset: str) -> Dataset:
-    pictures, maps = root / "JPEGImages", root / "Annotations"
-    videos = [_video(pictures, maps, name, None) for name in _folders(maps)]
+    images, maps = root / "JPEGImages", root / "Annotations"
+    videos = [_video(images, maps, name, None) for name in _folders(maps)]
     return Dataset("mose", RULES["mose"], tuple(videos))
 
 
 def _sav(root: Path, subset: str) -> Dataset:
-    pictures, maps = root / "JPEGImages_24fps", root / "Annotations_6fps"
+    images, maps = root / "JPEGImages_24fps", root / "Annotations_6fps"
     # named after the folder, which may have got another name since
     lists = [root / f"{root.resolve().name}.txt", *sorted(root.glob("sav_*.txt"))]
     listing = next((path for path in lists if path.is_file()), None)
     names = _listed(listing) if listing else _folders(maps)
     videos = []
     for name in names:
-        files = _pictures(pictures / name)
+        files = _images(images / name)
         objects = {int(o): maps / name / o for o in _folders(maps / name) if o.isdecimal()}
         per_object = {i: _annotations(folder, files) for i, folder in sorted(objects.items())}
         videos.append(FolderVideo(name, files, per_object=per_object))
@@ -202,14 +202,14 @@ def _sav(root: Path, subset: str) -> Dataset:
 
 
 def _lvos(root: Path, subset: str) -> Dataset:
-    pictures, maps = root / "JPEGImages", root / "Annotations"
+    images, maps = root / "JPEGImages", root / "Annotations"
     meta = _lvos_meta(root)
     ranges = _read_ranges(meta) if meta else {name: {} for name in _folders(maps)}
     videos = []
     for name in sorted(ranges):
-        video = _video(pictures, maps, name, None)
+        video = _video(images, maps, name, None)
         spans = {i: _span(video, *numbers) for i, numbers in ranges[name].items()}
-        videos.append(FolderVideo(name, video.pictures, video.merged, spans=spans))
+        videos.append(FolderVideo(name, video.images, video.merged, spans=spans))
     unseen = root / "unseen_videos.txt"
     groups = {}
     if unseen.is_file():
@@ -222,28 +222,28 @@ def _lvos(root: Path, subset: str) -> Dataset:
 _READERS = {"davis": _davis, "mose": _mose, "sav": _sav, "lvos": _lvos}
 
 
-def _video(pictures: Path, maps: Path, name: str, void: int | None) -> FolderVideo:
-    files = _pictures(pictures / name)
+def _video(images: Path, maps: Path, name: str, void: int | None) -> FolderVideo:
+    files = _images(images / name)
     return FolderVideo(name, files, _annotations(maps / name, files), void=void)
 
 
-def _pictures(folder: Path) -> tuple[Path, ...]:
+def _images(folder: Path) -> tuple[Path, ...]:
     files = tuple(image_files(folder)) if folder.is_dir() else ()
     if not files:
-        raise InputError(f"{folder} holds no frames: expected pictures of the annotated video")
+        raise InputError(f"{folder} holds no frames: expected images of the annotated video")
     return files
 
 
-def _annotations(folder: Path, pictures: tuple[Path, ...]) -> dict[int, Path]:
+def _annotations(folder: Path, images: tuple[Path, ...]) -> dict[int, Path]:
     """Frame index -> annotation, by equal file names."""
-    index = {p.stem: i for i, p in enumerate(pictures)}
+    index = {p.stem: i for i, p in enumerate(images)}
     # copies from a Mac hold a ._00000.png beside each file
     found = folder.glob("*.png") if folder.is_dir() else ()
     files = sorted(f for f in found if not f.name.startswith("."))
     if not files:
         raise InputError(f"{folder} holds no annotations: expected PNG files of object ids")
     if stray := [f for f in files if f.stem not in index]:
-        raise InputError(f"{stray[0]} annotates no frame: {pictures[0].parent} lacks its picture")
+        raise InputError(f"{stray[0]} annotates no frame: {images[0].parent} lacks its image")
     return {index[f.stem]: f for f in files}
 
 
@@ -277,17 +277,17 @@ def _span(video: FolderVideo, start: int, end: int, count: int) -> tuple[int, in
     by the walk already.
     """
     annotated = sorted(video.merged)
-    inside = [i for i in annotated if start <= _number(video.pictures[i]) < end]
+    inside = [i for i in annotated if start <= _number(video.images[i]) < end]
     if not inside:
         raise InputError(f"video {video.name}: no annotated frame from {start} to {end}")
     return inside[0], inside[count - 1] if count <= len(inside) else inside[-1] + 1
 
 
-def _number(picture: Path) -> int:
+def _number(image: Path) -> int:
     try:
-        return int(picture.stem)
+        return int(image.stem)
     except ValueError:
-        raise InputError(f"{picture}: expected a frame number as its name") from None
+        raise InputError(f"{image}: expected a frame number as its name") from None
 
 
 def _subfolder(parent: Path, *names: str) -> Path:

@@ -10,17 +10,15 @@ import json
 import shutil
 from collections.abc import Iterable
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ...configs.progress import Progress, silent
 from ...configs.staging import check_file_target, replaced_file
-from ..speed.bench import write_json
 from .datasets import Video
-from .job import Job, _digest
+from .job import Job, digest
 from .report import report
-from .workers import Records, in_processes
+from .workers import FinishedVideos, in_processes
 
 
 def evaluate(
@@ -43,7 +41,7 @@ def evaluate(
             records[index] = record
             if parts is not None:
                 parts.mkdir(parents=True, exist_ok=True)
-                text = json.dumps({"key": keys[index], "sha256": _digest(record), "record": record})
+                text = json.dumps({"key": keys[index], "sha256": digest(record), "record": record})
                 with replaced_file(_part(parts, job.dataset.videos[index])) as part:
                     part.write_text(text, encoding="utf-8")
     ordered = [records[i] for i in range(count)]
@@ -57,7 +55,8 @@ def evaluate_to_file(
     check_file_target(path)
     parts = parts_folder(path)
     data = evaluate(job, processes=processes, parts=parts, progress=progress)
-    write_json(data, path)
+    with replaced_file(path) as part:
+        part.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(parts, ignore_errors=True)
     return data
 
@@ -67,7 +66,9 @@ def parts_folder(path: Path) -> Path:
     return path.with_name(path.name + ".videos")
 
 
-def _made(job: Job, todo: list[int], processes: int, progress: Progress, count: int) -> Records:
+def _made(
+    job: Job, todo: list[int], processes: int, progress: Progress, count: int
+) -> FinishedVideos:
     """Records of the videos to do, as they are finished."""
     if not todo:
         return
@@ -85,8 +86,17 @@ def _made(job: Job, todo: list[int], processes: int, progress: Progress, count: 
         return
     with job.opener.open() as session:
         for number, index in enumerate(todo, count - len(todo) + 1):
-            what = f"video {number} of {count}, {job.dataset.videos[index].name}"
-            yield index, job.record(session, index, partial(progress, what))
+            name = f"video {number} of {count}, {job.dataset.videos[index].name}"
+            yield index, job.record(session, index, _named(progress, name))
+
+
+def _named(progress: Progress, name: str) -> Progress:
+    """Progress that shows a name, whatever is being done."""
+
+    def report(what: str, done: int = 0, total: int | None = None) -> None:
+        progress(name, done, total)
+
+    return report
 
 
 def _kept(job: Job, keys: Iterable[str], parts: Path | None) -> dict[int, dict[str, Any]]:
@@ -99,7 +109,7 @@ def _kept(job: Job, keys: Iterable[str], parts: Path | None) -> dict[int, dict[s
             continue
         try:
             part = json.loads(_part(parts, video).read_text(encoding="utf-8"))
-            if part["key"] == key and part["sha256"] == _digest(part["record"]):
+            if part["key"] == key and part["sha256"] == digest(part["record"]):
                 found[index] = part["record"]
         except (OSError, ValueError, TypeError, KeyError):
             # none yet, or damaged: the video is evaluated anew

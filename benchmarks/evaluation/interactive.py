@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 
 from ...configs.errors import InputError
+from ...configs.progress import Progress, silent
 from ...runtime.arrays import Array
 from ...runtime.predictors.video import VideoPredictor
 from ...runtime.predictors.video_state import VideoState
@@ -30,12 +31,10 @@ from .metrics import FrameScore, Mask, Rule, mean_score, region_similarity, scor
 from .protocols import (
     Annotated,
     ObjectResult,
-    Tick,
     VideoResult,
     checked_truth,
     complete,
-    judged,
-    no_tick,
+    scored,
 )
 
 Mode = Literal["offline", "online"]
@@ -64,7 +63,7 @@ def interactive(
     mode: Mode,
     effort: Effort,
     *,
-    tick: Tick = no_tick,
+    progress: Progress = silent,
 ) -> VideoResult:
     """Every object in turn; an object's `rounds` are its J&F after 1, 2, ... clicked frames.
 
@@ -83,7 +82,7 @@ def interactive(
         objects = {}
         ids = sorted({i for truth in truths.values() for i in truth.shown})
         for place, obj_id in enumerate(ids):
-            tick(place, len(ids))
+            progress("clicking", place, len(ids))
             own = {i: truths[i] for i in annotated.frames(obj_id)}
             run = _Run(predictor, state, obj_id, own, dataset.rule, video.spans.get(obj_id))
             objects[obj_id] = _offline(run, effort) if mode == "offline" else _online(run, effort)
@@ -171,7 +170,7 @@ class _Run:
         return item
 
     def mean(self, item: ObjectResult) -> float | None:
-        mean = mean_score(judged(item, self.rule))
+        mean = mean_score(scored(item, self.rule))
         return None if mean is None else mean.jf
 
 

@@ -12,12 +12,13 @@ from typing import Any, Literal, Protocol
 
 from ...configs.bundle import Bundle
 from ...configs.errors import FrameError, InputError
+from ...configs.progress import Progress, silent
 from ...configs.version import VERSION
 from ...runtime.backends.open import open_session
 from ...runtime.session import Session
 from .datasets import Dataset, Video
 from .interactive import Effort, interactive
-from .protocols import ObjectResult, Prompt, Tick, VideoResult, no_tick, semi_supervised
+from .protocols import ObjectResult, PromptKind, VideoResult, semi_supervised
 
 ProtocolName = Literal["semi-supervised", "offline", "online"]
 
@@ -34,7 +35,7 @@ class Opener(Protocol):
 
 @dataclass(frozen=True)
 class BundleOpener:
-    """A bundle on one of our backends."""
+    """A bundle on one of the backends."""
 
     path: Path
     backend: str = "onnxruntime"
@@ -66,7 +67,7 @@ class Settings:
     """
 
     protocol: ProtocolName = "semi-supervised"
-    prompt: Prompt = "mask"
+    prompt: PromptKind = "mask"
     clicks: int = 3
     rounds: int = 8
     masks_folder: Path | None = None
@@ -94,27 +95,27 @@ class Job:
     opener: Opener
     settings: Settings
 
-    def record(self, session: Session, index: int, tick: Tick = no_tick) -> dict[str, Any]:
+    def record(self, session: Session, index: int, progress: Progress = silent) -> dict[str, Any]:
         """Evaluate one video: its record, as JSON data."""
         video = self.dataset.videos[index]
         try:
-            return self._evaluated(session, video, tick)
+            return self._evaluated(session, video, progress)
         except FrameError as error:
             # every frame counts: none is skipped or held, as a message may propose
             what = str(error).partition(", or use on_error=")[0]
             raise FrameError(f"video {video.name}: {what}") from None
 
-    def _evaluated(self, session: Session, video: Video, tick: Tick) -> dict[str, Any]:
+    def _evaluated(self, session: Session, video: Video, progress: Progress) -> dict[str, Any]:
         start = time.perf_counter()
         if self.settings.protocol == "semi-supervised":
             result = semi_supervised(
                 session, video, self.dataset, self.settings.prompt,
-                masks_folder=self.settings.masks_folder, tick=tick,
+                masks_folder=self.settings.masks_folder, progress=progress,
             )  # fmt: skip
         else:
             effort = Effort(self.settings.clicks, self.settings.rounds)
             result = interactive(
-                session, video, self.dataset, self.settings.protocol, effort, tick=tick
+                session, video, self.dataset, self.settings.protocol, effort, progress=progress
             )
         return _record(video, result, time.perf_counter() - start)
 
@@ -125,10 +126,11 @@ class Job:
             VERSION, self.dataset.name, asdict(self.dataset.rule), self.settings.as_dict(),
             None if folder is None else str(folder), model, repr(self.dataset.videos[index]),
         ]  # fmt: skip
-        return _digest(parts)
+        return digest(parts)
 
 
-def _digest(data: Any) -> str:
+def digest(data: Any) -> str:
+    """The sha256 of JSON data, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,7 +1,7 @@
 """Region similarity J and boundary accuracy F of masks, and how datasets average them.
 
 J is the Jaccard index, F the F-measure of boundary pixels matched within a tolerance of 0.8 % of
-the picture's diagonal (Perazzi et al., CVPR 2016; Pont-Tuset et al., arXiv 1704.00675). What
+the image's diagonal (Perazzi et al., CVPR 2016; Pont-Tuset et al., arXiv 1704.00675). What
 differs between datasets is which frames and which objects count: see :data:`RULES`.
 """
 
@@ -19,7 +19,7 @@ from ...configs.errors import InputError
 from ...runtime.packages import opencv
 
 Mask = NDArray[np.bool_]
-#: boundary tolerance as a fraction of the picture's diagonal
+#: boundary tolerance as a fraction of the image's diagonal
 TOLERANCE = 0.008
 #: label of pixels the annotators left undecided
 UNDECIDED = 255
@@ -76,7 +76,7 @@ def boundary(mask: Mask) -> Mask:
 
 
 def tolerance_pixels(shape: tuple[int, ...], tolerance: float = TOLERANCE) -> int:
-    """The matching distance in pixels for a picture of that (height, width)."""
+    """The matching distance in pixels for an image of that (height, width)."""
     return math.ceil(tolerance * float(np.linalg.norm(shape)))
 
 
@@ -133,7 +133,7 @@ RULES: dict[str, Rule] = {
         "video", "seen", None, "facebookresearch/sam2, sav_dataset/utils/sav_benchmark.py"
     ),
     "lvos": Rule("object", "always", None, "LingyiHongfd/lvos-evaluation, lvos/evaluation.py"),
-    # ours: the frame of an object's first prompt is not judged, wherever it lies
+    # of this project: the frame of an object's first prompt is not scored, wherever it lies
     "synthetic": Rule("object", "always", None, "sam2rt"),
 }  # fmt: skip
 

@@ -2,12 +2,12 @@
 
 Semi-supervised: each object is prompted once, on the first frame its annotation shows, and
 tracked to the end (what the original's ``tools/vos_inference.py`` does, objects that appear later
-included). Interactive: SAM 2 paper, section 6.1 and appendix F.1, see :mod:`.evaluate_interactive`.
+included). Interactive: SAM 2 paper, section 6.1 and appendix F.1, see :mod:`.interactive`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from ...configs.errors import InputError
+from ...configs.progress import Progress, silent
 from ...runtime.arrays import Array
 from ...runtime.media.frames import FrameSource
 from ...runtime.packages import pillow_image
@@ -25,13 +26,7 @@ from .clicks import bounding_box, interior_point
 from .datasets import Dataset, Truth, Video
 from .metrics import UNDECIDED, FrameScore, Mask, Rule, counted, mean_score, score_frame
 
-Prompt = Literal["mask", "box", "click"]
-#: called before each frame with the frames done and the frames to do; may raise to stop
-Tick = Callable[[int, int], None]
-
-
-def no_tick(done: int, of: int) -> None:
-    """Progress that nobody watches."""
+PromptKind = Literal["mask", "box", "click"]
 
 
 @dataclass
@@ -57,7 +52,7 @@ class VideoResult:
     frames: int
 
 
-def judged(item: ObjectResult, rule: Rule) -> list[FrameScore]:
+def scored(item: ObjectResult, rule: Rule) -> list[FrameScore]:
     """The frames of an object that count for its score."""
     return counted(item.scores, rule, [s.frame for s in item.scores], item.span)
 
@@ -96,10 +91,10 @@ def semi_supervised(
     session: Session,
     video: Video,
     dataset: Dataset,
-    prompt: Prompt = "mask",
+    prompt: PromptKind = "mask",
     *,
     masks_folder: Path | None = None,
-    tick: Tick = no_tick,
+    progress: Progress = silent,
 ) -> VideoResult:
     """Track every object from its first annotated frame; all objects in one pass.
 
@@ -116,7 +111,7 @@ def semi_supervised(
     )
     objects: dict[int, ObjectResult] = {}
     annotated = Annotated(dataset.merged)
-    for index, frame in _frames(video, tick):
+    for index, frame in _frames(video, progress):
         truth = checked_truth(video, index, (frame.shape[0], frame.shape[1]))
         annotated.add(index, truth)
         for obj_id, mask in _new_objects(truth, objects):
@@ -141,12 +136,12 @@ def complete(item: ObjectResult, span: tuple[int, int] | None, annotated: list[i
     item.span = span or (item.start, max(shown, default=item.start))
 
 
-def _frames(video: Video, tick: Tick) -> Iterator[tuple[int, Array]]:
+def _frames(video: Video, progress: Progress) -> Iterator[tuple[int, Array]]:
     source: FrameSource = video.frames()
     with source:
         count = len(video.frame_names)
         for index in range(count):
-            tick(index, count)
+            progress("tracking", index, count)
             yield index, source.read(index)
 
 
@@ -155,7 +150,7 @@ def _new_objects(truth: Truth | None, known: Mapping[int, object]) -> list[tuple
     return [(i, m) for i, m in masks.items() if i not in known and m.any()]
 
 
-def _prompt(tracker: StreamTracker, obj_id: int, mask: Mask, prompt: Prompt) -> None:
+def _prompt(tracker: StreamTracker, obj_id: int, mask: Mask, prompt: PromptKind) -> None:
     if prompt == "mask":
         tracker.add_mask(obj_id, mask)
     elif prompt == "box":
@@ -226,5 +221,5 @@ def _palette() -> list[int]:
 
 def object_means(result: VideoResult, rule: Rule) -> dict[int, dict[str, float]]:
     """Object id -> its J&F, J and F; objects without a counted frame are left out."""
-    means = {i: mean_score(judged(item, rule)) for i, item in result.objects.items()}
+    means = {i: mean_score(scored(item, rule)) for i, item in result.objects.items()}
     return {i: mean.as_dict() for i, mean in means.items() if mean is not None}

@@ -9,16 +9,16 @@ from .datasets import Dataset
 from .metrics import FrameScore, Rule, Score, counted, mean_score, ranking_accuracy
 
 SCHEMA = 1
-Record = Mapping[str, Any]
+JsonObject = Mapping[str, Any]
 
 
 def report(
     dataset: Dataset,
     settings: Mapping[str, Any],
     model: Mapping[str, Any],
-    records: Sequence[Record],
+    records: Sequence[JsonObject],
 ) -> dict[str, Any]:
-    """The evaluation as JSON data; scores in 0..1, None where nothing was judged.
+    """The evaluation as JSON data; scores in 0..1, None where nothing was scored.
 
     "J&F", "J", "F" are means over all objects of all videos. In the interactive protocols "J&F"
     is the mean over rounds of clicks too, "rounds" holds each, and "J", "F" are of the last.
@@ -26,7 +26,7 @@ def report(
     groups' (LVOS: seen and unseen).
     """
     objects = [
-        _judged(record, int(i), item, dataset.rule)
+        _object_result(record, int(i), item, dataset.rule)
         for record in records
         for i, item in record["objects"].items()
     ]
@@ -57,19 +57,19 @@ def report(
     return data
 
 
-def frame_scores(item: Record) -> list[FrameScore]:
+def frame_scores(item: JsonObject) -> list[FrameScore]:
     """The scores of an object's record."""
     return [FrameScore(*values) for values in item["scores"]]
 
 
-def _judged(record: Record, obj_id: int, item: Record, rule: Rule) -> dict[str, Any]:
+def _object_result(record: JsonObject, obj_id: int, item: JsonObject, rule: Rule) -> dict[str, Any]:
     scores = frame_scores(item)
     first, last = item["span"]
-    judged = counted(scores, rule, [s.frame for s in scores], (first, last))
-    mean = mean_score(judged)
-    visible = [s for s in judged if s.visible]
+    chosen = counted(scores, rule, [s.frame for s in scores], (first, last))
+    mean = mean_score(chosen)
+    visible = [s for s in chosen if s.visible]
     worst = min(visible, key=lambda s: s.j, default=None)
-    result: dict[str, Any] = {"video": record["name"], "object": obj_id, "frames": len(judged)}
+    result: dict[str, Any] = {"video": record["name"], "object": obj_id, "frames": len(chosen)}
     result |= mean.as_dict() if mean else {"J&F": None, "J": None, "F": None}
     if item["rounds"]:
         result["rounds"] = item["rounds"]
@@ -78,7 +78,7 @@ def _judged(record: Record, obj_id: int, item: Record, rule: Rule) -> dict[str, 
     return result
 
 
-def _mean(objects: Sequence[Record]) -> dict[str, Any]:
+def _mean(objects: Sequence[JsonObject]) -> dict[str, Any]:
     mean = mean_score(Score(o["J"], o["F"]) for o in objects)
     if mean is None:
         return {"J&F": None, "J": None, "F": None}
@@ -90,8 +90,8 @@ def _mean(objects: Sequence[Record]) -> dict[str, Any]:
     return result
 
 
-def _lowest(objects: Iterable[Record]) -> dict[str, Any] | None:
-    """The judged frame with the lowest IoU of a visible object."""
+def _lowest(objects: Iterable[JsonObject]) -> dict[str, Any] | None:
+    """The scored frame with the lowest IoU of a visible object."""
     shown = [o for o in objects if o["lowest"] is not None]
     if not shown:
         return None
@@ -99,7 +99,7 @@ def _lowest(objects: Iterable[Record]) -> dict[str, Any] | None:
     return {"video": worst["video"], "object": worst["object"], **worst["lowest"]}
 
 
-def _presence(records: Sequence[Record]) -> float | None:
+def _presence(records: Sequence[JsonObject]) -> float | None:
     """AUC of the model's object scores, present against absent, on annotated tracked frames."""
     scores: list[float] = []
     present: list[bool] = []
@@ -134,7 +134,7 @@ def table(data: Mapping[str, Any]) -> str:
     if data["object_score_auc"] is not None:
         lines.append(f"object score, present against absent: AUC {data['object_score_auc']:.3f}")
     if data["J&F"] is None:
-        lines.append("nothing was judged: no object (ids 1 to 254) is annotated on enough frames")
+        lines.append("nothing was scored: no object (ids 1 to 254) is annotated on enough frames")
     return "\n".join(lines)
 
 

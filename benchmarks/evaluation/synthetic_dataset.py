@@ -1,4 +1,4 @@
-"""Our synthetic clips as a dataset: ground truth without a download."""
+"""Synthetic clips as a dataset: ground truth without a download."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _CLIPS = 10_000
 #: training draws its clips' seeds from here on
 TRAINING_SEEDS = 1 << 32
-#: an object is prompted once it shows this share of the picture: a sliver cannot be clicked
+#: an object is prompted once it shows this share of the image: a sliver cannot be clicked
 START_AREA = 0.0025
 
 
@@ -28,7 +28,7 @@ START_AREA = 0.0025
 class SyntheticVideo:
     """One seeded clip, drawn when first needed; see :class:`~.datasets.Video`.
 
-    An object is annotated from the first frame on which it shows START_AREA of the picture.
+    An object is annotated from the first frame on which it shows START_AREA of the image.
     """
 
     seed: int
@@ -87,7 +87,7 @@ def synthetic_dataset(level: Level, seed: int, clips: int, frames: int) -> Datas
         raise InputError(
             f"seed {seed}, {clips} clips, {frames} frames: expected a seed from 0 to "
             f"{TRAINING_SEEDS // _CLIPS - 1}, 1 to {_CLIPS} clips, at least 3 frames (the first "
-            "and last are not judged)"
+            "and last are not scored)"
         )
     videos = tuple(SyntheticVideo(seed * _CLIPS + i, level, frames) for i in range(clips))
     return Dataset(f"synthetic {level}", RULES["synthetic"], videos)

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from ...configs import errors
 from ...configs.errors import Sam2rtError, SessionError
-from .protocols import Tick
+from ...configs.progress import Progress
 
 if TYPE_CHECKING:
     from .job import Job
 
 
 #: (index of a video, its record), in the order in which they are finished
-Records = Generator[tuple[int, dict[str, Any]], None, None]
-#: seconds between two words of a process on how far its video is
-_TOLD_EVERY = 1.0
+FinishedVideos = Generator[tuple[int, dict[str, Any]], None, None]
+#: seconds between two reports of a process on how far its video is
+_REPORT_EVERY = 1.0
 
 
 def in_processes(
     job: Job, todo: list[int], processes: int, moved: Callable[[float], None]
-) -> Records:
+) -> FinishedVideos:
     """Evaluate videos of a job in that many processes at most.
 
     moved: called with the videos' worth of work done on those that are under way.
@@ -62,13 +62,13 @@ def in_processes(
 
 class _Worker:
     def __init__(self, context: SpawnContext, job: Job) -> None:
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, job), daemon=True)
+        self.connection, far_end = context.Pipe()
+        self.process = context.Process(target=_serve, args=(far_end, job), daemon=True)
         self.process.start()
-        # only the process holds its end now: when it dies, ours reports the end of file
-        theirs.close()
+        # only the process holds its end now: when it dies, this one reports the end of file
+        far_end.close()
         self.index: int | None = None
-        #: of its video, as far as it told
+        #: of its video, as far as it reported
         self.share = 0.0
 
     def send(self, index: int | None) -> None:
@@ -80,7 +80,7 @@ class _Worker:
             self._raise_death()
 
     def received(self) -> tuple[int, dict[str, Any]] | None:
-        """The record of its video, None when it told how far it is."""
+        """The record of its video, None when it reported how far it is."""
         assert self.index is not None
         try:
             kind, *content = self.connection.recv()
@@ -113,7 +113,7 @@ def _serve(connection: Connection, job: Job) -> None:
     try:
         with job.opener.open() as session:
             while (index := connection.recv()) is not None:
-                record = job.record(session, index, _teller(connection))
+                record = job.record(session, index, _reporter(connection))
                 connection.send(("done", record))
     except (EOFError, ConnectionError):
         # who started us has gone
@@ -122,16 +122,16 @@ def _serve(connection: Connection, job: Job) -> None:
         connection.send(("error", type(error).__name__, str(error)))
 
 
-def _teller(connection: Connection) -> Tick:
-    told = time.monotonic()
+def _reporter(connection: Connection) -> Progress:
+    reported = time.monotonic()
 
-    def tick(done: int, of: int) -> None:
-        nonlocal told
-        if time.monotonic() - told >= _TOLD_EVERY:
-            told = time.monotonic()
-            connection.send(("at", done / of))
+    def report(what: str, done: int = 0, total: int | None = None) -> None:
+        nonlocal reported
+        if total and time.monotonic() - reported >= _REPORT_EVERY:
+            reported = time.monotonic()
+            connection.send(("at", done / total))
 
-    return tick
+    return report
 
 
 def _revived(kind: str, message: str) -> Exception:

@@ -92,16 +92,16 @@ def graph_differences(stream: cuda.Stream, pool: Pool) -> int:
 
 
 def torch_differences(gpu: GpuPixels) -> dict[str, int]:
-    """Frames that torch holds, and our tensors seen by torch; nothing where it sees no GPU."""
+    """Frames that torch holds, and sam2rt's tensors seen by torch; nothing where it sees no GPU."""
     if importlib.util.find_spec("torch") is None:
         return {}
     torch = importlib.import_module("torch")
     if not torch.cuda.is_available():
         return {}
     frame = np.random.default_rng(1).integers(0, 256, (90, 160, 3), dtype=np.uint8)
-    theirs = torch.from_numpy(frame).cuda()
+    held = torch.from_numpy(frame).cuda()
     torch.cuda.synchronize()
-    tensor = gpu.image_tensors([theirs], 64)
+    tensor = gpu.image_tensors([held], 64)
     wanted = image_tensor(frame, 64)[None]
     interface, capsule = torch.as_tensor(tensor, device="cuda"), torch.from_dlpack(tensor)
     return {

@@ -1,4 +1,4 @@
-"""Our GPU kernels on a GPU: correct against float64, and fast against PyTorch's own attention.
+"""The GPU kernels on a GPU: correct against float64, and fast against PyTorch's own attention.
 
 Work is counted as the products of the attention itself, 2 * (C + c) per query and key; the
 rate is a share of the card's matrix rate measured in the same process. Inputs are random: the
@@ -87,7 +87,8 @@ def kernels() -> Any:
     Left alone, Triton compiles anew for a size that is 1 or a multiple of 16: other code than the
     plugin's, and 8 compilations of each launch instead of one.
     """
-    module = importlib.import_module("..plugins.attention_kernels", __package__)
+    from ...plugins import attention_kernels as module
+
     sizes = [name for name, kind in op.ATTENTION.signature.items() if kind == "i32"]
     jit = importlib.import_module("triton").jit
     attention = jit(module.memory_cross_attention.fn, do_not_specialize=sizes)
@@ -197,26 +198,26 @@ def milliseconds(work: Callable[[], Any]) -> float:
 
 
 def attention_speeds(peak: float, arch: int) -> list[dict[str, Any]]:
-    """Our kernel and PyTorch's fused attention on the same work, bfloat16.
+    """The plugin's kernel and PyTorch's fused attention on the same work, bfloat16.
 
     For each steady state: every launch, the attention alone and the whole operator (rotation of
-    keys and joining of pieces included), and the best PyTorch form of the same.
+    keys and joining of pieces included), and the best PyTorch variant of the same.
     """
     module, found = kernels(), []
     processors = torch.cuda.get_device_properties(0).multi_processor_count
     for problem in STEADY:
         inputs = make_inputs(problem, "cuda", torch.bfloat16)
         key = rotated_keys(module, inputs)
-        ours = [
-            _our_speed(module, problem, inputs, key, launch, processors, peak)
+        sam2rt = [
+            _kernel_speed(module, problem, inputs, key, launch, processors, peak)
             for launch in op.ATTENTION.candidates(arch)
         ]
-        peers = torch_speeds(problem, inputs)
-        timed = [p for p in peers if "attention_ms" in p]
-        best = min(ours, key=lambda o: o["operator_ms"])
-        entry: dict[str, Any] = {"problem": vars(problem), "ours": ours, "torch": peers}
+        baselines = torch_speeds(problem, inputs)
+        timed = [b for b in baselines if "attention_ms" in b]
+        best = min(sam2rt, key=lambda o: o["operator_ms"])
+        entry: dict[str, Any] = {"problem": vars(problem), "sam2rt": sam2rt, "torch": baselines}
         if timed:
-            entry["faster_than_torch"] = min(p["operator_ms"] for p in timed) / best["operator_ms"]
+            entry["faster_than_torch"] = min(b["operator_ms"] for b in timed) / best["operator_ms"]
         found.append(entry)
     return found
 
@@ -230,14 +231,14 @@ def tuning(peak: float) -> Iterator[list[dict[str, Any]]]:
     for rows, keys, warps, stages in itertools.product((64, 128), (32, 64, 128), (4, 8), (2, 3)):
         launch = Launch({"BLOCK_Q": rows, "BLOCK_K": keys}, warps, stages)
         try:
-            found.append(_our_speed(module, problem, inputs, key, launch, processors, peak))
+            found.append(_kernel_speed(module, problem, inputs, key, launch, processors, peak))
         except Exception as error:  # what does not fit the card is Triton's own type
             refused = " ".join(str(error).split())[:120]
             found.append({"launch": describe(launch), "refused": refused})
         yield sorted(found, key=lambda entry: entry.get("attention_ms", math.inf))
 
 
-def _our_speed(
+def _kernel_speed(
     module: Any, problem: Problem, inputs: Inputs, key: Tensor, launch: Launch, processors: int,
     peak: float,
 ) -> dict[str, Any]:  # fmt: skip
@@ -270,8 +271,8 @@ def torch_speeds(problem: Problem, inputs: Inputs) -> list[dict[str, Any]]:
     wide = F.pad(inputs.value, (0, problem.width - problem.value))[:, None]
     found = []
     for name in ("FLASH_ATTENTION", "EFFICIENT_ATTENTION", "CUDNN_ATTENTION"):
-        for form, value in (("narrow", inputs.value[:, None]), ("padded", wide)):
-            entry: dict[str, Any] = {"backend": name, "values": form}
+        for width, value in (("narrow", inputs.value[:, None]), ("padded", wide)):
+            entry: dict[str, Any] = {"backend": name, "values": width}
             try:
                 with attention.sdpa_kernel(getattr(backends, name)):
                     entry.update(_torch_times(inputs, query, key, value))
@@ -293,13 +294,13 @@ def _torch_times(inputs: Inputs, query: Tensor, key: Tensor, value: Tensor) -> d
 
 def pixel_errors(device: str = "cuda") -> dict[str, int]:
     """Elements in which each kernel beside the engine differs from numpy; 0 is required."""
-    module = importlib.import_module("..plugins.pixel_kernels", __package__)
-    other = importlib.import_module("..plugins.component_kernels", __package__)
+    from ...plugins import component_kernels, pixel_kernels
+
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(3, 256, 256, generator=generator)
     return {
-        "upsample_mask": _mask_errors(module, logits, device),
-        "fill_small": _component_errors(other, logits, device),
+        "upsample_mask": _mask_errors(pixel_kernels, logits, device),
+        "fill_small": _component_errors(component_kernels, logits, device),
     }
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
 import importlib.util
 import itertools
 import json
@@ -22,9 +21,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Any, TypeVar
 
+from ...configs.bundle import Precision
 from ...configs.errors import Sam2rtError
+from ...configs.staging import replaced_file
 from ...runtime.tasks.doctor import doctor
 from .systems import (
     VARIANTS,
@@ -40,7 +42,7 @@ from .systems import (
 #: a part's last line of output carries its result, earlier ones what is known so far
 _MARK, _SO_FAR = "RESULT ", "SO FAR "
 _Result = TypeVar("_Result")
-PRECISIONS = ("bf16", "fp16", "fp32")
+PRECISIONS: tuple[Precision, ...] = ("bf16", "fp16", "fp32")
 
 
 def machine() -> dict[str, Any]:
@@ -93,17 +95,20 @@ def _say(mark: str, found: Any) -> None:
 
 def device_layer() -> dict[str, Any]:
     require("triton", "cuda")
-    module = importlib.import_module(".gpu_device", __package__)
-    result: dict[str, Any] = module.device_layer()
-    return result
+    from . import device
+
+    return device.device_layer()
 
 
-def _gpu_kernels() -> tuple[Any, Any]:
+def _gpu_kernels() -> tuple[Any, ModuleType]:
     require("torch", "triton")
-    torch = importlib.import_module("torch")
+    import torch
+
     if not torch.cuda.is_available():
         raise CannotRunError("torch sees no GPU")
-    return torch, importlib.import_module(".gpu_kernels", __package__)
+    from . import kernels
+
+    return torch, kernels
 
 
 def _arch(torch: Any) -> int:
@@ -128,7 +133,7 @@ def _end_to_end() -> Iterator[list[dict[str, Any]]]:
             yield found
 
 
-def precisions() -> tuple[str, ...]:
+def precisions() -> tuple[Precision, ...]:
     """What is measured end to end, in order; ONNX Runtime's GPU kernels lack bfloat16 ones."""
     if importlib.util.find_spec("tensorrt") is None:
         return tuple(p for p in PRECISIONS if p != "bf16")
@@ -180,10 +185,9 @@ def collect(parts: list[str], seconds: float, target: Path) -> dict[str, Any]:
 
 def _write(results: dict[str, Any], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
     text = json.dumps(_strict(results), indent=1, allow_nan=False)
-    part.write_text(text + "\n", encoding="utf-8")
-    part.replace(target)
+    with replaced_file(target) as part:
+        part.write_text(text + "\n", encoding="utf-8")
 
 
 def _strict(value: Any) -> Any:

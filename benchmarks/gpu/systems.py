@@ -12,17 +12,20 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...configs.bundle import Bundle
+from ...configs.bundle import Bundle, Precision
 from ...configs.errors import Sam2rtError
 from ...configs.models import MODELS, ModelConfig, model_config
 from ...runtime.arrays import Array
 from ...runtime.backends.open import open_session
 from ...runtime.predictors.stream import StreamTracker
 from ...runtime.session import Session
+
+if TYPE_CHECKING:
+    from ...export.engines.options import BuildReport
 
 #: variants of the 2.1 family, fastest first
 VARIANTS = tuple(name for name in MODELS if name.startswith("sam2.1_"))
@@ -44,29 +47,25 @@ def require(*modules: str) -> None:
         raise CannotRunError(f"not installed: {', '.join(missing)}")
 
 
-def untrained_bundle(folder: Path, name: str, precision: str) -> Bundle:
+def untrained_bundle(folder: Path, name: str, precision: Precision) -> Bundle:
     """Export untrained weights of a model; needs torch, onnx and onnxscript."""
     require("torch", "onnx", "onnxscript", "onnxruntime")
-    exporter = importlib.import_module("..export.bundle", __package__)
-    checkpoints = importlib.import_module("..export.checkpoints", __package__)
-    untrained = importlib.import_module("..export.untrained", __package__)
-    torch = importlib.import_module("torch")
+    import torch
+
+    from ...export.bundle import export_bundle
+    from ...export.model.untrained import untrained_state
+
     path = folder / f"{name}.pt"
-    torch.save({"model": untrained.untrained_state(model_config(name))}, path)
-    checkpoint = checkpoints.load_checkpoint(path)
-    bundle: Bundle = exporter.export_bundle(
-        checkpoint, folder / name, precision=precision, engine_variants=True
-    )
-    return bundle
+    torch.save({"model": untrained_state(model_config(name))}, path)
+    return export_bundle(path, folder / name, precision=precision, engine_variants=True)
 
 
-def engine_proof(name: str = "micro", precision: str = "fp32") -> Iterator[dict[str, Any]]:
+def engine_proof(name: str = "micro", precision: Precision = "fp32") -> Iterator[dict[str, Any]]:
     """Build and prove engines of a model; then the same with replays against ordinary runs."""
     require("tensorrt", "cuda")
-    building = importlib.import_module("...export.engines.build", __package__)
     with tempfile.TemporaryDirectory() as folder:
         bundle = untrained_bundle(Path(folder), name, precision)
-        report = building.build_engines(bundle, building.BuildOptions())
+        report = _built(bundle)
         found = {
             "tensorrt": report.machine.tensorrt,
             "seconds": dict(report.seconds),
@@ -145,7 +144,7 @@ def require_gpu_backend() -> None:
         raise CannotRunError("neither tensorrt nor onnxruntime-gpu is installed")
 
 
-def end_to_end(name: str, precision: str) -> Iterator[dict[str, Any]]:
+def end_to_end(name: str, precision: Precision) -> Iterator[dict[str, Any]]:
     """Frames per second of every backend that runs here, each with the reason it does not.
 
     Given after each backend, since building engines may take all the time that is left.
@@ -158,7 +157,8 @@ def end_to_end(name: str, precision: str) -> Iterator[dict[str, Any]]:
             key = f"{backend} {device}"
             try:
                 if backend == "tensorrt":
-                    _build(bundle)
+                    require("tensorrt", "cuda")
+                    _built(bundle)
                 with open_session(bundle, backend, device) as session:
                     results[key] = frames_per_second(session)
             except (Sam2rtError, CannotRunError) as error:
@@ -169,10 +169,12 @@ def end_to_end(name: str, precision: str) -> Iterator[dict[str, Any]]:
             yield dict(results)
 
 
-def _build(bundle: Bundle) -> None:
-    require("tensorrt", "cuda")
-    building = importlib.import_module("...export.engines.build", __package__)
-    building.build_engines(bundle, building.BuildOptions())
+def _built(bundle: Bundle) -> BuildReport:
+    """Engines of every graph with the usual options, proved."""
+    from ...export.engines.build import build_engines
+    from ...export.engines.options import BuildOptions
+
+    return build_engines(bundle, BuildOptions())
 
 
 def original(name: str, frames: int = 60) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Compare systems on the same work, frame by frame in turn, and report."""
+"""Compare systems on the same work, frame by frame in rotation, and report."""
 
 from __future__ import annotations
 
@@ -17,51 +17,55 @@ from typing import Any
 
 from ...configs.bundle import Bundle
 from ...configs.errors import CheckpointError, InputError, SessionError
+from ...configs.progress import Progress, silent
 from .clip import compared
 from .machine import Machine, matrix_rate, this_machine
-from .report import Point, Report, SystemReport, system_report, timings, write_json
-from .systems.ablations import Variants
+from .report import BenchReport, Point, SystemReport, system_report, timings, write_json
+from .systems.ablations import VariantGraphs
 from .systems.system import Tracked, Work, Worker
 
-__all__ = ["PEERS", "Request", "bench_bundle", "write_json"]
+__all__ = ["BASELINES", "Request", "bench_bundle", "write_json"]
 
+#: where the classes of the systems are, which their processes import by name
+_SYSTEMS = f"{__package__}.systems"
 #: other implementations by name: class, options of its constructor
-PEERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "original": (f"{__package__}.peers_original:OriginalSystem", {}),
-    "original-compiled": (f"{__package__}.peers_original:OriginalSystem", {"compile": True}),
-    "transformers": (f"{__package__}.peers:TransformersSystem", {}),
-    "transformers-compiled": (f"{__package__}.peers:TransformersSystem", {"compile": True}),
-}
-_OURS = f"{__package__}.ours:OurSystem"
-_ONNX = f"{__package__}.peers_onnx:OnnxFolderSystem"
-_REFERENCE = f"{__package__}.bench_reference:ReferenceSystem"
-Show = Callable[[str], None]
+BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
+    "original": (f"{_SYSTEMS}.original:OriginalSystem", {}),
+    "original-compiled": (f"{_SYSTEMS}.original:OriginalSystem", {"compile": True}),
+    "transformers": (f"{_SYSTEMS}.transformers_baseline:TransformersSystem", {}),
+    "transformers-compiled": (
+        f"{_SYSTEMS}.transformers_baseline:TransformersSystem", {"compile": True}
+    ),
+}  # fmt: skip
+_SAM2RT = f"{_SYSTEMS}.sam2rt_runtime:Sam2rtSystem"
+_ONNX = f"{_SYSTEMS}.onnx_folder:OnnxFolderSystem"
+_REFERENCE = f"{_SYSTEMS}.reference:ReferenceSystem"
 
 
 @dataclass(frozen=True)
 class Request:
     """What to compare with a bundle, and how far.
 
-    also: more bundles of ours. ablations: names of bench_forms.ABLATIONS. peers: names of PEERS.
-    onnx: folders of graphs of other exporters, dims the sizes of their symbolic dimensions.
-    checkpoint: the bundle's weights, for other variants, peers and the float32 reference. growing:
-    also with 1 to all memories. crowds: also with these numbers of objects. point_frames: frames
-    of each of these points. prefetch: the bundle also on clips of `frames` frames, prefetched
-    and not, on the CPU.
+    also: more sam2rt bundles. ablations: names of ablations.ABLATIONS. baselines: names of
+    BASELINES. onnx: folders of graphs of other exporters, dims the sizes of their symbolic
+    dimensions. checkpoint: the bundle's weights, for other variants, baselines and the float32
+    reference. growing: also with 1 to all memories. object_counts: also with these numbers of
+    objects. point_frames: frames of each of these points. prefetch: the bundle also on clips of
+    `frames` frames, prefetched and not, on the CPU.
     """
 
     work: Work = field(default_factory=Work)
     backend: str = "onnxruntime"
     device: str = "cpu"
     frames: int = 10
-    peers: Sequence[str] = ()
+    baselines: Sequence[str] = ()
     also: Sequence[Path] = ()
     ablations: Sequence[str] = ()
     onnx: Sequence[Path] = ()
     dims: tuple[tuple[str, int], ...] = ()
     checkpoint: str | Path | None = None
     growing: bool = False
-    crowds: Sequence[int] = ()
+    object_counts: Sequence[int] = ()
     point_frames: int = 3
     prefetch: bool = False
 
@@ -86,40 +90,41 @@ class Entry:
         )
 
 
-def bench_bundle(bundle: Bundle, request: Request, show: Show = lambda text: None) -> Report:
+def bench_bundle(bundle: Bundle, request: Request, progress: Progress = silent) -> BenchReport:
     """Measure a bundle, and others on the same work in the same run.
 
-    Every system is a process of its own; `frames` of each are taken in turn, the order turning
-    from frame to frame. Times are wall seconds beside the process's own. A system other than the
-    bundle that cannot run is reported with its reason. Raises InputError for an unknown name,
-    CheckpointError for another checkpoint than the bundle's, SessionError when the bundle fails.
+    Every system is a process of its own; each takes one frame in rotation, `frames` of them, and
+    the order changes from frame to frame. Times are wall seconds beside the process's own. A system
+    other than the bundle that cannot run is reported with its reason. Raises InputError for an
+    unknown name, CheckpointError for another checkpoint than the bundle's, SessionError when the
+    bundle fails.
     """
     if request.prefetch and (request.backend, request.device) != ("onnxruntime", "cpu"):
         raise InputError("prefetch overlaps work on the CPU: leave it out on a GPU")
     _check_depth(bundle, request.work)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sam2rt-bench-")))
-        entries = list(_entries(bundle, request, folder, show))
+        entries = list(_entries(bundle, request, folder, progress))
         _check_names([entry.worker.measured.name for entry in entries])
-        show("measuring the machine")
+        progress("measuring the machine")
         machine = this_machine(request.work.threads, request.device)
         entries[0].worker.measured.facts.update(starting(bundle, request))
-        _prepare(entries, stack, show)
-        _take_turns(entries, request.frames, show)
+        _prepare(entries, stack, progress)
+        _measure_frames(entries, request.frames, progress)
         for entry in _running(entries):
-            show(f"counting operations of {entry.worker.measured.name}")
+            progress(f"counting operations of {entry.worker.measured.name}")
             _try(entry, entries[0], entry.worker.finish)
             _try(entry, entries[0], entry.worker.operations)
         if request.prefetch:
-            show("tracking clips with prefetched frames")
+            progress("tracking clips with prefetched frames")
             _time_prefetch(entries[0].worker, request.frames)
         for phase, work in _points(bundle, request):
-            _measure_point(entries, phase, work, request.point_frames, show)
-        _judge(entries, bundle, request, show)
+            _measure_point(entries, phase, work, request.point_frames, progress)
+        _score_masks(entries, bundle, request, progress)
         machine = _again(machine, request)
         size = bundle.model.image_size
         rows = tuple(entry.report() for entry in entries)
-        return Report(machine, bundle.model.name, size, request.work, rows)
+        return BenchReport(machine, bundle.model.name, size, request.work, rows)
 
 
 def _check_depth(bundle: Bundle, work: Work) -> None:
@@ -150,7 +155,7 @@ def starting(bundle: Bundle, request: Request) -> dict[str, float]:
     """Seconds to import the package and to open the bundle in a fresh process, the second time."""
     code = (
         "import json, sys, time; a = time.perf_counter(); import sam2rt; b = time.perf_counter(); "
-        "from sam2rt.runtime.session import open_session; "
+        "from sam2rt.runtime.backends.open import open_session; "
         "s = open_session(sam2rt.Bundle.load(sys.argv[1]), sys.argv[2], sys.argv[3], "
         "int(sys.argv[4])); s.__enter__(); c = time.perf_counter(); "
         "print(json.dumps({'import_s': b - a, 'second_load_s': c - b}))"
@@ -162,7 +167,7 @@ def starting(bundle: Bundle, request: Request) -> dict[str, float]:
         )
     if done.returncode != 0:
         why = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        # ours say enough without the name of their class
+        # errors of sam2rt say enough without the name of their class
         why = re.sub(r"^sam2rt\.configs\.errors\.\w+: ", "", why)
         raise SessionError(f"the bundle cannot be opened in a process of its own ({why})")
     found: dict[str, float] = json.loads(done.stdout)
@@ -178,37 +183,37 @@ def _again(machine: Machine, request: Request) -> Machine:
     )
 
 
-def _entries(bundle: Bundle, request: Request, folder: Path, show: Show) -> Iterator[Entry]:
+def _entries(bundle: Bundle, request: Request, folder: Path, progress: Progress) -> Iterator[Entry]:
     """The systems, the bundle itself first."""
-    if unknown := [p for p in request.peers if p not in PEERS]:
-        raise InputError(f"unknown peer {unknown[0]!r}: known are {', '.join(PEERS)}")
+    if unknown := [p for p in request.baselines if p not in BASELINES]:
+        raise InputError(f"unknown baseline {unknown[0]!r}: known are {', '.join(BASELINES)}")
     checkpoint = _checked(bundle, request.checkpoint)
     work, name = request.work, f"sam2rt {request.backend} {request.device}"
     places = {"backend": request.backend, "device": request.device}
 
-    def ours(title: str, made: Bundle, **options: Any) -> Entry:
+    def sam2rt(title: str, made: Bundle, **options: Any) -> Entry:
         same = made.checkpoint_sha256 == bundle.checkpoint_sha256
-        worker = Worker(title, _OURS, work, bundle=str(made.path), **places, **options)
+        worker = Worker(title, _SAM2RT, work, bundle=str(made.path), **places, **options)
         return Entry(worker, made.precision, "same" if same else "other")
 
-    yield ours(f"{name} {bundle.precision}", bundle)
+    yield sam2rt(f"{name} {bundle.precision}", bundle)
     for path in request.also:
         made = Bundle.load(path)
-        yield ours(f"{name} {made.precision} {path.name}", made)
-    variants = Variants(bundle, checkpoint, folder)
+        yield sam2rt(f"{name} {made.precision} {path.name}", made)
+    variants = VariantGraphs(bundle, checkpoint, folder)
     for ablation in request.ablations:
-        show(f"making {ablation}")
+        progress(f"making {ablation}")
         options, seconds = variants.options(ablation)
-        entry = ours(f"{name} {bundle.precision} {ablation}", bundle, **options)
+        entry = sam2rt(f"{name} {bundle.precision} {ablation}", bundle, **options)
         if seconds:
             entry.worker.measured.facts["export_s"] = seconds
         yield entry
-    for peer in request.peers:
-        target, options = PEERS[peer]
+    for baseline in request.baselines:
+        target, options = BASELINES[baseline]
         on_cpu = request.device == "cpu"
         precision = "fp32" if on_cpu else bundle.precision
         worker = Worker(
-            peer, target, work, model=bundle.model, device=request.device, precision=precision,
+            baseline, target, work, model=bundle.model, device=request.device, precision=precision,
             checkpoint=None if checkpoint is None else str(request.checkpoint), **options,
         )  # fmt: skip
         yield Entry(worker, precision, "other" if checkpoint is None else "same")
@@ -235,32 +240,32 @@ def _checked(bundle: Bundle, path: str | Path | None) -> Any:
     return checkpoint
 
 
-def _prepare(entries: Sequence[Entry], stack: ExitStack, show: Show) -> None:
+def _prepare(entries: Sequence[Entry], stack: ExitStack, progress: Progress) -> None:
     for entry in entries:
-        show(f"preparing {entry.worker.measured.name}")
+        progress(f"preparing {entry.worker.measured.name}")
         stack.enter_context(entry.worker)
         _try(entry, entries[0], entry.worker.prepare)
 
 
-def _take_turns(entries: Sequence[Entry], frames: int, show: Show) -> None:
+def _measure_frames(entries: Sequence[Entry], frames: int, progress: Progress) -> None:
     for index in range(frames):
-        show(f"frame {index + 1} of {frames}")
-        for entry in _turned(_running(entries), index):
+        progress("measuring frames", index, frames)
+        for entry in _rotated(_running(entries), index):
             _try(entry, entries[0], entry.worker.frame)
 
 
 def _time_prefetch(worker: Worker, frames: int) -> None:
     """Note the seconds of a frame in whole clips: overlap does not show in a single frame."""
-    turns = [(worker.clip(frames, False), worker.clip(frames, True)) for _ in range(3)]
-    alone, prefetched = (median(seconds) for seconds in zip(*turns, strict=True))
-    worker.measured.facts.update(clip_frame_s=alone, clip_frame_prefetched_s=prefetched)
+    pairs = [(worker.clip(frames, False), worker.clip(frames, True)) for _ in range(3)]
+    plain, prefetched = (median(seconds) for seconds in zip(*pairs, strict=True))
+    worker.measured.facts.update(clip_frame_s=plain, clip_frame_prefetched_s=prefetched)
 
 
 def _running(entries: Sequence[Entry]) -> list[Entry]:
     return [entry for entry in entries if not entry.not_run]
 
 
-def _turned(entries: list[Entry], by: int) -> list[Entry]:
+def _rotated(entries: list[Entry], by: int) -> list[Entry]:
     start = by % max(len(entries), 1)
     return entries[start:] + entries[:start]
 
@@ -282,19 +287,19 @@ def _points(bundle: Bundle, request: Request) -> Iterator[tuple[str, Work]]:
         # on the frame that attends to m memories there are as many pointers
         for count in range(1, bundle.model.num_maskmem + 1):
             yield "growing", replace(request.work, memories=count, pointers=count)
-    for count in request.crowds:
+    for count in request.object_counts:
         yield "objects", replace(request.work, objects=count)
 
 
 def _measure_point(
-    entries: Sequence[Entry], phase: str, work: Work, frames: int, show: Show
+    entries: Sequence[Entry], phase: str, work: Work, frames: int, progress: Progress
 ) -> None:
-    show(f"{phase}: {work.objects} objects, {work.memories} memories")
+    progress(f"{phase}: {work.objects} objects, {work.memories} memories")
     measured: dict[str, list[dict[str, float]]] = {}
     for entry in _running(entries):
-        _try(entry, entries[0], partial(entry.worker.arrange, work))
+        _try(entry, entries[0], partial(entry.worker.set_up, work))
     for index in range(frames):
-        for entry in _turned(_running(entries), index):
+        for entry in _rotated(_running(entries), index):
             found = _try(entry, entries[0], entry.worker.extra_frame)
             if found is not None:
                 measured.setdefault(entry.worker.measured.name, []).append(found)
@@ -307,18 +312,20 @@ def _measure_point(
             )
 
 
-def _judge(entries: Sequence[Entry], bundle: Bundle, request: Request, show: Show) -> None:
+def _score_masks(
+    entries: Sequence[Entry], bundle: Bundle, request: Request, progress: Progress
+) -> None:
     """Give each system the comparison of its masks with float32, or the reason without one."""
-    if request.work.judged_frames == 0:
+    if request.work.scored_frames == 0:
         return
     first = entries[0]
-    tracked: Tracked | None = _try(first, first, first.worker.judged)
+    tracked: Tracked | None = _try(first, first, first.worker.tracked)
     reference, against = tracked, f"{first.worker.measured.name} itself"
     if request.checkpoint is not None:
-        show("tracking with the float32 reference")
+        progress("tracking with the float32 reference")
         reference, against = _reference(bundle, request), "the float32 reference"
     for entry in _running(entries):
-        show(f"comparing masks of {entry.worker.measured.name}")
+        progress(f"comparing masks of {entry.worker.measured.name}")
         entry.accuracy = _accuracy(entry, first, tracked, reference, against)
 
 
@@ -329,7 +336,7 @@ def _accuracy(
         return {"why": "other weights"}
     if reference is None or (reference is tracked and first.precision != "fp32"):
         return {"why": "the first bundle is not float32: give --checkpoint for a reference"}
-    found = tracked if entry is first else _try(entry, first, entry.worker.judged)
+    found = tracked if entry is first else _try(entry, first, entry.worker.tracked)
     if found is None:
         return {"why": "whole frames are not tracked"}
     return {**compared(reference, found), "against": against}
@@ -339,4 +346,4 @@ def _reference(bundle: Bundle, request: Request) -> Tracked | None:
     options = {"bundle": str(bundle.path), "checkpoint": str(request.checkpoint)}
     with Worker("the float32 reference", _REFERENCE, request.work, **options) as worker:
         worker.load()
-        return worker.judged()
+        return worker.tracked()

@@ -48,20 +48,20 @@ def timed_points(work: Work) -> list[tuple[float, float]]:
     return [(step * (index + 1), height / 2) for index in range(work.objects)]
 
 
-def judged_clip(work: Work) -> Clip:
+def scored_clip(work: Work) -> Clip:
     """The clip that masks are compared on: the video's first frames, or a drawn clip.
 
     The drawn one has textured objects and a click inside each, and may have fewer objects than
     the work.
     """
     if work.video is not None:
-        return Clip(_read(work.video, work.judged_frames), timed_points(work))
-    # cv2 is imported when masks are judged, after peak memory was noted
+        return Clip(_read(work.video, work.scored_frames), timed_points(work))
+    # cv2 is imported when masks are scored, after peak memory was noted
     from ..evaluation.clicks import interior_point
     from ..synthetic.clips import make_clip
 
     wanted = min(work.objects, _MOST_DRAWN)
-    clips = (make_clip(s, "plain", work.judged_frames, _SIDE) for s in itertools.count())
+    clips = (make_clip(s, "plain", work.scored_frames, _SIDE) for s in itertools.count())
     drawn = next(clip for clip in clips if _visible(clip) >= wanted)
     masks = [drawn.labels[0] == k + 1 for k in range(drawn.num_objects)]
     clicks = [interior_point(mask) for mask in masks if mask.any()][: work.objects]
@@ -90,8 +90,8 @@ def compared(reference: Tracked, found: Tracked) -> dict[str, Any]:
         )
     ious = [
         region_similarity(one, other)
-        for ours, theirs in zip(found.masks, reference.masks, strict=True)
-        for one, other in zip(ours, theirs, strict=True)
+        for pair in zip(found.masks, reference.masks, strict=True)
+        for one, other in zip(*pair, strict=True)
     ]
     seen = (reference.choices >= 0) & (found.choices >= 0)
     flips = int(np.count_nonzero(seen & (reference.choices != found.choices)))

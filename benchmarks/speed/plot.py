@@ -1,4 +1,4 @@
-"""A report as a picture: time per stage of each system, and cost against objects and memories."""
+"""A report as a plot: time per stage of each system, and cost against objects and memories."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from ...configs.errors import InputError, MissingExtraError, Sam2rtError
 from ...configs.staging import check_file_target, replaced_file
-from .report import PHASES, Report, SystemReport, read_report
+from .report import PHASES, BenchReport, SystemReport, read_report
 from .systems.system import STAGES
 
 #: one colour per stage, told apart by colour-blind readers too (Okabe and Ito)
@@ -23,16 +23,16 @@ _SUFFIXES = (".png", ".svg", ".pdf")
 _AXES = {"objects": "objects", "growing": "memories attended to"}
 
 
-def check_picture(path: Path) -> None:
-    """Refuse a picture that could not be drawn, before anything is measured."""
+def check_plot(path: Path) -> None:
+    """Refuse a plot that could not be drawn, before anything is measured."""
     if path.suffix.lower() not in _SUFFIXES:
         raise InputError(f"{path}: expected a file ending in {', '.join(_SUFFIXES)}")
     _figure_class()
 
 
-def draw(report: Report, path: Path) -> None:
+def draw(report: BenchReport, path: Path) -> None:
     """Draw `report` into `path`, whole or not at all. MissingExtraError without matplotlib."""
-    check_picture(path)
+    check_plot(path)
     figure = make_figure(report)
     with replaced_file(path) as part:
         figure.savefig(part, format=path.suffix[1:].lower(), dpi=150)
@@ -42,10 +42,10 @@ def _figure_class() -> Any:
     try:
         return importlib.import_module("matplotlib.figure").Figure
     except ImportError:
-        raise MissingExtraError("a picture of a benchmark", "matplotlib", "dev") from None
+        raise MissingExtraError("the plot of a benchmark", "matplotlib", "dev") from None
 
 
-def make_figure(report: Report) -> Any:
+def make_figure(report: BenchReport) -> Any:
     """A matplotlib figure of `report`: bars above, a panel for each phase that was measured."""
     shown = [s for s in report.systems if s.stages]
     phases = [p for p in PHASES if any(q.phase == p for s in shown for q in s.points)]
@@ -70,14 +70,14 @@ def make_figure(report: Report) -> Any:
     return figure
 
 
-def _machine(report: Report) -> str:
+def _machine(report: BenchReport) -> str:
     """The line of the machine, broken where it is long."""
     machine = report.machine.line()
     hardware, _, rest = machine.partition("; ")
     return f"{hardware}\n{rest}"
 
 
-def _bars(axes: Any, report: Report, shown: list[SystemReport]) -> None:
+def _bars(axes: Any, report: BenchReport, shown: list[SystemReport]) -> None:
     names = [s.label for s in shown]
     left = [0.0] * len(shown)
     for stage in STAGES:
@@ -102,7 +102,7 @@ def _width(system: SystemReport, stage: str) -> float:
     return share * system.stages["total"].median_ms
 
 
-def _bar_text(report: Report, system: SystemReport) -> str:
+def _bar_text(report: BenchReport, system: SystemReport) -> str:
     total = system.stages["total"].median_ms
     text = f"{total:.4g} ms"
     factor = report.times_faster(system, "total")
@@ -141,6 +141,6 @@ if __name__ == "__main__":
         check_file_target(Path(sys.argv[2]))
         draw(read_report(sys.argv[1]), Path(sys.argv[2]))
     except IndexError:
-        sys.exit(f"usage: python -m {__spec__.name} REPORT.json PICTURE.png")
+        sys.exit(f"usage: python -m {__spec__.name} REPORT.json PLOT.png")
     except Sam2rtError as error:
         sys.exit(str(error))

@@ -1,4 +1,4 @@
-"""The one report from which text, JSON and picture are made.
+"""The one report from which text, JSON and plot are made.
 
 A number stands in it together with the machine, the versions, precision, image size, objects and
 memory depth, or it does not stand in it: a report that lacks one of them cannot be made.
@@ -25,6 +25,11 @@ SCHEMA = 2
 ROWS = (*STAGES, "tracking", "total", "cpu")
 #: other work that a comparison may go through: more and more memories, more and more objects
 PHASES = ("growing", "objects")
+#: keys of reports of the same schema that got other names
+_NEW_NAMES = {
+    "judged_frames": "scored_frames",
+    "clip_frame_ahead_s": "clip_frame_prefetched_s",
+}
 #: rows that are compared between systems: what lies between graphs differs in meaning
 COMPARED = (*STAGES[:-1], "tracking", "total")
 
@@ -98,7 +103,7 @@ class SystemReport:
 
 
 @dataclass(frozen=True)
-class Report:
+class BenchReport:
     """A comparison. Raises InputError when what its numbers were measured on is missing."""
 
     machine: Machine
@@ -163,14 +168,14 @@ class Report:
         return data
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Report:
+    def from_dict(cls, data: Mapping[str, Any]) -> BenchReport:
         """The report of what :meth:`as_dict` gave.
 
         Raises ValueError, KeyError or TypeError for anything else.
         """
         if data["schema"] != SCHEMA:
             raise ValueError(f"schema {data['schema']}")
-        work = dict(data["work"])
+        work = _renamed(data["work"])
         work["frame_size"] = tuple(work["frame_size"])
         systems = tuple(_system(s) for s in data["systems"])
         return cls(
@@ -211,18 +216,24 @@ def write_json(data: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
         part.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
-def read_report(path: str | os.PathLike[str]) -> Report:
+def read_report(path: str | os.PathLike[str]) -> BenchReport:
     """Read a report; InputError when it is none."""
     try:
-        return Report.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        return BenchReport.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is no benchmark report ({error}): make one with --json") from None
 
 
 def _system(data: Mapping[str, Any]) -> SystemReport:
     points = tuple(Point(**{**p, "stages": _timings(p["stages"])}) for p in data["points"])
-    kept = {k: data[k] for k in ("name", "precision", "weights", "facts", "accuracy", "not_run")}
-    return SystemReport(**kept, stages=_timings(data["stages"]), points=points)
+    kept = {k: data[k] for k in ("name", "precision", "weights", "accuracy", "not_run")}
+    facts, stages = _renamed(data["facts"]), _timings(data["stages"])
+    return SystemReport(**kept, facts=facts, stages=stages, points=points)
+
+
+def _renamed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The same under the names that reports have today: those that were kept stay readable."""
+    return {_NEW_NAMES.get(key, key): value for key, value in data.items()}
 
 
 def _timings(data: Mapping[str, Mapping[str, Any]]) -> dict[str, Timing]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .report import COMPARED, PHASES, ROWS, Point, Report, SystemReport, Timing
+from .report import COMPARED, PHASES, ROWS, BenchReport, Point, SystemReport, Timing
 
 #: new / old above which a ratio is marked
 REGRESSION = 1.05
@@ -17,7 +17,7 @@ _LEGEND = (
 )
 
 
-def table(report: Report) -> str:
+def table(report: BenchReport) -> str:
     """The report as text: machine and work first, then the rows of each system."""
     lines = [report.machine.line(), report.conditions(), _LEGEND, "", _HEAD]
     for system in report.systems:
@@ -33,7 +33,7 @@ _HEAD = (
 )
 
 
-def _system(report: Report, system: SystemReport) -> Iterator[str]:
+def _system(report: BenchReport, system: SystemReport) -> Iterator[str]:
     yield system.label
     if system.not_run:
         yield f"  not run: {system.not_run}"
@@ -70,8 +70,8 @@ def _numbers(timing: Timing, rate: float) -> str:
     )
 
 
-def _cell(value: float | None, form: str, width: int) -> str:
-    return f"{'' if value is None else format(value, form):>{width}}"
+def _cell(value: float | None, spec: str, width: int) -> str:
+    return f"{'' if value is None else format(value, spec):>{width}}"
 
 
 def accuracy_line(system: SystemReport) -> str:
@@ -86,7 +86,7 @@ def accuracy_line(system: SystemReport) -> str:
     )
 
 
-def _points(report: Report, phase: str) -> Iterator[str]:
+def _points(report: BenchReport, phase: str) -> Iterator[str]:
     for system in report.systems:
         chosen = [p for p in system.points if p.phase == phase]
         if not chosen:
@@ -109,7 +109,7 @@ def point_label(point: Point) -> str:
     return f"{point.objects} obj" if point.phase == "objects" else f"{point.memories} mem"
 
 
-def compare(new: Report, old: Report) -> str:
+def compare(new: BenchReport, old: BenchReport) -> str:
     """Medians of two reports as ratios new / old, per system and stage present in both.
 
     Ratios above REGRESSION are marked; what was measured on something else is said first.

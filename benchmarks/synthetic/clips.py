@@ -303,7 +303,7 @@ def _roam(
     duration: float,
     others: list[SyntheticObject],
 ) -> Path2D:
-    """Wander over the picture, leave and return, or cross in front of an earlier object."""
+    """Wander over the image, leave and return, or cross in front of an earlier object."""
     if others and rng.random() < rules.crossing:
         target = others[int(rng.integers(len(others)))].path(duration / 2)
         return motion.crossing(rng, np.clip(target, 0.1, 0.9), duration)

@@ -76,7 +76,7 @@ def excursion(rng: Rng, anchor: Float, reach: float, duration: float) -> Excursi
 
 @dataclass(frozen=True)
 class Crossing:
-    """Passing once through the picture along a straight line."""
+    """Passing once through the image along a straight line."""
 
     start: Float
     velocity: Float

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ...benchmarks.evaluation.accuracy import write_page
-from ...benchmarks.evaluation.accuracy_runs import Plan
+from ...benchmarks.evaluation.accuracy_runs import AccuracyPlan
 from ..progress_line import ProgressLine
 
 
@@ -28,7 +28,7 @@ def accuracy(
 
     The first --size is the model's own, which is measured in every precision.
     """
-    plan = Plan(checkpoint, work, sizes, clips, frames, seed, processes)
+    plan = AccuracyPlan(checkpoint, work, sizes, clips, frames, seed, processes)
     with ProgressLine() as progress:
         write_page(plan, folder, progress)
     click.echo(f"written to {folder / 'accuracy.md'}")

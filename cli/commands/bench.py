@@ -1,17 +1,16 @@
-"""The commands that measure: speed and accuracy."""
+"""The command ``sam2rt bench``."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from ...benchmarks.speed.bench import PEERS, Request, bench_bundle
+from ...benchmarks.speed.bench import BASELINES, Request, bench_bundle
 from ...benchmarks.speed.clip import video_size
-from ...benchmarks.speed.report import Report, read_report, write_json
+from ...benchmarks.speed.report import BenchReport, read_report, write_json
 from ...benchmarks.speed.systems.ablations import ABLATIONS, possible_ablations
 from ...benchmarks.speed.systems.system import Work
 from ...benchmarks.speed.text import compare, table
@@ -19,6 +18,7 @@ from ...configs.bundle import Bundle
 from ...configs.staging import check_file_target
 from ...runtime.backends.open import BACKENDS
 from ..options import THREADS
+from ..progress_line import ProgressLine
 
 F = TypeVar("F", bound=Callable[..., Any])
 _FILE = click.Path(path_type=Path)
@@ -56,19 +56,21 @@ def _work_options(command: F) -> F:
         click.option("--threads", default=2, show_default=True, type=THREADS),
         click.option("--video", type=click.Path(exists=True), help="Frames fed.  [default: noise]"),
         click.option(
-            "--judged-frames", default=8, show_default=True, type=click.IntRange(0),
+            "--scored-frames", default=8, show_default=True, type=click.IntRange(0),
             help="Frames of the clip whose masks are compared; 0: none.",
         ),
         click.option("--growing", is_flag=True, help="Also with 1 to all memories."),
         click.option(
-            "--sweep-objects", "crowds", callback=_counts, metavar="N,N,...",
+            "--sweep-objects", "object_counts", callback=_counts, metavar="N,N,...",
             help="Also with these numbers of objects, such as 1,2,4,8,16.",
         ),
         click.option(
             "--point-frames", default=3, show_default=True, type=click.IntRange(1),
             help="Frames of each point of --growing and --sweep-objects.",
         ),
-        click.option("--prefetch", is_flag=True, help="Also clips with prefetched frames (CPU)."),
+        click.option(
+            "--prefetch", is_flag=True, help="Also clips with prefetched frames (CPU)."
+        ),
     )):  # fmt: skip
         command = option(command)
     return command
@@ -81,13 +83,13 @@ def _system_options(command: F) -> F:
             "--backend", type=click.Choice(BACKENDS), default=BACKENDS[0], show_default=True
         ),
         click.option("--device", default="cpu", show_default=True),
-        click.option("--also", multiple=True, type=_FOLDER, help="Another bundle of ours."),
+        click.option("--also", multiple=True, type=_FOLDER, help="Another sam2rt bundle."),
         click.option(
             "--ablate", "ablations", multiple=True, type=click.Choice([*ABLATIONS, "all"]),
             help="The bundle with one optimisation taken away.",
         ),
         click.option(
-            "--peer", "peers", multiple=True, type=click.Choice(list(PEERS)),
+            "--baseline", "baselines", multiple=True, type=click.Choice(list(BASELINES)),
             help="Another implementation on the same work.",
         ),
         click.option(
@@ -99,7 +101,7 @@ def _system_options(command: F) -> F:
         ),
         click.option(
             "--checkpoint", metavar="FILE|NAME",
-            help="The bundle's weights: for other variants, for peers, and for float32 masks.",
+            help="The bundle's weights: for other variants, for baselines, and for float32 masks.",
         ),
     )):  # fmt: skip
         command = option(command)
@@ -111,54 +113,49 @@ def _system_options(command: F) -> F:
 @_work_options
 @_system_options
 @click.option("--json", "json_path", type=_FILE, help="Write the report.")
-@click.option("--picture", type=_FILE, help="Draw the report (.png, .svg or .pdf).")
+@click.option("--plot", type=_FILE, help="Draw the report (.png, .svg or .pdf).")
 @click.option("--compare", "old", type=_FILE, help="An earlier report: print new / old ratios.")
 def bench(
-    bundle: Path, json_path: Path | None, picture: Path | None, old: Path | None, **asked: Any
+    bundle: Path, json_path: Path | None, plot: Path | None, old: Path | None, **asked: Any
 ) -> None:
     """Time a bundle per stage and end to end, beside other systems on the same work.
 
-    Every system is a process of its own, and frames of each are taken in turn.
+    Every system is a process of its own, and each takes one frame in rotation.
     """
     before = read_report(old) if old else None
-    if picture is not None:
-        from ...benchmarks.speed.plot import check_picture
+    if plot is not None:
+        from ...benchmarks.speed.plot import check_plot
 
-        check_picture(picture)
-    for target in (json_path, picture):
+        check_plot(plot)
+    for target in (json_path, plot):
         if target is not None:
             check_file_target(target)
     loaded = Bundle.load(bundle)
-    report = bench_bundle(loaded, _request(loaded, asked), _shown)
-    _shown("")
+    with ProgressLine() as progress:
+        report = bench_bundle(loaded, _request(loaded, asked), progress)
     click.echo(table(report))
     if before is not None:
         click.echo(compare(report, before))
-    _save(report, json_path, picture)
+    _save(report, json_path, plot)
 
 
-def _save(report: Report, json_path: Path | None, picture: Path | None) -> None:
+def _save(report: BenchReport, json_path: Path | None, plot: Path | None) -> None:
     if json_path is not None:
         write_json(report.as_dict(), json_path)
-    if picture is not None:
+    if plot is not None:
         from ...benchmarks.speed.plot import draw
 
-        draw(report, picture)
+        draw(report, plot)
 
 
 def _request(bundle: Bundle, asked: dict[str, Any]) -> Request:
-    names = ("objects", "memories", "pointers", "threads", "video", "judged_frames")
+    names = ("objects", "memories", "pointers", "threads", "video", "scored_frames")
     work = {name: asked.pop(name) for name in names}
     if work["video"] is not None:
         work["frame_size"] = video_size(work["video"])
     ablations = asked.pop("ablations")
     chosen = possible_ablations(bundle) if "all" in ablations else ablations
     return Request(Work(**work), ablations=chosen, **asked)
-
-
-def _shown(text: str) -> None:
-    if sys.stderr.isatty():
-        click.echo(f"\r\033[K{text}", nl=False, err=True)
 
 
 COMMANDS: list[click.Command] = [bench]

@@ -11,7 +11,7 @@ import click
 from ...benchmarks.evaluation.datasets import LAYOUTS, Dataset, Layout, open_dataset
 from ...benchmarks.evaluation.evaluate import evaluate, evaluate_to_file, parts_folder
 from ...benchmarks.evaluation.job import BundleOpener, Job, ProtocolName, Settings
-from ...benchmarks.evaluation.protocols import Prompt
+from ...benchmarks.evaluation.protocols import PromptKind
 from ...benchmarks.evaluation.report import table
 from ...benchmarks.evaluation.synthetic_dataset import synthetic_dataset
 from ...configs.bundle import Bundle
@@ -43,7 +43,7 @@ _MOST_PROCESSES = 8
     show_default=True,
 )  # fmt: skip
 @click.option(
-    "--prompt", type=click.Choice(get_args(Prompt)),
+    "--prompt", type=click.Choice(get_args(PromptKind)),
     help="On an object's first frame.  [default: mask; synthetic: click]",
 )  # fmt: skip
 @click.option(
@@ -72,7 +72,7 @@ _MOST_PROCESSES = 8
 @session_options
 def eval_command(
     dataset: str, path: Path | None, json_path: Path | None, protocol: ProtocolName,
-    prompt: Prompt | None, clicks: int, rounds: int, masks_folder: Path | None,
+    prompt: PromptKind | None, clicks: int, rounds: int, masks_folder: Path | None,
     layout: Layout | None, subset: str, videos: tuple[str, ...], level: Level, seed: int,
     clips: int, frames: int, processes: int | None, backend: str, device: str,
     threads: int | None,

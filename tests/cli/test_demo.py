@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from sam2rt.benchmarks.demo import prompts_of
 from sam2rt.benchmarks.synthetic.clips import make_clip
 from sam2rt.cli import main
-from sam2rt.cli.commands.demo import _prompts
 from sam2rt.configs.models import MODELS
 from sam2rt.export.checkpoint.load import built_in_file
 from sam2rt.export.model.untrained import untrained_state
@@ -45,7 +45,7 @@ def test_demo(named: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def _mean_iou(track: Path) -> float:
     clip = make_clip(5, "plain", 3)
     found = []
-    for obj_id in (p.obj_id for p in _prompts(clip)):
+    for obj_id in (p.obj_id for p in prompts_of(clip)):
         for t in range(3):
             name = str(track / "masks" / str(obj_id) / f"{t:05d}.png")
             mask, true = cv2.imread(name, 0) > 0, clip.labels[t] == obj_id
@@ -55,7 +55,7 @@ def _mean_iou(track: Path) -> float:
 
 def test_prompts_lie_on_their_objects() -> None:
     clip = make_clip(5, "plain", 1)
-    box, click = _prompts(clip)
+    box, click = prompts_of(clip)
     assert box.box is not None
     x0, y0, x1, y1 = map(int, box.box)
     inside = clip.labels[0] == box.obj_id

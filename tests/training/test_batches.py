@@ -9,12 +9,12 @@ from sam2rt import FrameError
 from sam2rt.benchmarks.synthetic.clips import make_clip, save_davis
 from sam2rt.training.batches import (
     FolderSource,
-    Plan,
-    departs,
+    has_swap,
     make_batch,
     synthetic_source,
     take_over,
 )
+from sam2rt.training.recipe import BatchPlan
 
 
 def test_what_takes_an_objects_place_has_its_outline_and_no_label():
@@ -52,35 +52,35 @@ def _leaving(frames: int = 8) -> np.ndarray:
     return labels
 
 
-def test_who_departs_stays_away_and_others_are_where_it_was():
+def test_in_a_swap_an_object_stays_away_and_others_are_where_it_was():
     labels = _leaving()
-    assert departs(labels, 1)
-    # in two of five frames only, but in two of the three that are judged
-    assert not departs(labels[:6], 1)
-    assert departs(labels[:6], 3)
+    assert has_swap(labels, 1)
+    # in two of five frames only, but in two of the three that are scored
+    assert not has_swap(labels[:6], 1)
+    assert has_swap(labels[:6], 3)
     # nobody comes near
     far = np.where(labels == 2, 0, labels)
     far[:, 50:60, 50:60] = 2
-    assert not departs(far, 1)
+    assert not has_swap(far, 1)
     # it was not there to be prompted
     labels[0][labels[0] == 1] = 0
-    assert not departs(labels, 1)
+    assert not has_swap(labels, 1)
 
 
-def test_departing_clips_are_drawn_as_often_as_asked_and_earlier_jobs_keep_theirs():
+def test_swaps_are_drawn_as_often_as_asked_and_earlier_runs_keep_their_clips():
     levels = ("standard",)
-    plans = [Plan(1, 9, 4, levels, 64, unjudged=4, departing=share) for share in (0.0, 1.0)]
+    plans = [BatchPlan(1, 9, 4, levels, 64, burn_in=4, swaps=share) for share in (0.0, 1.0)]
     drawn = [[_labels_of(np.random.default_rng([0, k]), plan) for k in range(25)] for plan in plans]
-    often = [np.mean([departs(labels, 5) for labels in some]) for some in drawn]
+    often = [np.mean([has_swap(labels, 5) for labels in some]) for some in drawn]
     assert often[0] < 0.5 < 0.9 < often[1]
     rng = np.random.default_rng([0, 3])
     assert np.array_equal(drawn[0][3], synthetic_source(rng, plans[0])[1])
 
 
-def _labels_of(rng: np.random.Generator, plan: Plan) -> np.ndarray:
+def _labels_of(rng: np.random.Generator, plan: BatchPlan) -> np.ndarray:
     kept = []
 
-    def source(rng: np.random.Generator, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+    def source(rng: np.random.Generator, plan: BatchPlan) -> tuple[np.ndarray, np.ndarray]:
         kept.append(synthetic_source(rng, plan))
         return kept[-1]
 
@@ -96,7 +96,9 @@ def test_a_folder_without_annotations_is_refused(tmp_path):
 def test_folder_batches_match_their_annotations(tmp_path):
     clip = make_clip(4, "plain", 6, 128)
     save_davis(clip, tmp_path, "clip")
-    batch = make_batch(np.random.default_rng(0), Plan(2, 3, 2, (), 256), FolderSource(tmp_path))
+    batch = make_batch(
+        np.random.default_rng(0), BatchPlan(2, 3, 2, (), 256), FolderSource(tmp_path)
+    )
     assert batch.frames.shape == (2, 3, 3, 256, 256)
     shares = {round(float((clip.labels[0] == k).mean()), 2) for k in range(1, clip.num_objects + 1)}
     assert all(min(abs(m[0].mean() - s) for s in shares) < 0.02 for m in batch.masks)

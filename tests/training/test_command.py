@@ -16,7 +16,8 @@ from safetensors.numpy import save_file
 from sam2rt.cli import main
 from sam2rt.configs.errors import FrameError
 from sam2rt.training import average, batches, run
-from sam2rt.training.batches import Ahead, FolderSource, Plan, synthetic_source
+from sam2rt.training.batches import FolderSource, PrefetchedBatches, synthetic_source
+from sam2rt.training.recipe import BatchPlan, Recipe
 
 
 def failed(command: Any, *args: str | Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -43,23 +44,22 @@ def train(args: list[str]) -> None:
 def test_a_short_run_reaches_its_rate(
     args: list[str], cool_down: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained: list[Any] = []
+    trained: list[Recipe] = []
 
-    def trainer(job: Any, device: str) -> Any:
-        trained.append(job)
-        return SimpleNamespace(step=0, job=job)
+    def trainer(recipe: Recipe, device: str) -> Any:
+        trained.append(recipe)
+        return SimpleNamespace(step=0, save_weights=lambda path: None)
 
     monkeypatch.setattr(run, "Trainer", trainer)
     monkeypatch.setattr(run, "run", lambda *_, **__: None)
-    monkeypatch.setattr(run, "save_weights", lambda *_: None)
     folder = tmp_path / "run"
     with pytest.raises(SystemExit, match="0"):
         train([str(folder), "--model", "micro", "--rate", "2e-5", *args])
-    schedule = trained[0].schedule
-    assert schedule.cool_down == cool_down
-    assert json.loads((folder / "job.json").read_text())["schedule"]["cool_down"] == cool_down
+    (recipe,) = trained
+    assert recipe.falling_steps == cool_down
+    assert json.loads((folder / "recipe.json").read_text())["cool_down"] == cool_down
     if "--cool-down" not in args:
-        assert max(schedule.rate_at(step) for step in range(schedule.steps)) == 2e-5
+        assert max(recipe.rate_at(step) for step in range(recipe.steps)) == 2e-5
 
 
 @pytest.mark.parametrize(
@@ -106,18 +106,18 @@ def test_broken_files_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "is no state of this model's training" in line
 
 
-def test_an_unreadable_picture_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     for part, name in (("JPEGImages", "0.jpg"), ("Annotations", "0.png")):
         (tmp_path / part / "v").mkdir(parents=True)
         (tmp_path / part / "v" / name).write_text("no picture")
-    plan = Plan(1, 1, 1, ("plain",), 32)
+    plan = BatchPlan(1, 1, 1, ("plain",), 32)
     drawn: queue.Queue[Any] = queue.Queue()
     batches._draw(drawn, 0, lambda step: plan, FolderSource(tmp_path), 0)
     said = drawn.get_nowait()
-    assert said.startswith("a picture or mask cannot be read (cannot identify image file ")
-    assert said.endswith("): mend it or take its video out")
-    ahead = Ahead(0, lambda step: plan, synthetic_source, 0)
-    ahead._queue = SimpleNamespace(get=lambda timeout: said)
+    assert said.startswith("an image or mask cannot be read (cannot identify image file ")
+    assert said.endswith("): fix it or take its video out")
+    drawing = PrefetchedBatches(0, lambda step: plan, synthetic_source, 0)
+    drawing._queue = SimpleNamespace(get=lambda timeout: said)
     with pytest.raises(FrameError) as refused:
-        next(ahead._batches())
+        next(drawing._batches())
     assert str(refused.value) == said

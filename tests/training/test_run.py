@@ -17,13 +17,14 @@ from sam2rt.export.checkpoint.load import load_checkpoint
 from sam2rt.export.model.decoder import DecoderOutput
 from sam2rt.export.model.sam2 import build_model
 from sam2rt.training.average import average
-from sam2rt.training.batches import FolderSource, Plan, make_batch, synthetic_source
-from sam2rt.training.episodes import Objects, _Tracker, clip_episode, picture_episode
+from sam2rt.training.batches import FolderSource, batches_of, make_batch, synthetic_source
+from sam2rt.training.episodes import Objects, _Tracker, clip_episode, image_episode
 from sam2rt.training.initial import initialised
-from sam2rt.training.losses import Weights, balanced, dice, focal, iou, score_output
+from sam2rt.training.losses import balanced, dice, focal, iou, score_output
 from sam2rt.training.prompts import boxes, corrections, first_clicks
-from sam2rt.training.recipe import Job, Schedule
-from sam2rt.training.run import Trainer, batches_of, run, save_weights
+from sam2rt.training.recipe import BatchPlan, LossWeights, Recipe
+from sam2rt.training.run import run
+from sam2rt.training.trainer import Trainer
 
 MICRO = model_config("micro")
 
@@ -69,23 +70,24 @@ def test_an_untrained_click_already_attends_to_its_place():
 
 def test_rivals_are_the_other_objects_of_the_same_clip():
     batch = make_batch(
-        np.random.default_rng(2), Plan(2, 1, 3, ("plain",), fewest=2), synthetic_source
+        np.random.default_rng(2), BatchPlan(2, 1, 3, ("plain",), fewest=2), synthetic_source
     )
-    objects = Objects(Trainer(job()).model, batch, np.random.default_rng(0), Weights())
+    objects = Objects(Trainer(recipe()).model, batch, np.random.default_rng(0), LossWeights())
     for n, clip in enumerate(batch.clip):
         others = [batch.masks[m] for m in np.flatnonzero(batch.clip == clip) if m != n]
         assert others
         np.testing.assert_allclose(objects.rivals[n].numpy(), sum(others), atol=1e-6)
 
 
-def test_the_curriculum_goes_from_plain_pictures_to_hard_clips():
-    plan = Schedule(
-        steps=9, pictures_only=1, plain_only=2, settle=4, longer_from=5, clips=1.0, unjudged=0
-    )
-    early = Job(MICRO, plan, synthetic_source)
-    assert [early.plan(step).frames for step in (0, 1, 4, 5)] == [1, 3, 3, 5]
-    assert [early.plan(step).levels for step in (1, 2)] == [("plain",), ("plain", "standard")]
-    assert ["hard" in early.plan(step).levels for step in (3, 4)] == [False, True]
+def test_the_curriculum_goes_from_plain_images_to_hard_clips():
+    early = Recipe(
+        MICRO, steps=9, clips_from=1, plain_only=2, balanced_until=4, longer_from=5, clips=1.0,
+        burn_in=0,
+    )  # fmt: skip
+    plans = [early.batch_plan(step) for step in range(6)]
+    assert [plans[step].frames for step in (0, 1, 4, 5)] == [1, 3, 3, 5]
+    assert [plans[step].levels for step in (1, 2)] == [("plain",), ("plain", "standard")]
+    assert ["hard" in plans[step].levels for step in (3, 4)] == [False, True]
     weights = [early.weights_at(step) for step in (3, 4)]
     assert [(w.focal, w.balanced) for w in weights] == [(0.0, 3.0), (20.0, 0.0)]
 
@@ -101,7 +103,7 @@ def test_absent_objects_count_only_in_the_score():
     truth[0, 2:6, 2:6] = 1
     rivals = torch.zeros(2, 8, 8)
     present = torch.tensor([True, False])
-    weights = Weights(score=0)
+    weights = LossWeights(score=0)
     both = score_output(output, truth, rivals, present, True, weights).loss
     one = DecoderOutput(*(part[:1] for part in output))
     alone = score_output(one, truth[:1], rivals[:1], present[:1], True, weights).loss
@@ -128,28 +130,30 @@ def test_simulated_users_click_where_they_should():
     np.testing.assert_array_equal(boxes(rng, truth, 64, jitter=0)[0], [[8, 16], [24, 40]])
 
 
-def job(**schedule) -> Job:
-    plan = Schedule(**{"steps": 8, "pictures_only": 1, "clips": 0.5, "warm_up": 2} | schedule)
-    return Job(MICRO, plan, synthetic_source, pictures=3, objects=1)
+def recipe(**changes) -> Recipe:
+    usual = Recipe(MICRO, steps=8, clips_from=1, plain_only=1500, warm_up=2, images=3, objects=1)
+    return replace(usual, **changes)
 
 
 def test_the_rate_rises_stays_and_falls():
-    schedule = Schedule(steps=100, rate=1.0, warm_up=10, cool_down=20)
-    assert [schedule.rate_at(s) for s in (0, 9, 50, 80, 90)] == [0.1, 1.0, 1.0, 1.0, 0.5]
+    rates = Recipe(steps=100, rate=1.0, warm_up=10, cool_down=20)
+    assert [rates.rate_at(s) for s in (0, 9, 50, 80, 90)] == [0.1, 1.0, 1.0, 1.0, 0.5]
 
 
 def test_a_resumed_run_continues_bit_for_bit(tmp_path):
     torch.set_num_threads(1)
-    straight = Trainer(job())
-    batches = [batch for batch, _ in zip(batches_of(job()), range(6), strict=False)]
+    straight = Trainer(recipe())
+    batches = [
+        batch for batch, _ in zip(batches_of(recipe(), synthetic_source), range(6), strict=False)
+    ]
     losses = [straight.train_step(batch).mean_loss.item() for batch in batches]
-    assert len({straight.job.is_clip(s) for s in range(6)}) == 2, "both kinds of step must occur"
+    assert len({straight.recipe.is_clip(s) for s in range(6)}) == 2, "both kinds of step must occur"
 
-    first = Trainer(job())
+    first = Trainer(recipe())
     for batch in batches[:3]:
         first.train_step(batch)
     first.save(tmp_path / "state.pt")
-    resumed = Trainer(job())
+    resumed = Trainer(recipe())
     resumed.load(tmp_path / "state.pt")
     assert resumed.step == 3
     assert [resumed.train_step(batch).mean_loss.item() for batch in batches[3:]] == losses[3:]
@@ -160,11 +164,11 @@ def test_a_resumed_run_continues_bit_for_bit(tmp_path):
 def test_a_run_stops_resumes_and_exports(tmp_path):
     torch.set_num_threads(1)
     lines: list[str] = []
-    run(Trainer(job(steps=2)), tmp_path, log_every=1, report=lines.append)
-    trainer = Trainer(job(steps=3))
-    run(trainer, tmp_path, log_every=1, report=lines.append)
+    run(Trainer(recipe(steps=2)), synthetic_source, tmp_path, log_every=1, log=lines.append)
+    trainer = Trainer(recipe(steps=3))
+    run(trainer, synthetic_source, tmp_path, log_every=1, log=lines.append)
     assert [int(line.split()[0]) for line in lines] == [1, 2, 3]
-    save_weights(trainer, tmp_path / "weights.safetensors")
+    trainer.save_weights(tmp_path / "weights.safetensors")
     loaded = load_checkpoint(tmp_path / "weights.safetensors")
     assert loaded.config == MICRO
     for key, value in trainer.averaged.items():
@@ -172,19 +176,19 @@ def test_a_run_stops_resumes_and_exports(tmp_path):
 
 
 def test_episodes_use_every_part_of_the_model():
-    """Each trained tensor gets a gradient from pictures and clips together."""
+    """Each trained tensor gets a gradient from images and clips together."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    trainer = Trainer(job())
+    trainer = Trainer(recipe())
     rng = np.random.default_rng(0)
-    plan = Plan(2, 4, 2, ("standard",))
+    plan = BatchPlan(2, 4, 2, ("standard",))
     batch = make_batch(rng, plan, synthetic_source)
     # one object is absent on one frame, so that the parts for absent objects are used
     batch.masks[0, 1] = 0
     for kind in ("mask", "click"):
-        clip_episode(trainer.model, batch, rng, kind, 1, Weights(), False).mean_loss.backward()
+        clip_episode(trainer.model, batch, rng, kind, 1, LossWeights(), False).mean_loss.backward()
     for kind in ("box", "clicks"):
-        picture_episode(trainer.model, batch, rng, kind, 2, Weights()).mean_loss.backward()
+        image_episode(trainer.model, batch, rng, kind, 2, LossWeights()).mean_loss.backward()
     unused = {
         name for name, value in trainer.model.named_parameters()
         if value.grad is None or not value.grad.any()
@@ -193,36 +197,36 @@ def test_episodes_use_every_part_of_the_model():
     assert unused <= {"no_mem_pos_enc"}, unused
 
 
-def test_unjudged_frames_fill_the_memory_and_cost_no_loss():
+def test_burn_in_frames_fill_the_memory_and_cost_no_loss():
     torch.set_num_threads(1)
-    model = Trainer(job()).model
+    model = Trainer(recipe()).model
     batch = make_batch(
-        np.random.default_rng(0), Plan(2, 5, 2, ("plain",), unjudged=2), synthetic_source
+        np.random.default_rng(0), BatchPlan(2, 5, 2, ("plain",), burn_in=2), synthetic_source
     )
-    judged = replace(batch, unjudged=0)
+    scored = replace(batch, burn_in=0)
     objects, every = (
-        Objects(model, b, np.random.default_rng(0), Weights()) for b in (batch, judged)
+        Objects(model, b, np.random.default_rng(0), LossWeights()) for b in (batch, scored)
     )
     with_gradient = [objects.features(t).image_embed.requires_grad for t in range(5)]
     assert with_gradient == [True, False, False, True, True]
     for t in range(5):
         for part, whole in zip(objects.features(t), every.features(t), strict=True):
             torch.testing.assert_close(part, whole)
-    episode = clip_episode(model, batch, np.random.default_rng(1), "mask", 0, Weights())
+    episode = clip_episode(model, batch, np.random.default_rng(1), "mask", 0, LossWeights())
     assert len(episode.ious["track"]) == 2
-    # what is tracked on an unjudged frame is remembered: another picture there, another result
+    # what is tracked on a burn-in frame is remembered: another image there, another result
     other = replace(batch, frames=batch.frames.copy())
     other.frames[:, 2] = -other.frames[:, 2]
-    changed = clip_episode(model, other, np.random.default_rng(1), "mask", 0, Weights())
+    changed = clip_episode(model, other, np.random.default_rng(1), "mask", 0, LossWeights())
     assert changed.loss.item() != episode.loss.item()
 
 
 def test_a_corrected_clip_is_propagated_again_from_its_start(monkeypatch):
     """Every frame but the two prompted ones, those without a loss too."""
     torch.set_num_threads(1)
-    model = Trainer(job()).model
+    model = Trainer(recipe()).model
     batch = make_batch(
-        np.random.default_rng(0), Plan(1, 5, 2, ("plain",), unjudged=2), synthetic_source
+        np.random.default_rng(0), BatchPlan(1, 5, 2, ("plain",), burn_in=2), synthetic_source
     )
     tracked: list[tuple[str | None, int]] = []
     track = _Tracker.track
@@ -236,7 +240,7 @@ def test_a_corrected_clip_is_propagated_again_from_its_start(monkeypatch):
     seen = set()
     for seed in range(40):
         tracked.clear()
-        clip_episode(model, batch, np.random.default_rng(seed), "mask", 0, Weights())
+        clip_episode(model, batch, np.random.default_rng(seed), "mask", 0, LossWeights())
         seen.add(tuple(tracked))
     early = [(None, 1), (None, 2), ("track, corrected", 3), ("track", 4)]
     late = [*once[:3], ("track, corrected", 4)]
@@ -247,21 +251,23 @@ def test_a_corrected_clip_is_propagated_again_from_its_start(monkeypatch):
     }  # fmt: skip
 
 
-def test_unjudged_frames_join_half_of_the_settled_clips():
-    plan = Schedule(steps=9, pictures_only=0, settle=50, longer_from=50, clips=1.0, unjudged=4)
-    counts = [Job(MICRO, plan, synthetic_source).plan(step) for step in range(250)]
-    assert {p.unjudged for p in counts[:50]} == {0}
-    assert {p.unjudged for p in counts[50:]} == {0, 2, 3, 4}
-    assert 80 <= sum(p.unjudged == 0 for p in counts[50:]) <= 120
-    assert all(p.frames == 5 + p.unjudged for p in counts[50:])
+def test_burn_in_frames_join_half_of_the_later_clips():
+    clips = Recipe(
+        MICRO, steps=9, clips_from=0, balanced_until=50, longer_from=50, clips=1.0, burn_in=4
+    )
+    counts = [clips.batch_plan(step) for step in range(250)]
+    assert {p.burn_in for p in counts[:50]} == {0}
+    assert {p.burn_in for p in counts[50:]} == {0, 2, 3, 4}
+    assert 80 <= sum(p.burn_in == 0 for p in counts[50:]) <= 120
+    assert all(p.frames == 5 + p.burn_in for p in counts[50:])
 
 
 @pytest.mark.parametrize("own_presence", [True, False])
 def test_the_score_or_the_truth_says_what_is_remembered_as_present(own_presence):
     """A score that always says absent, on objects that are always there."""
-    model = Trainer(job()).model
-    batch = make_batch(np.random.default_rng(0), Plan(1, 2, 2, ("plain",)), synthetic_source)
-    objects = Objects(model, batch, np.random.default_rng(0), Weights())
+    model = Trainer(recipe()).model
+    batch = make_batch(np.random.default_rng(0), BatchPlan(1, 2, 2, ("plain",)), synthetic_source)
+    objects = Objects(model, batch, np.random.default_rng(0), LossWeights())
     assert objects.present[:, 0].all()
     tracker = _Tracker(objects, np.arange(2), own_presence)
     result = objects.prompt("click", 0, objects.features(0).prompt_embed, 0)
@@ -275,17 +281,19 @@ def test_the_score_or_the_truth_says_what_is_remembered_as_present(own_presence)
 def test_fine_tuning_on_two_clips_helps(tmp_path):
     for seed in (3, 4):
         save_davis(make_clip(seed, "plain", 8, 256), tmp_path, f"clip{seed}")
-    schedule = Schedule(steps=200, rate=1e-3, warm_up=20, cool_down=60, pictures_only=0, clips=0.3)
-    trainer = Trainer(Job(MICRO, schedule, FolderSource(tmp_path), pictures=3, objects=2))
-    batches = batches_of(trainer.job)
-    held = make_batch(np.random.default_rng(99), Plan(4, 3, 2, ()), FolderSource(tmp_path))
+    trainer = Trainer(Recipe(
+        MICRO, data=tmp_path, steps=200, warm_up=20, cool_down=60, clips_from=0, plain_only=1500,
+        clips=0.3, images=3, objects=2,
+    ))  # fmt: skip
+    batches = batches_of(trainer.recipe, FolderSource(tmp_path))
+    held = make_batch(np.random.default_rng(99), BatchPlan(4, 3, 2, ()), FolderSource(tmp_path))
 
     def quality() -> float:
         kept = {k: v.clone() for k, v in trainer.model.state_dict().items()}
         trainer.model.load_state_dict(trainer.averaged)
         with torch.no_grad():
             rng = np.random.default_rng(0)
-            ious = clip_episode(trainer.model, held, rng, "box", 0, Weights()).ious
+            ious = clip_episode(trainer.model, held, rng, "box", 0, LossWeights()).ious
         trainer.model.load_state_dict(kept)
         return float(np.mean(ious["track"] + ious["box"]))
 

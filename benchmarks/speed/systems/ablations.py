@@ -1,4 +1,4 @@
-"""Our runtime with one of its ideas taken away, each a system of its own."""
+"""sam2rt with one of its optimisations taken away, each a system of its own."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from ....configs.graphs import TRACK_STEP, graph_specs
 if TYPE_CHECKING:
     from ....export.checkpoint.load import Checkpoint
 
-#: graphs that hold memory attention, whose variant the exporter chooses
-_VARIED = ("memory_attention", TRACK_STEP)
+#: graphs that hold memory attention, of which the exporter knows several variants
+_VARYING = ("memory_attention", TRACK_STEP)
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """What is taken away: `variant` holds fields of GraphVariant, `options` those of OurSystem."""
+    """What is taken away.
+
+    variant: fields of export.graphs.modules.GraphVariant. options: of Sam2rtSystem.
+    """
 
     what: str
     variant: Mapping[str, Any] | None = None
@@ -36,14 +39,14 @@ ABLATIONS: dict[str, Ablation] = {
         "separate graphs, the first self-attention once per object",
         options={"split": True, "unshared": True},
     ),
-    "one-by-one": Ablation("objects one by one", options={"objects_per_call": 1}),
+    "batch-of-one": Ablation("one object in a call of a graph", options={"objects_per_call": 1}),
     "plain-session": Ablation(
         "default session options, nothing bound", options={"plain": True}
     ),
-    # what a careful exporter of the original's modules makes, in ONNX Runtime as it comes
+    # the best other variant: what a careful exporter of the original's modules makes, in ONNX
+    # Runtime as it comes
     "other-onnx": Ablation(
-        "the best other variant: full-width values, whole attention, separate graphs, default "
-        "options",
+        "full-width values, whole attention, separate graphs, default options",
         {"fold_values": False, "query_block": None}, {"split": True, "plain": True},
     ),
 }  # fmt: skip
@@ -54,7 +57,7 @@ def possible_ablations(bundle: Bundle) -> tuple[str, ...]:
     return tuple(name for name in ABLATIONS if name != "split" or TRACK_STEP in bundle.graphs)
 
 
-class Variants:
+class VariantGraphs:
     """Exports the other variants of a bundle's graphs that ablations ask for, each once."""
 
     def __init__(self, bundle: Bundle, checkpoint: Checkpoint | None, folder: Path) -> None:
@@ -63,7 +66,7 @@ class Variants:
         self._made: dict[tuple[tuple[str, Any], ...], tuple[dict[str, str], float]] = {}
 
     def options(self, name: str) -> tuple[dict[str, Any], float]:
-        """Options of OurSystem for an ablation, and the seconds its export took.
+        """Options of Sam2rtSystem for an ablation, and the seconds its export took.
 
         Raises InputError for an unknown ablation, one of a graph that the bundle has not, or one
         that exports anew without a checkpoint.
@@ -110,7 +113,7 @@ class Variants:
         target = self._folder / f"variant{len(self._made)}"
         target.mkdir()
         made = {}
-        for name in _VARIED:
+        for name in _VARYING:
             if name in leave or name not in bundle.graphs:
                 continue
             graph = onnx_from_module(modules[name], specs[name], bundle.opset)

@@ -80,7 +80,7 @@ class OnnxFolderSystem:
                 self._graphs.append(_Graph(stage, path, session))
         return {"load_s": time.perf_counter() - start}
 
-    def arrange(self, work: Work) -> dict[str, float]:
+    def set_up(self, work: Work) -> dict[str, float]:
         self.work = work
         generator = np.random.default_rng(0)
         for graph in self._graphs:
@@ -101,7 +101,7 @@ class OnnxFolderSystem:
             found[CPU + graph.stage] = found.get(CPU + graph.stage, 0.0) + spent
         return found
 
-    def judged(self, work: Work) -> Tracked | None:
+    def tracked(self, work: Work) -> Tracked | None:
         return None
 
     def operations(self) -> dict[str, float]:
@@ -139,17 +139,17 @@ class OnnxFolderSystem:
             return 1, False
         if lower in _OBJECTS:
             return self.work.objects, True
-        ours = {
+        known = {
             "i": 1, "g": 1, "m": self.work.memories, "k": self.work.pointers, "p": 2,
             "num_points": 2, "num_memories": self.work.memories, "num_mem": self.work.memories,
             "num_obj_ptr": self.work.pointers, "num_pointers": self.work.pointers,
         }  # fmt: skip
-        if lower not in ours:
+        if lower not in known:
             raise InputError(
                 f"{graph.path.name}: no size is known for dimension {symbol!r} of input {name!r}: "
                 f'give --onnx-dim {symbol}=SIZE, or "dims" in {MATCHING}'
             )
-        return ours[lower], False
+        return known[lower], False
 
 
 def _random(

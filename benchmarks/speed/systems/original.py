@@ -15,20 +15,20 @@ from ....configs.errors import SessionError
 from ....configs.models import ModelConfig
 from ....runtime.arrays import Array
 from ....runtime.packages import pillow_image
-from ..clip import judged_clip, timed_frames, timed_points
+from ..clip import scored_clip, timed_frames, timed_points
 from .system import LATER, Tracked, Work
-from .torch_baseline import TorchPeer, autocast, stacked_choices, state_of
+from .torch_baseline import TorchBaseline, autocast, stacked_choices, state_of
 
 #: how long a video it is told to have: pointer distances are divided by 15 from 16 frames on
 _LENGTH = 1 << 20
 _SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
 
 
-class OriginalSystem(TorchPeer):
+class OriginalSystem(TorchBaseline):
     """``build_sam2_video_predictor`` and ``propagate_in_video``, float32 on the CPU.
 
     compile: built with ``vos_optimized=True``, the original's own use of torch.compile. Frames
-    are put where ``init_state`` keeps them, resized and normalised by us, which is not part of
+    are put where ``init_state`` keeps them, resized and normalised by sam2rt, which is not part of
     its time. Its memories are bfloat16, as it always stores them. Its filling of holes is off.
     """
 
@@ -42,7 +42,7 @@ class OriginalSystem(TorchPeer):
         except ImportError:
             raise SessionError(
                 "the package sam2 is not installed: pip install "
-                "git+https://github.com/facebookresearch/sam2 (or leave this peer out)"
+                "git+https://github.com/facebookresearch/sam2 (or leave this baseline out)"
             ) from None
         torch.set_num_threads(self.work.threads)
         torch.manual_seed(0)
@@ -60,7 +60,7 @@ class OriginalSystem(TorchPeer):
         self._time_stages()
         return {"load_s": time.perf_counter() - start}
 
-    def arrange(self, work: Work) -> dict[str, float]:
+    def set_up(self, work: Work) -> dict[str, float]:
         self.work = work
         self._frames = timed_frames(work)
         first = next(self._frames)
@@ -89,10 +89,10 @@ class OriginalSystem(TorchPeer):
         self._video.show(self._pixels(next(self._frames)))
         return self._stages.counted(self._step)
 
-    def judged(self, work: Work) -> Tracked | None:
+    def tracked(self, work: Work) -> Tracked | None:
         if self._checkpoint is None:
             return None
-        clip = judged_clip(work)
+        clip = scored_clip(work)
         self._start(clip.frames[:1], clip.points)
         masks, choices = [], []
         prompted = list(self._stages.choices)

@@ -1,17 +1,17 @@
-"""The float32 reference as a system: our torch modules, for the masks that others must equal."""
+"""The float32 reference as a system: the torch modules, for the masks that others must equal."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ....configs.bundle import Bundle
-from ..clip import judged_clip
+from ..clip import scored_clip
 from .sam2rt_runtime import TimedSession, tracked_by
 from .system import Tracked, Work
 
 
 class ReferenceSystem:
-    """The reference modules with a checkpoint's weights, under our tracker; never timed."""
+    """The reference modules with a checkpoint's weights, under sam2rt's tracker; never timed."""
 
     def __init__(self, work: Work, bundle: str, checkpoint: str) -> None:
         self.work, self._path, self._checkpoint = work, bundle, checkpoint
@@ -32,6 +32,6 @@ class ReferenceSystem:
         self._session = TimedSession(ReferenceSession(model))
         return {}
 
-    def judged(self, work: Work) -> Tracked | None:
-        clip = judged_clip(work)
+    def tracked(self, work: Work) -> Tracked | None:
+        clip = scored_clip(work)
         return tracked_by(self._session, clip.frames, clip.points, {})

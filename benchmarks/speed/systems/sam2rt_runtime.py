@@ -1,4 +1,4 @@
-"""Our own runtime as one of the systems compared, whole or with one of its ideas taken away."""
+"""sam2rt as one of the systems compared, whole or with one of its optimisations taken away."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ....runtime.bank import FrameOutput
 from ....runtime.predictors.stream import StreamTracker
 from ....runtime.session import Into, Session, SessionWrapper, check_inputs
 from ....runtime.tracking.prefetch import prefetched
-from ..clip import judged_clip, timed_frames, timed_points
+from ..clip import scored_clip, timed_frames, timed_points
 from .system import CPU, LATER, Tracked, Work, whole_frame
 
 
@@ -116,7 +116,7 @@ class PlainSession(Session):
 
     @property
     def fused(self) -> bool:
-        """Whether a frame without prompts takes one graph, as on our own session."""
+        """Whether a frame without prompts takes one graph, as on sam2rt's own session."""
         return TRACK_STEP in self.bundle.graphs
 
     def _open(self, graph: str) -> Any:
@@ -139,8 +139,8 @@ class PlainSession(Session):
         return self
 
 
-class OurSystem:
-    """A bundle on one of our backends, through StreamTracker.
+class Sam2rtSystem:
+    """A bundle on one of sam2rt's backends, through StreamTracker.
 
     graphs: files that stand for graphs of the bundle (another variant of the same). split: the
     fused graph is left aside. plain: default session options and no binding. unshared: see
@@ -177,7 +177,7 @@ class OurSystem:
         self._session.__enter__()
         return {"load_s": time.perf_counter() - start}
 
-    def arrange(self, work: Work) -> dict[str, float]:
+    def set_up(self, work: Work) -> dict[str, float]:
         self.work = work
         self._frames = timed_frames(work)
         return {"first_frame_s": self._start()}
@@ -196,8 +196,8 @@ class OurSystem:
         total, cpu = time.perf_counter() - start, time.process_time() - cpu
         return whole_frame(self._session.seconds, total, cpu)
 
-    def judged(self, work: Work) -> Tracked | None:
-        clip = judged_clip(work)
+    def tracked(self, work: Work) -> Tracked | None:
+        clip = scored_clip(work)
         return tracked_by(self._session, clip.frames, clip.points, self._options)
 
     def clip(self, count: int, prefetch: bool) -> float:

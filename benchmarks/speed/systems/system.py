@@ -1,7 +1,7 @@
 """The systems a benchmark compares, each in a process of its own.
 
 Separate processes keep one system's threads and memory out of the other's figures; they are
-asked for one frame in turn, so that a machine that slows down slows all of them.
+asked for one frame in rotation, so that a machine that slows down slows all of them.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ class Work:
     threads: int = 2
     #: (height, width) of the frames fed, pixels
     frame_size: tuple[int, int] = (720, 1280)
-    #: a video (or folder of pictures) that frames are taken from; None: noise
+    #: a video (or folder of images) that frames are taken from; None: noise
     video: str | None = None
     #: frames of the clip whose masks are compared, 0: none
-    judged_frames: int = 8
+    scored_frames: int = 8
 
 
 @dataclass(frozen=True)
 class Tracked:
-    """What a system made of the clip that all systems are judged on."""
+    """What a system made of the clip that all systems are scored on."""
 
     #: [T, N, H, W] bool, at frame size
     masks: Array
@@ -68,7 +68,7 @@ class System(Protocol):
         """Make ready what is needed once; gives facts such as the seconds."""
         ...
 
-    def arrange(self, work: Work) -> dict[str, float]:
+    def set_up(self, work: Work) -> dict[str, float]:
         """Start a clip, prompt, fill the memories as `work` says; gives "first_frame_s"."""
         ...
 
@@ -79,7 +79,7 @@ class System(Protocol):
         """
         ...
 
-    def judged(self, work: Work) -> Tracked | None:
+    def tracked(self, work: Work) -> Tracked | None:
         """Track the clip that masks are compared on; None where whole frames are not tracked."""
         ...
 
@@ -124,13 +124,13 @@ class Worker(Closing):
     """A system in a process of its own. Use as a context manager."""
 
     def __init__(self, name: str, target: str, work: Work, **options: Any) -> None:
-        """`target` is "module:Class" below this package; options go to its constructor."""
+        """`target` is "module:Class"; options go to its constructor."""
         self.measured = Measured(name)
         self._work = work
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
+        self._pipe, far_end = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(theirs, target, work, options), daemon=True
+            target=_serve, args=(far_end, target, work, options), daemon=True
         )
 
     def __enter__(self) -> Worker:
@@ -148,7 +148,7 @@ class Worker(Closing):
         """Load and reach the state that the work asks for; one frame is not counted."""
         self.load()
         start = time.perf_counter()
-        self.measured.facts.update(self._ask("arrange", self._work))
+        self.measured.facts.update(self._ask("set_up", self._work))
         self._ask("frame")
         self.measured.facts["warm_up_s"] = time.perf_counter() - start
 
@@ -162,10 +162,10 @@ class Worker(Closing):
     def operations(self) -> None:
         self.measured.facts["operations"] = self._ask("operations")
 
-    def arrange(self, work: Work) -> None:
+    def set_up(self, work: Work) -> None:
         """Go to other work; one frame is not counted, peak memory starts anew."""
         self._ask("forget_peak")
-        self._ask("arrange", work)
+        self._ask("set_up", work)
         self._ask("frame")
 
     def extra_frame(self) -> dict[str, float]:
@@ -177,11 +177,11 @@ class Worker(Closing):
         return float(self._ask("memory")) / 1024
 
     def clip(self, count: int, prefetch: bool) -> float:
-        """See ``OurSystem.clip``: of our systems alone."""
+        """See ``Sam2rtSystem.clip``: of sam2rt systems alone."""
         return float(self._ask("clip", count, prefetch))
 
-    def judged(self) -> Tracked | None:
-        found: Tracked | None = self._ask("judged", self._work)
+    def tracked(self) -> Tracked | None:
+        found: Tracked | None = self._ask("tracked", self._work)
         return found
 
     def _ask(self, what: str, *arguments: Any) -> Any:
@@ -237,5 +237,5 @@ def _serve(pipe: Connection, target: str, work: Work, options: dict[str, Any]) -
         except Sam2rtError as error:
             pipe.send((None, str(error)))
         except Exception:
-            # the parent prints one line; which one is decided by the last of ours
+            # the parent prints one line: the last of the traceback
             pipe.send((None, traceback.format_exc().strip().splitlines()[-1]))

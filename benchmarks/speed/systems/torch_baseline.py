@@ -94,7 +94,7 @@ class Stages:
         return dict(self.operations)
 
 
-class TorchPeer:
+class TorchBaseline:
     """What the predictors written in PyTorch are given: work, weights, device, precision."""
 
     def __init__(
@@ -113,12 +113,12 @@ class TorchPeer:
 
 
 def torch_device(device: str) -> str:
-    """Where PyTorch runs for one of our devices: on the CPU, or on the GPU they all mean."""
+    """Where PyTorch runs for one of sam2rt's devices: on the CPU, or on the GPU they all mean."""
     return "cpu" if device == "cpu" else "cuda"
 
 
 def autocast(device: str, precision: str) -> Any:
-    """The context that runs a model in a precision of ours; float32 on the CPU whatever it is."""
+    """The context that runs a model in that precision; on the CPU always float32."""
     import torch
 
     dtypes = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -134,7 +134,7 @@ def compiled(module: Any) -> None:
 
 
 def pixel_tensor(frame: Array, config: ModelConfig, device: str) -> Tensor:
-    """A frame as every system's input [3, S, S]: resizing is ours and not timed for others."""
+    """A frame as every system's input [3, S, S]: resizing is sam2rt's and not timed for others."""
     import torch
 
     return torch.from_numpy(video_frame_tensor(frame, config.image_size)).to(device)

@@ -1,4 +1,4 @@
-"""Other implementations, brought to the same work. Each needs its package installed."""
+"""Hugging Face transformers, brought to the same work; needs its package installed."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ import numpy as np
 from ....configs.errors import MissingExtraError
 from ....configs.models import ModelConfig
 from ....runtime.arrays import Array
-from ..clip import judged_clip, timed_frames, timed_points
+from ..clip import scored_clip, timed_frames, timed_points
 from .system import LATER, Tracked, Work
-from .torch_baseline import TorchPeer, autocast, compiled, scaled_points, stacked_choices, state_of
+from .torch_baseline import (
+    TorchBaseline,
+    autocast,
+    compiled,
+    scaled_points,
+    stacked_choices,
+    state_of,
+)
 
 #: frames after which no pointer or memory reaches further: how long a clip it is told to be
 _LENGTH = 1000
 
 
-class TransformersSystem(TorchPeer):
+class TransformersSystem(TorchBaseline):
     """Hugging Face transformers' Sam2VideoModel, eager or compiled, float32 on the CPU.
 
     Without a checkpoint its weights are its own random initialisation: they do not change what
@@ -34,7 +41,7 @@ class TransformersSystem(TorchPeer):
             from transformers import Sam2VideoModel
             from transformers.models.sam2_video import modeling_sam2_video as module
         except ImportError:
-            raise MissingExtraError("the transformers peer", "transformers", "dev") from None
+            raise MissingExtraError("the transformers baseline", "transformers", "dev") from None
         torch.set_num_threads(self.work.threads)
         torch.manual_seed(0)
         self._torch, self._module = torch, module
@@ -53,7 +60,7 @@ class TransformersSystem(TorchPeer):
         self._time_stages()
         return {"load_s": time.perf_counter() - start}
 
-    def arrange(self, work: Work) -> dict[str, float]:
+    def set_up(self, work: Work) -> dict[str, float]:
         self.work = work
         self._frames = timed_frames(work)
         self._start(timed_points(work), work.frame_size)
@@ -80,10 +87,10 @@ class TransformersSystem(TorchPeer):
         pixels = self._pixels(next(self._frames))
         return self._stages.counted(lambda: self._track(pixels))
 
-    def judged(self, work: Work) -> Tracked | None:
+    def tracked(self, work: Work) -> Tracked | None:
         if self._checkpoint is None:
             return None
-        clip = judged_clip(work)
+        clip = scored_clip(work)
         height, width = clip.frames[0].shape[:2]
         self._start(clip.points, (height, width))
         masks, choices = [], []
@@ -155,7 +162,7 @@ class _Float32Memories:
 
 
 def transformers_config(model: ModelConfig) -> Any:
-    """The Sam2VideoConfig of one of our models."""
+    """The Sam2VideoConfig of one of sam2rt's models."""
     from transformers import Sam2VideoConfig
 
     size, c, dims = model.image_size, model.hidden_dim, model.stage_dims

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from PIL import Image
 
 from sam2rt.benchmarks.evaluation.accuracy import page
 from sam2rt.benchmarks.evaluation.accuracy_runs import (
+    AccuracyPlan,
     Agreement,
-    Plan,
     Row,
     Variant,
     agreement,
@@ -23,9 +24,12 @@ from sam2rt.benchmarks.evaluation.accuracy_runs import (
 )
 from sam2rt.benchmarks.evaluation.datasets import Dataset
 from sam2rt.benchmarks.evaluation.metrics import RULES
+from sam2rt.cli import main
 from sam2rt.cli.commands.accuracy import accuracy
 
 BOX = (20, 20, 100, 80)
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "accuracy.md"
+NUMBERED = {f"{i}. " for i in range(1, 9)}
 
 
 def write_maps(folder: Path, *maps: dict[int, tuple[int, int]]) -> Path:
@@ -90,10 +94,11 @@ def test_the_page_compares_each_row_with_pytorch_of_its_size(tmp_path: Path) -> 
             "automatic": 0.9,
         }
     }  # fmt: skip
-    plan = Plan("weights", tmp_path, (256, 512), 3, 9, 5)
+    plan = AccuracyPlan("weights", tmp_path, (256, 512), 3, 9, 5)
     text = page(rows, able, [{"video": "v", "object": 2, "frame": 7, "J": 0.125}], plan)
     lines = text.splitlines()
-    assert "--clips 3 --frames 9 --seed 5 --size 256 --size 512`" in lines[2]
+    run = "sam2rt accuracy weights --clips 3 --frames 9 --seed 5 --size 256 --size 512"
+    assert lines[4:7] == ["```sh", run, "```"]
     assert "| plain | 0.700 | 0.750 | 0.710 | 0.770 | 0.970 | 0.900 |" in lines
     assert "| PyTorch | 256 | fp32 | 0.800 | 0.790 | 0.810 |  |  |  |" in lines
     fp16 = "| ONNX Runtime | 256 | fp16 | 0.790 | 0.780 | 0.800 | -0.0100 | 0.500 | 0.7500 |"
@@ -102,6 +107,26 @@ def test_the_page_compares_each_row_with_pytorch_of_its_size(tmp_path: Path) -> 
     assert large in lines
     assert lines[-1] == "1. `v`, object 2, frame 7: IoU 0.125"
     assert "`some_model`" in text
+
+
+def test_the_page_that_was_kept_is_what_the_command_writes(tmp_path: Path) -> None:
+    """All but figures, versions and the worst frames."""
+    kept = DOCS.read_text(encoding="utf-8").splitlines()
+    variant = Variant("ONNX Runtime", "fp32", 256, ColourOpener())
+    facts = {"J&F": 0.5, "J": 0.5, "F": 0.5, "model": {"name": "sam2rt_micro"}}
+    rows = [
+        Row(replace(variant, runtime=runtime), facts, Agreement(1.0, 1.0, None))
+        for runtime in ("PyTorch", "ONNX Runtime")
+    ]
+    plan = AccuracyPlan("sam2rt_micro", tmp_path, (256, 128, 384, 512))
+    frame = {"video": "v", "object": 1, "frame": 0, "J": 0.0}
+    written = page(rows, {}, [frame] * 8, plan).splitlines()
+    assert [line for line in written if _fixed(line)] == [line for line in kept if _fixed(line)]
+
+
+def _fixed(line: str) -> bool:
+    figures = line.startswith(("| PyTorch", "| ONNX", "| plain", "| standard", "| hard"))
+    return not (figures or line.startswith("Made by") or line[:3] in NUMBERED)
 
 
 @pytest.mark.slow
@@ -132,10 +157,13 @@ def test_the_whole_run(tmp_path: Path) -> None:
     assert (tmp_path / "docs" / "accuracy_worst.png").stat().st_size > 1000
 
 
-def test_a_checkpoint_that_is_none_is_one_line(tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_none_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     broken = tmp_path / "w.pt"
     broken.write_bytes(b"no weights")
-    done = CliRunner().invoke(accuracy, [str(broken), "--work", str(tmp_path / "work")])
-    assert done.exit_code == 1
-    assert done.output.startswith("Error: ")
-    assert done.output.count("\n") == 1
+    with pytest.raises(SystemExit) as done:
+        main(["accuracy", str(broken), "--work", str(tmp_path / "work")])
+    assert done.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"sam2rt: {broken} is no checkpoint, or truncated (")

@@ -56,7 +56,7 @@ def test_every_prompt_finds_and_follows_both_objects(prompt: str) -> None:
 
 
 def test_lost_frames_lower_the_mean_and_are_named() -> None:
-    """Frames 1 to 6 are judged; 4, 5 and 6 are lost."""
+    """Frames 1 to 6 are scored; 4, 5 and 6 are lost."""
     data = evaluate(job(turns_blue(), prompt="click"))
     assert (data["J&F"], data["J"], data["F"]) == (0.5, 0.5, 0.5)
     assert data["lowest"] == {"video": "turns blue", "object": 1, "frame": 4, "J": 0}
@@ -104,7 +104,7 @@ def test_sparse_annotations_of_single_objects() -> None:
     assert [o["J"] for o in evaluate(merged)["results"]] == [1, 0]
 
 
-def test_an_object_without_a_file_on_a_frame_is_not_judged_there() -> None:
+def test_an_object_without_a_file_on_a_frame_is_not_scored_there() -> None:
     shapes = (((RED, ONE), (GREEN, TWO)),) * 9
     truths: dict[int, Any] = {i: {1: ONE, 2: TWO} for i in (0, 2, 4, 6, 8)}
     truths[4] = {1: ONE}
@@ -120,11 +120,11 @@ def test_annotation_of_another_size_is_an_error() -> None:
             evaluate(job(clip, protocol=protocol))
 
 
-def test_first_frame_annotations_alone_judge_nothing() -> None:
+def test_first_frame_annotations_alone_score_nothing() -> None:
     clip = Clip("first", (((RED, ONE),),) * 4, {0: {1: ONE}})
     data = evaluate(job(clip, rule="mose"))
     assert (data["J&F"], data["lowest"], data["object_score_auc"]) == (None, None, None)
-    assert "nothing was judged" in table(data)
+    assert "nothing was scored" in table(data)
 
 
 def test_offline_corrects_the_worst_frame_after_each_pass() -> None:
@@ -145,7 +145,7 @@ def test_online_changes_no_earlier_frame() -> None:
     shapes = tuple(((BLUE if 2 <= i < 6 else RED, ONE),) for i in range(10))
     clip = Clip("twice", shapes, {i: {1: ONE} for i in range(10)})
     data = evaluate(job(clip, protocol="online", rounds=2, clicks=1))
-    # 8 judged frames, 4 of them blue
+    # 8 scored frames, 4 of them blue
     assert data["rounds"] == [0.5, 1.0]
 
 
@@ -163,7 +163,7 @@ def test_clicks_stop_when_nothing_is_wrong() -> None:
     assert data["rounds"] == [1.0] * 8
     # per object one click and three tracked frames
     assert session.calls["mask_decoder"] == 2 * (1 + 3)
-    # the four frames are equal pictures
+    # the four frames are equal images
     assert session.calls["image_encoder"] == 1
 
 
@@ -257,17 +257,17 @@ def test_processes_give_the_same_report() -> None:
     assert [o["video"] for o in alone["results"]] == [*"001122", "turns blue"]
 
 
-def test_processes_tell_how_far_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_report_how_far_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Long videos: something has to be seen before the first of them is finished."""
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(evaluate_workers, "_TOLD_EVERY", 0)
-    ours, theirs = multiprocessing.Pipe()
+    monkeypatch.setattr(evaluate_workers, "_REPORT_EVERY", 0)
+    near, far = multiprocessing.Pipe()
     for index in (0, None):
-        ours.send(index)
-    _serve(theirs, job(still(frames=4)))
-    told = [ours.recv() for _ in range(5)]
-    assert told[:4] == [("at", 0), ("at", 0.25), ("at", 0.5), ("at", 0.75)]
-    assert (told[4][0], told[4][1]["name"]) == ("done", "still")
+        near.send(index)
+    _serve(far, job(still(frames=4)))
+    reported = [near.recv() for _ in range(5)]
+    assert reported[:4] == [("at", 0), ("at", 0.25), ("at", 0.5), ("at", 0.75)]
+    assert (reported[4][0], reported[4][1]["name"]) == ("done", "still")
 
 
 def _timeless(data: dict[str, Any]) -> dict[str, Any]:
@@ -371,10 +371,10 @@ def test_errors_of_processes_arrive(tmp_path: Path, capfd: pytest.CaptureFixture
 
 def test_a_process_whose_parent_has_gone_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    ours, theirs = multiprocessing.Pipe()
-    ours.send(0)
-    ours.close()
-    _serve(theirs, job(still(frames=3)))
+    near, far = multiprocessing.Pipe()
+    near.send(0)
+    near.close()
+    _serve(far, job(still(frames=3)))
 
 
 def test_a_folder_is_no_report(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, save_model
 from transformers.models.sam2_video import modeling_sam2_video
 from transformers_oracle import small_config, weights
 
-from sam2rt.benchmarks.speed.clip import compared, judged_clip
+from sam2rt.benchmarks.speed.clip import compared, scored_clip
 from sam2rt.benchmarks.speed.operations import graph_operations
 from sam2rt.benchmarks.speed.systems.onnx_folder import OnnxFolderSystem, read_matching, stage_of
 from sam2rt.benchmarks.speed.systems.original import OriginalSystem, original_config
@@ -27,7 +27,7 @@ from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import InputError, SessionError
 from sam2rt.configs.models import model_config
 
-WORK = Work(objects=2, threads=1, frame_size=(48, 64), judged_frames=3)
+WORK = Work(objects=2, threads=1, frame_size=(48, 64), scored_frames=3)
 STAGES = {"image_encoder", "memory_attention", "mask_decoder", "memory_encoder"}
 
 
@@ -57,8 +57,8 @@ def test_transformers_with_our_weights_gives_the_references_masks(
     model = build_model(config)
     model.load_state_dict(weights(config))
     timed = TimedSession(ReferenceSession(model))
-    clip = judged_clip(WORK)
-    found = theirs.judged(WORK)
+    clip = scored_clip(WORK)
+    found = theirs.tracked(WORK)
     assert found is not None
     assert found.masks.shape == (3, 2, 256, 256)
     result = compared(tracked_by(timed, clip.frames, clip.points, {}), found)
@@ -78,7 +78,7 @@ def test_transformers_attends_to_what_the_work_says(
         return inner(**named)
 
     theirs._model.memory_attention.forward = forward
-    theirs.arrange(replace(WORK, memories=memories, pointers=pointers))
+    theirs.set_up(replace(WORK, memories=memories, pointers=pointers))
     seen.clear()
     frame = [theirs.frame() for _ in range(2)][-1]
     config = small_config("2.1")
@@ -91,7 +91,7 @@ def test_transformers_attends_to_what_the_work_says(
 
 
 def test_operations_of_transformers_are_counted_per_stage(theirs: TransformersSystem) -> None:
-    theirs.arrange(WORK)
+    theirs.set_up(WORK)
     found = theirs.operations()
     assert set(found) == STAGES
     c = small_config("2.1")
@@ -214,7 +214,7 @@ def test_the_original_attends_to_what_the_work_says(
     seen: tuple[int, int],
 ) -> None:  # fmt: skip
     system, predictor, _ = original
-    system.arrange(replace(WORK, memories=memories, pointers=pointers))
+    system.set_up(replace(WORK, memories=memories, pointers=pointers))
     predictor.attended.clear()
     frames = [system.frame() for _ in range(3)]
     assert predictor.attended == [seen] * 2 * 3
@@ -225,11 +225,11 @@ def test_masks_of_the_original_follow_the_frames(
     original: tuple[OriginalSystem, _FakePredictor, list[Any]], saved: Path
 ) -> None:
     system = original[0]
-    assert system.judged(WORK) is None
+    assert system.tracked(WORK) is None
     system._checkpoint = str(saved)
-    found = system.judged(WORK)
+    found = system.tracked(WORK)
     assert found is not None
-    clip = judged_clip(WORK)
+    clip = scored_clip(WORK)
     means = [float(system._pixels(frame).mean()) > 0 for frame in clip.frames]
     assert found.masks.shape == (3, 2, 6, 8)
     assert [bool(m.all()) for m in found.masks] == means
@@ -264,7 +264,7 @@ def _foreign(bundle: Bundle, folder: Path, matching: dict[str, Any]) -> OnnxFold
 def test_stages_of_a_foreign_folder_are_timed_alone(bundle: Bundle, tmp_path: Path) -> None:
     system = _foreign(bundle, tmp_path / "f", {"ignore": ["mask_prompt.onnx"], "dims": {"M": 4}})
     system.load()
-    system.arrange(WORK)
+    system.set_up(WORK)
     frame = system.frame()
     assert {n for n in frame if not n.startswith("cpu")} == {*STAGES, "total"}
     assert sum(frame[s] for s in STAGES) == pytest.approx(frame["total"])
@@ -272,7 +272,7 @@ def test_stages_of_a_foreign_folder_are_timed_alone(bundle: Bundle, tmp_path: Pa
     for stage, count in system.operations().items():
         path, spec = bundle.graph_path(stage), bundle.graphs[stage].spec
         assert count == graph_operations(path, spec, sizes), stage
-    assert system.judged(WORK) is None
+    assert system.tracked(WORK) is None
 
 
 def _product(
@@ -292,7 +292,7 @@ def test_a_graph_of_one_object_is_called_for_each(tmp_path: Path) -> None:
     _product(tmp_path / "f", "image_encoder", [1, 4, 4])
     system = OnnxFolderSystem(replace(WORK, objects=3), str(tmp_path / "f"))
     system.load()
-    system.arrange(replace(WORK, objects=3))
+    system.set_up(replace(WORK, objects=3))
     once = 2 * 4**3
     assert system.operations() == {
         "image_encoder": once, "memory_attention": 3 * once, "memory_encoder": 3 * once
@@ -308,10 +308,10 @@ def test_a_size_that_nobody_knows_is_asked_for(tmp_path: Path) -> None:
     system.load()
     with pytest.raises(InputError, match=r"memory_attention\.onnx: no size is known for dimension "
                        "'tokens' of input 'x': give --onnx-dim tokens=SIZE"):  # fmt: skip
-        system.arrange(WORK)
+        system.set_up(WORK)
     asked = OnnxFolderSystem(WORK, str(tmp_path / "f"), dims={"tokens": 9})
     asked.load()
-    asked.arrange(WORK)
+    asked.set_up(WORK)
     assert asked.operations() == {"memory_attention": 2 * 2 * 9**3}
 
 

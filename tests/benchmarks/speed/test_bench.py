@@ -1,7 +1,8 @@
-"""A whole comparison on a micro bundle, and our system on its own. No time is asserted."""
+"""A whole comparison on a micro bundle, and sam2rt's system on its own. No time is asserted."""
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,18 +14,18 @@ import torch
 
 from sam2rt.benchmarks.speed import bench as benchmarks
 from sam2rt.benchmarks.speed.bench import Entry, Request, bench_bundle, starting
-from sam2rt.benchmarks.speed.clip import Clip, compared, judged_clip, timed_frames, timed_points
+from sam2rt.benchmarks.speed.clip import Clip, compared, scored_clip, timed_frames, timed_points
 from sam2rt.benchmarks.speed.machine import Machine
-from sam2rt.benchmarks.speed.report import Report, SystemReport
-from sam2rt.benchmarks.speed.systems.ablations import ABLATIONS, Variants, possible_ablations
-from sam2rt.benchmarks.speed.systems.sam2rt_runtime import OurSystem
+from sam2rt.benchmarks.speed.report import BenchReport, SystemReport
+from sam2rt.benchmarks.speed.systems.ablations import ABLATIONS, VariantGraphs, possible_ablations
+from sam2rt.benchmarks.speed.systems.sam2rt_runtime import Sam2rtSystem
 from sam2rt.benchmarks.speed.systems.system import Tracked, Work, Worker
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import CheckpointError, InputError, SessionError
 from sam2rt.configs.models import model_config
 
-WORK = Work(objects=2, threads=1, frame_size=(48, 64), judged_frames=3)
-OURS = "sam2rt onnxruntime cpu fp32"
+WORK = Work(objects=2, threads=1, frame_size=(48, 64), scored_frames=3)
+SAM2RT = "sam2rt onnxruntime cpu fp32"
 MACHINE = Machine("A CPU", 2, 8.0, "Linux 6", "3.11", {"numpy": "2"}, 100.0, 1)
 
 
@@ -45,11 +46,11 @@ def exported(checkpoint: Path) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def report(exported: Bundle, checkpoint: Path) -> Iterator[Report]:
+def report(exported: Bundle, checkpoint: Path) -> Iterator[BenchReport]:
     request = Request(
-        WORK, frames=2, ablations=("full-values", "one-by-one"), peers=("original",),
-        onnx=(exported.path,), checkpoint=checkpoint, growing=True, crowds=(1,), point_frames=1,
-        prefetch=True,
+        WORK, frames=2, ablations=("full-values", "batch-of-one"), baselines=("original",),
+        onnx=(exported.path,), checkpoint=checkpoint, growing=True, object_counts=(1,),
+        point_frames=1, prefetch=True,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmarks, "this_machine", lambda threads, device: MACHINE)
@@ -57,13 +58,19 @@ def report(exported: Bundle, checkpoint: Path) -> Iterator[Report]:
         yield bench_bundle(exported, request)
 
 
-def _named(report: Report, name: str) -> SystemReport:
+def _named(report: BenchReport, name: str) -> SystemReport:
     return next(s for s in report.systems if s.name == name)
 
 
-def test_all_systems_are_in_the_report(report: Report) -> None:
+def test_all_systems_are_in_the_report(report: BenchReport) -> None:
     names = [s.name for s in report.systems]
-    assert names == [OURS, f"{OURS} full-values", f"{OURS} one-by-one", "original", "onnx bundle"]
+    assert names == [
+        SAM2RT,
+        f"{SAM2RT} full-values",
+        f"{SAM2RT} batch-of-one",
+        "original",
+        "onnx bundle",
+    ]
     assert (report.model, report.image_size, report.work) == ("micro", 256, WORK)
     # the better of the rates before and after
     assert report.machine.matrix_gflops == 150.0
@@ -78,7 +85,7 @@ def test_all_systems_are_in_the_report(report: Report) -> None:
     assert report.systems[1].facts["export_s"] > 0
 
 
-def test_masks_stand_beside_every_speed(report: Report) -> None:
+def test_masks_stand_beside_every_speed(report: BenchReport) -> None:
     for system in report.systems[:3]:
         found = system.accuracy
         assert found["against"] == "the float32 reference"
@@ -86,7 +93,7 @@ def test_masks_stand_beside_every_speed(report: Report) -> None:
         assert (found["flips"], found["results"]) == (0, 2 * 3)
 
 
-def test_what_is_taken_away_costs_the_operations_it_should(report: Report) -> None:
+def test_what_is_taken_away_costs_the_operations_it_should(report: BenchReport) -> None:
     attention = {
         s.name: t.gflop for s in report.systems[:3] if (t := _attention(s)) and t.gflop is not None
     }
@@ -95,19 +102,19 @@ def test_what_is_taken_away_costs_the_operations_it_should(report: Report) -> No
     tokens = 7 * area + 16 * model.pointer_tokens
     per_object = area * tokens * (c - narrow) + tokens * narrow * c + area * c * (c - narrow)
     wider = 2 * model.memory_attention_layers * WORK.objects * per_object / 1e9
-    assert attention[f"{OURS} full-values"] - attention[OURS] == pytest.approx(wider)
-    # one by one, what the first layer asks is worked out for each object; in the fused graph the
-    # memory encoder's projection of the frame too
+    assert attention[f"{SAM2RT} full-values"] - attention[SAM2RT] == pytest.approx(wider)
+    # in a batch of one, what the first layer asks is worked out for each object; in the fused graph
+    # the memory encoder's projection of the frame too
     fused = "track_step" in report.systems[0].stages
     asked = (9 if fused else 8) * area * c * c + 2 * area * area * c
-    assert attention[f"{OURS} one-by-one"] - attention[OURS] == pytest.approx(2 * asked / 1e9)
+    assert attention[f"{SAM2RT} batch-of-one"] - attention[SAM2RT] == pytest.approx(2 * asked / 1e9)
 
 
 def _attention(system: SystemReport):  # type: ignore[no-untyped-def]
     return system.stages.get("memory_attention") or system.stages.get("track_step")
 
 
-def test_a_system_that_cannot_run_says_why_in_a_line(report: Report) -> None:
+def test_a_system_that_cannot_run_says_why_in_a_line(report: BenchReport) -> None:
     original, foreign = _named(report, "original"), _named(report, "onnx bundle")
     assert "the package sam2 is not installed: pip install" in original.not_run
     assert "mask_prompt.onnx cannot be matched to a stage" in foreign.not_run
@@ -115,18 +122,18 @@ def test_a_system_that_cannot_run_says_why_in_a_line(report: Report) -> None:
     assert not foreign.stages
 
 
-def test_growing_and_crowds_are_points_of_their_own(report: Report) -> None:
+def test_growing_and_object_counts_are_points_of_their_own(report: BenchReport) -> None:
     for system in report.systems[:3]:
         young = [p for p in system.points if p.phase == "growing"]
         assert [(p.objects, p.memories, p.pointers) for p in young] == [
             (2, m, m) for m in range(1, 8)
         ]
-        crowds = [p for p in system.points if p.phase == "objects"]
-        assert [(p.objects, p.memories, p.pointers) for p in crowds] == [(1, 7, 16)]
+        object_counts = [p for p in system.points if p.phase == "objects"]
+        assert [(p.objects, p.memories, p.pointers) for p in object_counts] == [(1, 7, 16)]
         assert all(p.stages["total"].count == 1 for p in system.points)
 
 
-def test_clips_are_timed_with_prefetched_frames_and_without(report: Report) -> None:
+def test_clips_are_timed_with_prefetched_frames_and_without(report: BenchReport) -> None:
     first, second = report.systems[:2]
     assert 0 < first.facts["clip_frame_s"] < 10
     assert 0 < first.facts["clip_frame_prefetched_s"] < 10
@@ -138,8 +145,8 @@ def test_prefetch_is_for_the_cpu(exported: Bundle) -> None:
         bench_bundle(exported, Request(WORK, device="cuda", prefetch=True))
 
 
-def test_the_report_survives_json(report: Report) -> None:
-    assert Report.from_dict(json.loads(json.dumps(report.as_dict()))) == report
+def test_the_report_survives_json(report: BenchReport) -> None:
+    assert BenchReport.from_dict(json.loads(json.dumps(report.as_dict()))) == report
 
 
 def test_another_checkpoint_is_refused(exported: Bundle, tmp_path: Path) -> None:
@@ -155,10 +162,10 @@ def test_another_checkpoint_is_refused(exported: Bundle, tmp_path: Path) -> None
     ("request_", "why"),
     [
         (
-            Request(WORK, peers=("original", "original")),
+            Request(WORK, baselines=("original", "original")),
             "two systems are called 'original': ask for each once",
         ),
-        (Request(WORK, peers=("nobody",)), "unknown peer 'nobody': known are original"),
+        (Request(WORK, baselines=("nobody",)), "unknown baseline 'nobody': known are original"),
         (Request(WORK, ablations=("x",)), "unknown ablation 'x': known are full-values"),
         (Request(WORK, ablations=("full-values",)), "give --checkpoint"),
     ],
@@ -168,6 +175,13 @@ def test_what_cannot_be_compared_is_said_before_anything_is_measured(
 ) -> None:
     with pytest.raises(InputError, match=why):
         bench_bundle(exported, request_)
+
+
+def test_every_system_is_found_by_its_name() -> None:
+    targets = [target for target, _ in benchmarks.BASELINES.values()]
+    targets += [benchmarks._SAM2RT, benchmarks._ONNX, benchmarks._REFERENCE]
+    for module, _, name in (target.partition(":") for target in targets):
+        assert hasattr(importlib.import_module(module), name), name
 
 
 def test_a_bundle_that_cannot_be_opened_says_why(exported: Bundle) -> None:
@@ -188,14 +202,14 @@ def test_a_later_system_that_fails_is_out_and_the_first_one_is_fatal() -> None:
         benchmarks._try(first, first, fail)
 
 
-def _system(bundle: Bundle, work: Work = WORK, **options: object) -> OurSystem:
-    system = OurSystem(work, str(bundle.path), "onnxruntime", "cpu", split=True, **options)  # type: ignore[arg-type]
+def _system(bundle: Bundle, work: Work = WORK, **options: object) -> Sam2rtSystem:
+    system = Sam2rtSystem(work, str(bundle.path), "onnxruntime", "cpu", split=True, **options)  # type: ignore[arg-type]
     system.load()
-    system.arrange(work)
+    system.set_up(work)
     return system
 
 
-def _attended(system: OurSystem) -> list[dict[str, int]]:
+def _attended(system: Sam2rtSystem) -> list[dict[str, int]]:
     return [sizes for graph, sizes in system._session.calls if graph == "memory_attention"]
 
 
@@ -218,10 +232,10 @@ def test_where_memories_stay_in_slots_frames_are_tracked_until_there_are_enough(
     bundle: Bundle, memories: int, pointers: int
 ) -> None:
     work = replace(WORK, objects=1, memories=memories, pointers=pointers)
-    system = OurSystem(work, str(bundle.path), "onnxruntime", "cpu", split=True)
+    system = Sam2rtSystem(work, str(bundle.path), "onnxruntime", "cpu", split=True)
     system.load()
     system._on_gpu = True
-    system.arrange(work)
+    system.set_up(work)
     for _ in range(2):
         system.frame()
         assert _attended(system)[-1] == {"I": 1, "N": 1, "M": memories, "K": pointers}
@@ -237,15 +251,17 @@ def test_ablations_call_the_graphs_as_they_say(bundle: Bundle) -> None:
     plain = _system(bundle, plain=True)
     plain.frame()
     assert type(plain._session.session).__name__ == "PlainSession"
-    masks = [system.judged(WORK) for system in (unshared, alone, plain)]
+    masks = [system.tracked(WORK) for system in (unshared, alone, plain)]
     for other in masks[1:]:
         assert compared(masks[0], other)["lowest_iou"] == 1.0  # type: ignore[arg-type]
 
 
-def test_other_forms_are_exported_once(exported: Bundle, checkpoint: Path, tmp_path: Path) -> None:
+def test_other_variants_are_exported_once(
+    exported: Bundle, checkpoint: Path, tmp_path: Path
+) -> None:
     from sam2rt.export.checkpoint.load import load_checkpoint
 
-    variants = Variants(exported, load_checkpoint(checkpoint), tmp_path)
+    variants = VariantGraphs(exported, load_checkpoint(checkpoint), tmp_path)
     first, seconds = variants.options("full-values")
     again, later = variants.options("full-values")
     assert first == again
@@ -254,7 +270,7 @@ def test_other_forms_are_exported_once(exported: Bundle, checkpoint: Path, tmp_p
     assert (other["plain"], other["split"]) == (True, True)
     assert list(other["graphs"]) == ["memory_attention"]
     assert other["graphs"]["memory_attention"] != first["graphs"]["memory_attention"]
-    assert variants.options("one-by-one") == ({"objects_per_call": 1}, 0.0)
+    assert variants.options("batch-of-one") == ({"objects_per_call": 1}, 0.0)
 
 
 def test_split_needs_something_to_split(exported: Bundle) -> None:
@@ -262,9 +278,9 @@ def test_split_needs_something_to_split(exported: Bundle) -> None:
     bare = replace(exported, graphs=graphs)
     assert set(ABLATIONS) - set(possible_ablations(bare)) == {"split"}
     with pytest.raises(InputError, match="separate graphs alone: nothing to split"):
-        Variants(bare, None, Path()).options("split")
+        VariantGraphs(bare, None, Path()).options("split")
     fused = replace(exported, graphs={**graphs, "track_step": graphs["memory_attention"]})
-    assert Variants(fused, None, Path()).options("split") == ({"split": True}, 0.0)
+    assert VariantGraphs(fused, None, Path()).options("split") == ({"split": True}, 0.0)
 
 
 def test_masks_are_compared_one_by_one() -> None:
@@ -289,10 +305,10 @@ def test_a_video_is_fed_to_and_fro(tmp_path: Path) -> None:
 
     for index in range(3):
         Image.fromarray(np.full((6, 8, 3), 40 * index, np.uint8)).save(tmp_path / f"{index}.png")
-    work = replace(WORK, video=str(tmp_path), frame_size=(6, 8), judged_frames=2)
+    work = replace(WORK, video=str(tmp_path), frame_size=(6, 8), scored_frames=2)
     frames = timed_frames(work)
     assert [int(next(frames)[0, 0, 0]) // 40 for _ in range(7)] == [0, 1, 2, 1, 0, 1, 2]
-    clip = judged_clip(work)
+    clip = scored_clip(work)
     assert [int(f[0, 0, 0]) for f in clip.frames] == [0, 40]
     assert (
         clip.points == timed_points(work) == [pytest.approx((8 / 3, 3)), pytest.approx((16 / 3, 3))]
@@ -302,10 +318,10 @@ def test_a_video_is_fed_to_and_fro(tmp_path: Path) -> None:
 def test_drawn_clips_are_clicked_inside_objects() -> None:
     from sam2rt.benchmarks.synthetic.clips import make_clip
 
-    clip: Clip = judged_clip(replace(WORK, objects=16))
-    drawn = (make_clip(seed, "plain", WORK.judged_frames, 256) for seed in range(100))
+    clip: Clip = scored_clip(replace(WORK, objects=16))
+    drawn = (make_clip(seed, "plain", WORK.scored_frames, 256) for seed in range(100))
     labels = next(c.labels[0] for c in drawn if np.array_equal(c.frames, clip.frames))
     under = [int(labels[int(y), int(x)]) for x, y in clip.points]
     assert under == [1, 2, 3, 4]
     assert [f.shape for f in clip.frames] == [(256, 256, 3)] * 3
-    assert len(judged_clip(replace(WORK, objects=2)).points) == 2
+    assert len(scored_clip(replace(WORK, objects=2)).points) == 2

@@ -14,7 +14,7 @@ from fake_bundle import write_bundle
 
 from sam2rt.benchmarks.speed.bench import Request, bench_bundle
 from sam2rt.benchmarks.speed.machine import Machine
-from sam2rt.benchmarks.speed.report import Report, SystemReport, timings, write_json
+from sam2rt.benchmarks.speed.report import BenchReport, SystemReport, timings, write_json
 from sam2rt.benchmarks.speed.systems.system import Work
 from sam2rt.cli.commands import bench as console
 from sam2rt.configs.bundle import Bundle
@@ -30,11 +30,11 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Run, list[Re
     requests: list[Request] = []
     write_bundle(tmp_path / "b")
 
-    def measured(bundle: Bundle, request: Request, show: object) -> Report:
+    def measured(bundle: Bundle, request: Request, progress: object) -> BenchReport:
         requests.append(request)
         frame = {"memory_attention": 0.02 * len(requests), "total": 0.03, "cpu": 0.03}
         system = SystemReport("ours", "fp32", "same", stages=timings([frame]))
-        return Report(MACHINE, bundle.model.name, 256, request.work, (system,))
+        return BenchReport(MACHINE, bundle.model.name, 256, request.work, (system,))
 
     monkeypatch.setattr(console, "bench_bundle", measured)
 
@@ -50,16 +50,16 @@ def test_options_become_the_request(asked: tuple[Run, list[Request]], tmp_path: 
     (tmp_path / "w.pt").touch()
     done = run(
         "--objects", "2", "--memories", "3", "--pointers", "4", "--threads", "1", "--frames", "5",
-        "--judged-frames", "6", "--growing", "--sweep-objects", "1,2,16", "--point-frames", "2",
-        "--peer", "transformers", "--peer", "original-compiled", "--ablate", "full-values",
+        "--scored-frames", "6", "--growing", "--sweep-objects", "1,2,16", "--point-frames", "2",
+        "--baseline", "transformers", "--baseline", "original-compiled", "--ablate", "full-values",
         "--onnx", str(tmp_path / "onnx"), "--onnx-dim", "tokens=9", "--also", str(tmp_path / "b"),
         "--checkpoint", str(tmp_path / "w.pt"),
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert requests == [
         Request(
-            Work(2, 3, 4, 1, judged_frames=6), frames=5, growing=True, crowds=(1, 2, 16),
-            point_frames=2, peers=("transformers", "original-compiled"),
+            Work(2, 3, 4, 1, scored_frames=6), frames=5, growing=True, object_counts=(1, 2, 16),
+            point_frames=2, baselines=("transformers", "original-compiled"),
             ablations=("full-values",), onnx=(tmp_path / "onnx",), dims=(("tokens", 9),),
             also=(tmp_path / "b",), checkpoint=str(tmp_path / "w.pt"),
         )
@@ -73,7 +73,7 @@ def test_all_ablations_are_those_that_the_bundle_allows(asked: tuple[Run, list[R
         "full-values",
         "whole-attention",
         "unshared",
-        "one-by-one",
+        "batch-of-one",
         "plain-session",
         "other-onnx",
     }
@@ -103,8 +103,8 @@ def test_the_size_of_frames_is_that_of_the_video(
         (["--onnx-dim", "a=b"], "'a=b': expected NAME=SIZE"),
         (["--sweep-objects", "1,x"], "'1,x': expected numbers of objects"),
         (["--sweep-objects", "0"], "'0': expected numbers of objects"),
-        (["--peer", "nobody"], "'nobody' is not one of 'original'"),
-        (["--picture", "x.gif"], ""),
+        (["--baseline", "nobody"], "'nobody' is not one of 'original'"),
+        (["--plot", "x.gif"], ""),
         (["--threads", "99999"], "99999 is not in the range 1<=x<=1024"),
         (["--backend", "nobody"], "'nobody' is not one of 'onnxruntime'"),
     ],
@@ -123,18 +123,18 @@ def test_reports_are_written_drawn_and_compared(
     asked: tuple[Run, list[Request]], tmp_path: Path
 ) -> None:
     run, _ = asked
-    old, picture = tmp_path / "old.json", tmp_path / "p.svg"
-    done = run("--json", str(old), "--picture", str(picture))
+    old, plot = tmp_path / "old.json", tmp_path / "p.svg"
+    done = run("--json", str(old), "--plot", str(plot))
     assert done.exit_code == 0, done.output
     assert json.loads(old.read_text())["systems"][0]["name"] == "ours"
-    assert "memory_attention" in picture.read_text()
+    assert "memory_attention" in plot.read_text()
     again = run("--compare", str(old))
     rows = [" ".join(line.split()) for line in again.output.splitlines()]
     assert "ours memory_attention 2.00 slower" in rows
     assert "ours whole frame 1.00" in rows
 
 
-@pytest.mark.parametrize("option", ["--json", "--picture"])
+@pytest.mark.parametrize("option", ["--json", "--plot"])
 def test_targets_are_tried_before_measuring(
     option: str, asked: tuple[Run, list[Request]], tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""The report: nothing stands in it without what it was measured on; text, JSON, ratios, picture."""
+"""The report: nothing stands in it without what it was measured on; text, JSON, ratios, plot."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from sam2rt.benchmarks.speed.machine import Machine
-from sam2rt.benchmarks.speed.plot import check_picture, draw, make_figure
+from sam2rt.benchmarks.speed.plot import check_plot, draw, make_figure
 from sam2rt.benchmarks.speed.report import (
+    BenchReport,
     Point,
-    Report,
     SystemReport,
     Timing,
     read_report,
@@ -54,21 +54,21 @@ def _system(name: str, scale: float, points: tuple[Point, ...] = ()) -> SystemRe
 
 
 def _points(scale: float) -> tuple[Point, ...]:
-    crowds = [
+    object_counts = [
         Point("objects", n, 7, 16, 300.0 + n, timings([_frame(scale * n)] * 2)) for n in (1, 2, 4)
     ]
     young = [Point("growing", 1, m, m, 300.0, timings([_frame(scale * m)])) for m in (1, 7)]
-    return (*crowds, *young)
+    return (*object_counts, *young)
 
 
 @pytest.fixture
-def report() -> Report:
+def report() -> BenchReport:
     systems = (
         _system("ours", 1.0, _points(1.0)),
         _system("theirs", 2.0, _points(2.0)),
         SystemReport("original", "fp32", "same", not_run="not installed"),
     )
-    return Report(MACHINE, "micro", 256, Work(), systems)
+    return BenchReport(MACHINE, "micro", 256, Work(), systems)
 
 
 def test_timings_are_percentiles_of_the_frames() -> None:
@@ -105,13 +105,13 @@ def test_tracking_is_all_but_the_encoder_and_what_lies_between() -> None:
     ],
 )
 def test_a_number_alone_cannot_be_reported(
-    report: Report, change: dict[str, Any], missing: str
+    report: BenchReport, change: dict[str, Any], missing: str
 ) -> None:
     with pytest.raises(InputError, match=f"cannot be made without {missing}: "):
         replace(report, **change)
 
 
-def test_text_says_what_was_measured_on_what(report: Report) -> None:
+def test_text_says_what_was_measured_on_what(report: BenchReport) -> None:
     lines = table(report).splitlines()
     assert lines[0] == MACHINE.line()
     assert lines[1] == (
@@ -131,7 +131,7 @@ def test_text_says_what_was_measured_on_what(report: Report) -> None:
     assert "tracking / first 1.00 7.00" in rows
 
 
-def test_json_is_the_same_report(report: Report, tmp_path: Path) -> None:
+def test_json_is_the_same_report(report: BenchReport, tmp_path: Path) -> None:
     write_json(report.as_dict(), tmp_path / "r.json")
     assert read_report(tmp_path / "r.json") == report
     data = json.loads((tmp_path / "r.json").read_text())
@@ -158,7 +158,14 @@ def test_the_reports_that_were_kept_can_be_read() -> None:
     assert faster["transformers"] == pytest.approx(2.50, abs=0.01)
 
 
-def test_compare_marks_what_became_slower(report: Report) -> None:
+def test_names_of_earlier_reports_are_understood(report: BenchReport) -> None:
+    data = report.as_dict()
+    data["work"]["judged_frames"] = data["work"].pop("scored_frames")
+    data["systems"][0]["facts"] = {"clip_frame_s": 0.3, "clip_frame_ahead_s": 0.2}
+    assert "in a clip 0.300 s a frame, prefetched 0.200" in table(BenchReport.from_dict(data))
+
+
+def test_compare_marks_what_became_slower(report: BenchReport) -> None:
     new = replace(report, systems=(_system("ours", 1.2), _system("new", 1.0)))
     slow = replace(
         new.systems[0], stages={**new.systems[0].stages, "other": Timing(3, 1.04, 1.04, 1.04)}
@@ -171,7 +178,7 @@ def test_compare_marks_what_became_slower(report: Report) -> None:
     assert compare(report, report).count("slower") == 0
 
 
-def test_compare_says_when_the_work_differs(report: Report) -> None:
+def test_compare_says_when_the_work_differs(report: BenchReport) -> None:
     other = replace(report, work=Work(objects=2), machine=replace(MACHINE, processor="B"))
     lines = compare(report, other).splitlines()
     assert [line.partition(":")[0] for line in lines[:4]] == ["new", "old"] * 2
@@ -180,18 +187,18 @@ def test_compare_says_when_the_work_differs(report: Report) -> None:
     assert lines[3].startswith("old: B, 2 cores")
 
 
-def test_compare_takes_another_measured_rate_for_the_same_machine(report: Report) -> None:
+def test_compare_takes_another_measured_rate_for_the_same_machine(report: BenchReport) -> None:
     other = replace(report, machine=replace(MACHINE, matrix_gflops=MACHINE.matrix_gflops / 2))
     assert compare(report, other).startswith("new / old")
 
 
-def test_compare_says_when_nothing_is_measured_twice(report: Report) -> None:
+def test_compare_says_when_nothing_is_measured_twice(report: BenchReport) -> None:
     new = replace(report, systems=(_system("another", 1.0),))
     assert compare(new, report).startswith("nothing to compare: the old report has ours, ")
 
 
-def test_picture_has_a_bar_for_each_stage_and_a_line_for_each_system(
-    report: Report, tmp_path: Path
+def test_a_plot_has_a_bar_for_each_stage_and_a_line_for_each_system(
+    report: BenchReport, tmp_path: Path
 ) -> None:
     figure = make_figure(report)
     bars, *panels = figure.axes
@@ -201,8 +208,8 @@ def test_picture_has_a_bar_for_each_stage_and_a_line_for_each_system(
     assert (sum(widths[::2]), sum(widths[1::2])) == pytest.approx((33, 66))
     assert [t.get_text() for t in bars.get_yticklabels()] == ["ours, fp32", "theirs, fp32"]
     assert "66 ms, x 2.00, 30% of rate, IoU 0.991" in bars.texts[1].get_text()
-    growing, crowds = panels
-    assert [list(line.get_ydata()) for line in crowds.lines] == [
+    growing, object_counts = panels
+    assert [list(line.get_ydata()) for line in object_counts.lines] == [
         pytest.approx([22, 44, 88]), pytest.approx([44, 88, 176])
     ]  # fmt: skip
     assert [list(line.get_xdata()) for line in growing.lines] == [[1, 7]] * 2
@@ -214,13 +221,13 @@ def test_picture_has_a_bar_for_each_stage_and_a_line_for_each_system(
     assert [p.name for p in tmp_path.iterdir()] == ["p.png"]
 
 
-def test_a_picture_of_another_kind_is_refused() -> None:
+def test_a_plot_of_another_kind_is_refused() -> None:
     with pytest.raises(InputError, match=r"\.png, \.svg, \.pdf"):
-        check_picture(Path("x.gif"))
+        check_plot(Path("x.gif"))
 
 
 def test_the_script_that_draws_a_report_says_what_is_wrong_in_one_line(
-    report: Report, tmp_path: Path
+    report: BenchReport, tmp_path: Path
 ) -> None:
     write_json(report.as_dict(), tmp_path / "r.json")
     command = [sys.executable, "-m", "sam2rt.benchmarks.speed.plot", str(tmp_path / "r.json")]
