@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from bundles import SharedBundles
 from click.testing import CliRunner
 
 from sam2rt.cli.commands import build as console_build
@@ -15,14 +15,11 @@ from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import ProofError
 from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import model_config
-from sam2rt.export.bundle import export_bundle
-from sam2rt.export.checkpoint.load import load_checkpoint
 from sam2rt.export.engines.build import BuildOptions, BuildReport, Candidate
 from sam2rt.export.engines.builder import EngineOptions
 from sam2rt.export.engines.onnx_functions import function_names
 from sam2rt.export.engines.profiles import Limits
 from sam2rt.export.engines.proof import engine_prover
-from sam2rt.export.model.untrained import untrained_state
 from sam2rt.runtime.backends.engine_record import Machine
 from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
 
@@ -35,11 +32,8 @@ FORMS = {
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp("forms")
-    torch.save({"model": untrained_state(MICRO)}, folder / "micro.pt")
-    checkpoint = load_checkpoint(folder / "micro.pt")
-    return export_bundle(checkpoint, folder / "bundle", for_engines=True, threads=1, seed=3)
+def bundle(shared_bundles: SharedBundles) -> Bundle:
+    return shared_bundles.untrained(for_engines=True, seed=3)
 
 
 def _inputs(graph: str) -> dict[str, np.ndarray]:
