@@ -21,9 +21,12 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports
 
+# in so many processes at once; each takes two to five gigabytes
+WORKERS ?= 2
+
 # CI=true adds the slow tier, and says why tests were skipped
 pytest: $(VENV)/.installed
-	$(BIN)/python -m pytest $(if $(filter true,$(CI)),-rs,-m "not slow") $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(if $(filter true,$(CI)),-rs,-m "not slow") $(PYTEST_ARGS)
 
 # one at a time: a large model takes the memory and the cores
 nightly: $(VENV)/.installed
