@@ -1,11 +1,12 @@
-# make test   lint, types, import contracts and tests, in an environment of its own (.venv)
-# make demo   export a model, track an object through a clip: out/demo.mp4, out/demo.png
-# make cpp    the C++ library: its headers fetched, built, tested (needs cmake and g++)
+# make test     lint, types, import contracts and tests, in an environment of its own (.venv)
+# make nightly  the eight official models at 1024 pixels, exported and proved
+# make demo     export a model, track an object through a clip: out/demo.mp4, out/demo.png
+# make cpp      the C++ library: its headers fetched, built, tested (needs cmake and g++)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint pytest cpp cpp-headers clean
+.PHONY: demo test nightly lint pytest cpp cpp-headers clean
 .DELETE_ON_ERROR:
 
 test: lint pytest
@@ -20,9 +21,16 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports
 
-# CI=true adds the slow tier
+# in so many processes at once; each takes two to five gigabytes
+WORKERS ?= 2
+
+# CI=true adds the slow tier, and says why tests were skipped
 pytest: $(VENV)/.installed
-	$(BIN)/python -m pytest $(if $(filter true,$(CI)),,-m "not slow") $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(if $(filter true,$(CI)),-rs,-m "not slow") $(PYTEST_ARGS)
+
+# one at a time: a large model takes the memory and the cores
+nightly: $(VENV)/.installed
+	$(BIN)/python -m pytest -m nightly $(PYTEST_ARGS)
 
 cpp: cpp-headers
 	$(BIN)/python -m pytest tests/cpp $(PYTEST_ARGS)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["bundles"]
+pytest_plugins = ["bundles", "processes"]
+
+# before numpy and torch are loaded: processes with a thread for every core each get into each
+# other's way
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 

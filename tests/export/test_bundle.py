@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from bundles import SharedBundles
 
 from sam2rt.configs.bundle import Bundle, file_sha256
 from sam2rt.configs.errors import BundleError, CheckpointError, InputError, ProofError
@@ -33,15 +35,18 @@ SEED = 2
 
 
 @pytest.fixture(scope="module")
-def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "w.pt"
-    torch.save({"model": untrained_state(MODELS["micro"], SEED)}, path)
-    return path
+def checkpoint_file(shared_bundles: SharedBundles) -> Path:
+    return shared_bundles.weights("micro", SEED)
 
 
 @pytest.fixture(scope="module")
-def exported(checkpoint_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return export_bundle(checkpoint_file, tmp_path_factory.mktemp("b") / "b", seed=5, threads=1)
+def exported(shared_bundles: SharedBundles) -> Bundle:
+    return shared_bundles.untrained("micro", SEED, seed=5)
+
+
+def copied(bundle: Bundle, folder: Path) -> Bundle:
+    """The same bundle at `folder`, whose files a test may change."""
+    return Bundle.load(shutil.copytree(bundle.path, folder))
 
 
 def loaded(model: str = "micro", seed: int = SEED) -> Checkpoint:
@@ -92,9 +97,9 @@ def test_same_seed_same_bundle(exported: Bundle, checkpoint_file: Path, tmp_path
     assert again.proof_files["record"].sha256 == exported.proof_files["record"].sha256
 
 
-def test_fresh_inputs_each_time(tmp_path: Path) -> None:
-    seeds = {export_bundle("sam2rt_micro", tmp_path / "b", threads=1).proof["seed"] for _ in "12"}
-    assert len(seeds) == 2
+def test_fresh_inputs_each_time(shared_bundles: SharedBundles, tmp_path: Path) -> None:
+    again = export_bundle("sam2rt_micro", tmp_path / "b", threads=1)
+    assert again.proof["seed"] != shared_bundles.built_in().proof["seed"]
 
 
 def test_verify_against_the_record(exported: Bundle) -> None:
@@ -147,8 +152,8 @@ def _replace_graph(bundle: Bundle, name: str, change: Callable[[onnx.ModelProto]
     write_manifest(replace(bundle, graphs={**bundle.graphs, name: entry}))
 
 
-def test_verify_finds_a_changed_weight(checkpoint_file: Path, tmp_path: Path) -> None:
-    bundle = export_bundle(checkpoint_file, tmp_path / "b", seed=5, threads=1)
+def test_verify_finds_a_changed_weight(exported: Bundle, tmp_path: Path) -> None:
+    bundle = copied(exported, tmp_path / "b")
 
     def double(model: onnx.ModelProto) -> None:
         tensor = next(t for t in model.graph.initializer if t.name.endswith("matrix"))
@@ -166,7 +171,7 @@ def test_verify_finds_a_changed_weight(checkpoint_file: Path, tmp_path: Path) ->
 
 
 def test_a_wrong_export_leaves_no_bundle(
-    checkpoint_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    exported: Bundle, checkpoint_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = exporting.onnx_from_module
 
@@ -179,7 +184,7 @@ def test_a_wrong_export_leaves_no_bundle(
                     node.attribute.append(onnx.helper.make_attribute("approximate", "tanh"))
         return model
 
-    export_bundle(checkpoint_file, tmp_path / "old", seed=5, threads=1)
+    copied(exported, tmp_path / "old")
     before = json.loads((tmp_path / "old" / "manifest.json").read_text())
     monkeypatch.setattr(exporting, "onnx_from_module", wrong)
     for name in ("new", "old"):
@@ -190,8 +195,8 @@ def test_a_wrong_export_leaves_no_bundle(
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_half_precision(tmp_path: Path, precision: Any) -> None:
-    bundle = export_bundle(loaded(), tmp_path / "b", precision=precision, seed=4, threads=1)
+def test_half_precision(exported: Bundle, shared_bundles: SharedBundles, precision: Any) -> None:
+    bundle = shared_bundles.untrained("micro", SEED, precision=precision, seed=4)
     assert bundle.precision == precision
     assert bundle.proof["emulated"] is True
     clip = bundle.proof["clip"]
@@ -200,16 +205,15 @@ def test_half_precision(tmp_path: Path, precision: Any) -> None:
     embed = bundle.proof["outputs"]["image_encoder.image_embed"]
     low, high = (2e-4, 4e-3) if precision == "fp16" else (2e-3, 4e-2)
     assert low < embed["max"] / embed["scale"] < high
-    whole = export_bundle(loaded(), tmp_path / "whole", seed=4, threads=1)
-    sizes = [b.graphs["image_encoder"].external[0].size for b in (bundle, whole)]
+    sizes = [b.graphs["image_encoder"].external[0].size for b in (bundle, exported)]
     assert sizes[0] < 0.65 * sizes[1]
     assert verify_bundle(bundle.path, threads=1)["clip"] == clip
 
 
-def test_fp16_runs_on_the_cpu(tmp_path: Path) -> None:
+def test_fp16_runs_on_the_cpu(shared_bundles: SharedBundles) -> None:
     from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
 
-    bundle = export_bundle(loaded(), tmp_path / "b", precision="fp16", seed=4, threads=1)
+    bundle = shared_bundles.untrained("micro", SEED, precision="fp16", seed=4)
     image = np.random.default_rng(0).standard_normal((1, 3, 256, 256), np.float32)
     with OnnxRuntimeSession(bundle, threads=1) as session:
         found = session.run("image_encoder", {"image": image})
@@ -224,8 +228,8 @@ def test_image_size(tmp_path: Path) -> None:
     assert bundle.proof["status"] == "passed"
 
 
-def test_family_2_0(tmp_path: Path) -> None:
-    bundle = export_bundle(loaded("micro20"), tmp_path / "b", seed=5, threads=1)
+def test_family_2_0(shared_bundles: SharedBundles) -> None:
+    bundle = shared_bundles.untrained("micro20", SEED, seed=5)
     assert bundle.model == MODELS["micro20"]
     assert bundle.proof["clip"]["lowest_iou"] > 0.999
 
@@ -269,8 +273,6 @@ def test_target_that_is_no_bundle(tmp_path: Path) -> None:
 
 
 def test_bundle_without_record(exported: Bundle, tmp_path: Path) -> None:
-    import shutil
-
     from sam2rt.configs.bundle import write_manifest
 
     path = shutil.copytree(exported.path, tmp_path / "b")
@@ -310,10 +312,10 @@ def test_bundle_for_exports_once(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["micro", "micro20"])
-def test_two_hundred_frames(tmp_path: Path, model: str) -> None:
+def test_two_hundred_frames(shared_bundles: SharedBundles, model: str) -> None:
     """Some mistakes show only once the bank is full and has turned over many times."""
     checkpoint = loaded(model)
-    bundle = export_bundle(checkpoint, tmp_path / "b", seed=5, threads=1)
+    bundle = shared_bundles.untrained(model, SEED, seed=5)
     network = build_model(checkpoint.config)
     network.load_state_dict(checkpoint.state)
     recorded = record(ReferenceSession(network), 6, frames=200)

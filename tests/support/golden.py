@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 ENV = "SAM2RT_SHARED"
-#: at 1024 pixels a call takes seconds: the fast tier has its export, proof and pictures
+#: at 1024 pixels a call takes seconds
 TINY = pytest.param("sam2.1_hiera_t", marks=pytest.mark.slow)
 #: slots of a ``__stats`` array
 STATS = ("mean", "std", "min", "max", "sum of |x|")

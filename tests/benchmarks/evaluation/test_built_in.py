@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bundles import SharedBundles
 
 from sam2rt.benchmarks.evaluation.accuracy_runs import AUTOMATIC, ReferenceOpener
 from sam2rt.benchmarks.evaluation.automatic import automatic_recall
@@ -30,12 +31,8 @@ def weights() -> Path:
 
 
 @pytest.fixture(scope="module")
-def opener(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> BundleOpener:
-    from sam2rt.export.bundle import export_bundle
-
-    target = tmp_path_factory.mktemp("built_in") / "bundle"
-    export_bundle(weights, target, seed=0)
-    return BundleOpener(target, threads=1)
+def opener(shared_bundles: SharedBundles) -> BundleOpener:
+    return BundleOpener(shared_bundles.built_in().path, threads=1)
 
 
 def measured(

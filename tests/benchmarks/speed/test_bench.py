@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bundles import SharedBundles
 
 from sam2rt.benchmarks.speed import bench as benchmarks
 from sam2rt.benchmarks.speed.bench import Entry, Request, bench_bundle, starting
@@ -30,19 +31,13 @@ MACHINE = Machine("A CPU", 2, 8.0, "Linux 6", "3.11", {"numpy": "2"}, 100.0, 1)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from sam2rt.export.model.untrained import untrained_state
-
-    path = tmp_path_factory.mktemp("weights") / "micro.pt"
-    torch.save({"model": untrained_state(model_config("micro"))}, path)
-    return path
+def checkpoint(shared_bundles: SharedBundles) -> Path:
+    return shared_bundles.weights()
 
 
 @pytest.fixture(scope="module")
-def exported(checkpoint: Path) -> Bundle:
-    from sam2rt.export.bundle import export_bundle
-
-    return export_bundle(checkpoint, checkpoint.with_name("bundle"), seed=0)
+def exported(shared_bundles: SharedBundles) -> Bundle:
+    return shared_bundles.untrained(seed=0)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from bundles import SharedBundles
 from click.testing import CliRunner
 
 from sam2rt.cli.commands import build as console_build
@@ -15,13 +15,10 @@ from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import ProofError
 from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import model_config
-from sam2rt.export.bundle import export_bundle
-from sam2rt.export.checkpoint.load import load_checkpoint
 from sam2rt.export.engines.onnx_functions import function_names
 from sam2rt.export.engines.options import BuildOptions, BuildReport, Candidate, EngineOptions
 from sam2rt.export.engines.profiles import Limits
 from sam2rt.export.engines.proof import prove_session
-from sam2rt.export.model.untrained import untrained_state
 from sam2rt.runtime.backends.engine_record import EngineTarget
 from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
 
@@ -34,11 +31,8 @@ VARIANTS = {
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp("variants")
-    torch.save({"model": untrained_state(MICRO)}, folder / "micro.pt")
-    checkpoint = load_checkpoint(folder / "micro.pt")
-    return export_bundle(checkpoint, folder / "bundle", engine_variants=True, threads=1, seed=3)
+def bundle(shared_bundles: SharedBundles) -> Bundle:
+    return shared_bundles.untrained(engine_variants=True, seed=3)
 
 
 def _inputs(graph: str) -> dict[str, np.ndarray]:

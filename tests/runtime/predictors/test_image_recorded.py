@@ -70,6 +70,7 @@ def test_micro(case: str, micro: ImagePredictor) -> None:
     _compare(micro, golden_set("micro"), case)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_tiny_at_1024(case: str, tiny: ImagePredictor) -> None:
     _compare(tiny, golden_set("sam2.1_hiera_t"), case)

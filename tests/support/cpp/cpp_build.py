@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from locks import locked
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCE = ROOT / "runtime" / "cpp"
@@ -58,13 +59,15 @@ def built(kind: str = "release") -> Path:
     require_toolchain()
     folder = BUILD / kind
     options, targets = KINDS[kind]
-    run(
-        ["cmake", "-S", str(SOURCE), "-B", str(folder), f"-Donnxruntime_ROOT={HEADERS}",
-         f"-DCMAKE_PREFIX_PATH={HEADERS}", *options]
-    )  # fmt: skip
+    configure = [
+        *("cmake", "-S", str(SOURCE), "-B", str(folder), f"-Donnxruntime_ROOT={HEADERS}"),
+        *(f"-DCMAKE_PREFIX_PATH={HEADERS}", *options),
+    ]
     jobs = os.environ.get("SAM2RT_CPP_JOBS", "2")
     chosen = ["-t", *targets] if targets else []
-    run(["cmake", "--build", str(folder), "-j", jobs, *chosen])
+    with locked(BUILD / f"{kind}.lock"):
+        run(configure)
+        run(["cmake", "--build", str(folder), "-j", jobs, *chosen])
     return folder
 
 
