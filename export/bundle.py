@@ -38,9 +38,6 @@ from .model.sam2 import Sam2
 from .proof.record import Record, record, save_record
 from .prove import fresh_seed, prove
 from .reference_record import _model
-from .verify import verify_bundle
-
-__all__ = ["bundle_for", "export_bundle", "verify_bundle"]
 
 DEFAULT_OPSET = 20
 _PROOF_FILE = "proof.npz"

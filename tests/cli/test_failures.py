@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from sam2rt.cli import main as cli
-from sam2rt.cli.commands import demo
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import FrameError, InputError, ProofError
 from sam2rt.runtime.media import video_writer
@@ -193,8 +192,8 @@ def test_a_failed_demo_leaves_what_was_there(
     def fail(*_: object) -> None:
         raise ProofError("the clip differs")
 
-    monkeypatch.setattr(demo, "_write_clip", fail)
-    monkeypatch.setattr("sam2rt.cli.describe.proof_lines", lambda proof: ["proved", ""])
+    monkeypatch.setattr("sam2rt.benchmarks.demo._write_clip", fail)
+    monkeypatch.setattr("sam2rt.cli.commands.demo.proof_lines", lambda proof: ["proved", ""])
     model = SimpleNamespace(name="m", image_size=8)
     exported = SimpleNamespace(proof={}, model=model)
 

@@ -22,13 +22,14 @@ from sam2rt.configs.errors import BundleError, CheckpointError, InputError, Proo
 from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import MODELS
 from sam2rt.export import bundle as exporting
-from sam2rt.export.bundle import bundle_for, export_bundle, verify_bundle
+from sam2rt.export.bundle import bundle_for, export_bundle
 from sam2rt.export.checkpoint.load import Checkpoint
 from sam2rt.export.model.reference import ReferenceSession
 from sam2rt.export.model.sam2 import build_model
 from sam2rt.export.model.untrained import untrained_state
 from sam2rt.export.proof.record import record
 from sam2rt.export.prove import prove
+from sam2rt.export.verify import verify_bundle
 
 #: weights whose choices among masks have margins that bfloat16 respects
 SEED = 2
