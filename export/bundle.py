@@ -4,46 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, get_args
 
 import onnx
 import torch
 
-from ..configs.bundle import (
-    Bundle,
-    GraphEntry,
-    Precision,
-    bundle_file,
-    staged_folder,
-    write_manifest,
-)
+from ..configs.bundle import Bundle, Precision, bundle_file, staged_folder, write_manifest
 from ..configs.errors import BundleError, InputError, ProofError
-from ..configs.graphs import GraphSpec, graph_specs, per_object_specs
 from ..configs.models import check_image_size
 from ..configs.progress import Progress, silent
 from ..configs.version import VERSION
 from .checkpoint.download import cache_folder, official_name
-from .checkpoint.load import Checkpoint, load_checkpoint
-from .graphs.int8 import QUANTISED_GRAPH, quantised
-from .graphs.modules import GraphVariant, graph_modules, per_object_modules
-from .graphs.onnx_from_module import check_opset, onnx_from_module
-from .graphs.precision import EXACT_GRAPHS, lowered
-from .graphs.variants import variant_models
-from .graphs.weights_file import WeightsFile
+from .checkpoint.load import Checkpoint, load_checkpoint, model_of
+from .graphs.graph_files import DEFAULT_OPSET, GraphOptions, made_graphs, write_graphs
+from .graphs.modules import GraphVariant
+from .graphs.onnx_from_module import check_opset
 from .model.reference import ReferenceSession
 from .model.sam2 import Sam2
 from .proof.record import Record, record, save_record
 from .prove import fresh_seed, prove
-from .reference_record import _model
 
-DEFAULT_OPSET = 20
 _PROOF_FILE = "proof.npz"
-#: side of the embedding from which objects are tracked sequentially: as many at a time
-#: need as many times the memory then, and are no faster
-PER_OBJECT_FROM = 32
 #: clips tried before a proof counts as undecided
 _CLIPS = 3
 
@@ -67,31 +49,31 @@ def export_bundle(
     that later proofs need, and the outcome of the proof on ONNX Runtime's CPU backend with
     `threads` threads. `image_size` in pixels replaces the model's; `seed` fixes the proof's
     inputs, fresh ones otherwise; `variant` chooses between equal graphs; `engine_variants` adds
-    those that ``sam2rt build`` chooses from. `progress` is told what
-    is being done, how many steps of it are, and of how many.
+    those that ``sam2rt build`` chooses from. `progress` gets what is being done, how many steps
+    of it are done, and of how many.
 
     Raises ProofError when the graphs do not equal the reference within the precision's bounds,
-    InputError for an illegal image size, precision or opset, CheckpointError and BundleError
-    for a checkpoint or target that cannot be used. Then `target` is what it was.
+    SessionError when engines are to be built and TensorRT could not read a graph, InputError for
+    an illegal image size, precision or opset, CheckpointError and BundleError for a checkpoint
+    or target that cannot be used. Then `target` is what it was.
     """
     check_export(image_size, precision, opset, engine_variants)
-    if not isinstance(checkpoint, Checkpoint):
-        checkpoint = load_checkpoint(checkpoint, progress=progress)
-    if image_size is not None:
-        checkpoint = replace(checkpoint, config=checkpoint.config.with_image_size(image_size))
-    model = _model(checkpoint)
-    number = DEFAULT_OPSET if opset is None else opset
+    loaded = _loaded(checkpoint, image_size, progress)
+    model = model_of(loaded)
+    options = GraphOptions(
+        DEFAULT_OPSET if opset is None else opset,
+        precision,
+        variant or GraphVariant(),
+        engine_variants,
+    )
     with staged_folder(target) as work:
-        made = _made_graphs(
-            model, number, precision, variant or GraphVariant(), engine_variants, progress
-        )
-        graphs = _write_graphs(work, made)
+        graphs = write_graphs(work, made_graphs(model, options, progress))
         bundle = Bundle(
             path=work,
-            model=checkpoint.config,
+            model=loaded.config,
             precision=precision,
-            opset=number,
-            checkpoint_sha256=checkpoint.sha256,
+            opset=options.opset,
+            checkpoint_sha256=loaded.sha256,
             generator=f"sam2rt {VERSION}, torch {torch.__version__}, onnx {onnx.__version__}",
             graphs=graphs,
             proof={},
@@ -140,6 +122,16 @@ def bundle_for(name: str) -> Bundle:
     return export_bundle(name, target)
 
 
+def _loaded(
+    checkpoint: Checkpoint | str | os.PathLike[str], image_size: int | None, progress: Progress
+) -> Checkpoint:
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = load_checkpoint(checkpoint, progress=progress)
+    if image_size is not None:
+        checkpoint = replace(checkpoint, config=checkpoint.config.with_image_size(image_size))
+    return checkpoint
+
+
 def _proved(
     bundle: Bundle, model: Sam2, seed: int | None, threads: int | None, progress: Progress
 ) -> tuple[Record, dict[str, Any]]:
@@ -154,48 +146,3 @@ def _proved(
         f"the {bundle.precision} bundle chose other masks of equal quality so often that only "
         f"{clip['compared']} of {clip['results']} results could be compared: use fp32"
     )
-
-
-def _made_graphs(
-    model: Sam2,
-    opset: int,
-    precision: Precision,
-    variant: GraphVariant,
-    engine_variants: bool,
-    progress: Progress,
-) -> Iterator[tuple[str, GraphSpec, onnx.ModelProto]]:
-    """Name in the manifest, contract and model of each graph."""
-    specs, modules = graph_specs(model.config), graph_modules(model, variant)
-    if model.config.embed_size >= PER_OBJECT_FROM:
-        specs |= per_object_specs(model.config)
-        modules |= per_object_modules(model, modules)
-    for index, (name, module) in enumerate(modules.items()):
-        progress(f"exporting {name}", index, len(specs))
-        graph = onnx_from_module(module, specs[name], opset)
-        yield name, specs[name], _in_precision(graph, name, precision)
-    if engine_variants:
-        for name, contract, graph in variant_models(model, opset, precision):
-            yield name, specs[contract], graph
-
-
-def _in_precision(graph: onnx.ModelProto, name: str, precision: Precision) -> onnx.ModelProto:
-    if precision == "int8":
-        return quantised(graph) if name == QUANTISED_GRAPH else graph
-    if precision == "fp32" or name in EXACT_GRAPHS:
-        return graph
-    return lowered(graph, precision)
-
-
-def _write_graphs(
-    folder: Path, graphs: Iterable[tuple[str, GraphSpec, onnx.ModelProto]]
-) -> dict[str, GraphEntry]:
-    with WeightsFile(folder) as weights:
-        written = {
-            name: (spec, weights.write(graph, folder / f"{name}.onnx"))
-            for name, spec, graph in graphs
-        }
-    common = (bundle_file(folder, weights.path.name),)
-    return {
-        name: GraphEntry(spec, bundle_file(folder, f"{name}.onnx"), common if outside else ())
-        for name, (spec, outside) in written.items()
-    }

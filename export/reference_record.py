@@ -8,9 +8,8 @@ from dataclasses import replace
 from ..configs.bundle import Bundle
 from ..configs.errors import CheckpointError
 from ..configs.progress import Progress, silent
-from .checkpoint.load import Checkpoint, load_checkpoint
+from .checkpoint.load import Checkpoint, load_checkpoint, model_of
 from .model.reference import ReferenceSession
-from .model.sam2 import Sam2, build_model
 from .proof.record import Record, record
 
 
@@ -32,11 +31,5 @@ def reference_record(
             f"{bundle.checkpoint_sha256[:12]}..., {checkpoint.source} has "
             f"{checkpoint.sha256[:12]}...: give that one, or export this one"
         )
-    model = _model(replace(checkpoint, config=bundle.model))
+    model = model_of(replace(checkpoint, config=bundle.model))
     return record(ReferenceSession(model), seed, progress=progress)
-
-
-def _model(checkpoint: Checkpoint) -> Sam2:
-    model = build_model(checkpoint.config)
-    model.load_state_dict(checkpoint.state, strict=True)
-    return model

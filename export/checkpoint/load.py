@@ -25,7 +25,7 @@ from ...configs.checks import shown
 from ...configs.errors import CheckpointError, InputError, MissingExtraError
 from ...configs.models import MODELS, ModelConfig, model_config
 from ...configs.progress import Progress, silent
-from ..model.sam2 import Sam2
+from ..model.sam2 import Sam2, build_model
 from .keymap import original_from_transformers
 
 #: files of a folder, best first; a folder holding several others is ambiguous
@@ -77,6 +77,13 @@ def load_checkpoint(
     if image_size is not None:
         config = config.with_image_size(image_size)
     return Checkpoint(config, _float32(path, state), file_sha256(path), str(source))
+
+
+def model_of(checkpoint: Checkpoint) -> Sam2:
+    """The reference model with the checkpoint's weights."""
+    model = build_model(checkpoint.config)
+    model.load_state_dict(checkpoint.state, strict=True)
+    return model
 
 
 def _asked(model: str | ModelConfig | None) -> ModelConfig | None:

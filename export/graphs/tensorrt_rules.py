@@ -1,9 +1,10 @@
 """What TensorRT's ONNX parser cannot import, or imports badly, found without TensorRT.
 
-``tensorrt_problems(model: onnx.ModelProto) -> list[str]`` names every node that would fail or
-hurt. The operators and element types come from ``data/tensorrt_operators.json``, which cites its
-source; the other rules are those of ``docs`` on graphs for engines: shapes that depend on data,
-control flow, scattering, antialiased resizing, float64, int64 values beyond int32.
+:func:`check_importable` is how the export refuses such graphs; :func:`tensorrt_problems` names
+every node that would fail or hurt. The operators and element types come from
+``data/tensorrt_operators.json``, which cites its source; the other rules are those of ``docs`` on
+graphs for engines: shapes that depend on data, control flow, scattering, antialiased resizing,
+float64, int64 values beyond int32.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
+
+from ...configs.errors import SessionError
 
 _TABLE = Path(__file__).parents[1] / "data" / "tensorrt_operators.json"
 #: a tensor of an engine has at most this many dimensions
@@ -59,6 +63,22 @@ SHAPE_INPUTS = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0, "Tile": 1}
 def _table() -> dict[str, Any]:
     table: dict[str, Any] = json.loads(_TABLE.read_text(encoding="utf-8"))
     return table
+
+
+def check_importable(model: onnx.ModelProto, name: str) -> None:
+    """Refuse the graph `name` if engines of it could not be built, or would be slow.
+
+    Bodies of custom nodes are looked into, since the parser imports them where there is no
+    plugin. Raises SessionError naming the first operator and what to do about it.
+    """
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    if problems := tensorrt_problems(model):
+        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise SessionError(
+            f"TensorRT cannot take the graph {name} ({problems[0]}{more}): export it without "
+            "--engine-variants, for ONNX Runtime alone"
+        )
 
 
 def tensorrt_problems(model: onnx.ModelProto) -> list[str]:

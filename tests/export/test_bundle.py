@@ -18,12 +18,13 @@ import torch
 from bundles import SharedBundles
 
 from sam2rt.configs.bundle import Bundle, file_sha256
-from sam2rt.configs.errors import BundleError, CheckpointError, InputError, ProofError
+from sam2rt.configs.errors import BundleError, CheckpointError, InputError, ProofError, SessionError
 from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import MODELS
 from sam2rt.export import bundle as exporting
 from sam2rt.export.bundle import bundle_for, export_bundle
 from sam2rt.export.checkpoint.load import Checkpoint
+from sam2rt.export.graphs import graph_files
 from sam2rt.export.model.reference import ReferenceSession
 from sam2rt.export.model.sam2 import build_model
 from sam2rt.export.model.untrained import untrained_state
@@ -174,7 +175,7 @@ def test_verify_finds_a_changed_weight(exported: Bundle, tmp_path: Path) -> None
 def test_a_wrong_export_leaves_no_bundle(
     exported: Bundle, checkpoint_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = exporting.onnx_from_module
+    right = graph_files.onnx_from_module
 
     def wrong(module: Any, spec: Any, opset: int) -> onnx.ModelProto:
         model = right(module, spec, opset)
@@ -187,12 +188,34 @@ def test_a_wrong_export_leaves_no_bundle(
 
     copied(exported, tmp_path / "old")
     before = json.loads((tmp_path / "old" / "manifest.json").read_text())
-    monkeypatch.setattr(exporting, "onnx_from_module", wrong)
+    monkeypatch.setattr(graph_files, "onnx_from_module", wrong)
     for name in ("new", "old"):
         with pytest.raises(ProofError, match=r"memory_encoder\.memory differs by"):
             export_bundle(checkpoint_file, tmp_path / name, seed=5, threads=1)
     assert [p.name for p in tmp_path.iterdir()] == ["old"]
     assert json.loads((tmp_path / "old" / "manifest.json").read_text()) == before
+
+
+def test_a_graph_that_tensorrt_cannot_import_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = graph_files.onnx_from_module
+
+    def planted(module: Any, spec: Any, opset: int) -> onnx.ModelProto:
+        model = right(module, spec, opset)
+        matrix = onnx.numpy_helper.from_array(np.eye(2, dtype=np.float32), "matrix_2x2")
+        model.graph.initializer.append(matrix)
+        model.graph.node.append(onnx.helper.make_node("Det", ["matrix_2x2"], ["d"], name="planted"))
+        return model
+
+    monkeypatch.setattr(graph_files, "onnx_from_module", planted)
+    with pytest.raises(SessionError) as caught:
+        export_bundle(loaded(), tmp_path / "b", engine_variants=True, seed=5, threads=1)
+    assert str(caught.value) == (
+        "TensorRT cannot take the graph image_encoder (Det planted: the parser does not import "
+        "this operator): export it without --engine-variants, for ONNX Runtime alone"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])

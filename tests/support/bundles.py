@@ -117,7 +117,7 @@ def _always_present() -> dict[str, Tensor]:
 @pytest.fixture(scope="session")
 def per_object_bundle(shared_bundles: SharedBundles) -> Bundle:
     """`bundle`, its objects tracked sequentially as those of larger images are."""
-    from sam2rt.export import bundle as module
+    from sam2rt.export.graphs import graph_files as module
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "PER_OBJECT_FROM", 16)
