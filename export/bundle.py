@@ -15,8 +15,9 @@ from ..configs.errors import BundleError, InputError, ProofError
 from ..configs.models import check_image_size
 from ..configs.progress import Progress, silent
 from ..configs.version import VERSION
-from .checkpoint.download import cache_folder, official_name
+from .checkpoint.download import cache_folder
 from .checkpoint.load import Checkpoint, load_checkpoint, model_of
+from .checkpoint.official import official_name
 from .graphs.graph_files import DEFAULT_OPSET, GraphOptions, made_graphs, write_graphs
 from .graphs.modules import GraphVariant
 from .graphs.onnx_from_module import check_opset

@@ -17,7 +17,8 @@ from ..progress_line import ProgressLine
 )  # fmt: skip
 def download(name: str, folder: Path | None) -> None:
     """Fetch a checkpoint: an official name or a hub id; resumed and checked."""
-    from ...export.checkpoint.download import download_checkpoint, sha256_of
+    from ...export.checkpoint.download import download_checkpoint
+    from ...export.checkpoint.transfer import sha256_of
 
     with ProgressLine() as progress:
         path = download_checkpoint(name, folder=folder, progress=progress)
