@@ -89,9 +89,16 @@ def compile_kernel(
     ptx = without_hidden_arguments(built.asm["ptx"], built.metadata.name, len(names))
     cubin, registers, spills = _assemble(ptx, arch)
     return Compiled(
-        built.metadata.name, ptx, cubin, tuple(names), 32 * launch.num_warps,
-        int(built.metadata.shared), registers, spills, _ptx_version(ptx),
-    )  # fmt: skip
+        built.metadata.name,
+        ptx,
+        cubin,
+        tuple(names),
+        32 * launch.num_warps,
+        int(built.metadata.shared),
+        registers,
+        spills,
+        _ptx_version(ptx),
+    )
 
 
 def without_hidden_arguments(ptx: str, name: str, arguments: int) -> str:

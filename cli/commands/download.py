@@ -12,9 +12,12 @@ from ..progress_line import ProgressLine
 @click.command("download", no_args_is_help=True)
 @click.argument("name")
 @click.option(
-    "-o", "--output", "folder", type=click.Path(path_type=Path, file_okay=False),
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
     help="Folder to put it in.  [default: the user's cache]",
-)  # fmt: skip
+)
 def download(name: str, folder: Path | None) -> None:
     """Fetch a checkpoint: an official name or a hub id; resumed and checked."""
     from ...export.checkpoint.download import download_checkpoint

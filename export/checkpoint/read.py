@@ -30,7 +30,11 @@ SAVE_AGAIN = "download or save it again"
 
 
 def read_tensors(path: Path) -> Mapping[str, Any]:
-    """The file's content, as yet unchecked; what it is is read off its first bytes."""
+    """The file's content, as yet unchecked; its format is read off its first bytes.
+
+    Raises CheckpointError for a file that is empty, truncated, no checkpoint or holds more than
+    tensors, MissingExtraError without the package safetensors.
+    """
     with path.open("rb") as file:
         head = file.read(9)
     if not head:
@@ -75,7 +79,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def plain_state(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The state dict in `content` under the original's names, without a wrapper's prefix."""
+    """The state dict in `content` under the original's names, without a wrapper's prefix.
+
+    Raises CheckpointError when there is none, or more than one.
+    """
     for key in _CONTAINERS:
         held = content.get(key)
         # the name may also hold a configuration
@@ -122,6 +129,7 @@ def _under(anchor: str, state: Mapping[str, Tensor]) -> list[str]:
 
 
 def float32(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as dense float32; CheckpointError for quantised, empty or infinite ones."""
     for key, value in state.items():
         if not value.is_floating_point():
             raise CheckpointError(

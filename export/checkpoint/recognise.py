@@ -20,6 +20,7 @@ _MEMORY = ("memory_attention.", "memory_encoder.", "obj_ptr_proj.")
 
 
 def recognised(path: Path, state: Mapping[str, Tensor]) -> ModelConfig:
+    """The one known model of these tensors; CheckpointError where there is none, or several."""
     traits = _traits(state)
     wrong = {
         name: {f: v for f, v in traits.items() if getattr(config, f) != v}
@@ -70,6 +71,7 @@ def _traits(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def check_complete(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse, with CheckpointError, weights without the part that tracks."""
     if not any(key.startswith(_MEMORY) for key in state):
         raise CheckpointError(
             f"{path} holds the image part alone (Sam2Model of transformers?), without memory: "
@@ -78,6 +80,10 @@ def check_complete(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def check_fit(path: Path, state: Mapping[str, Tensor], config: ModelConfig, *, asked: bool) -> None:
+    """Refuse, with CheckpointError, tensors that are not exactly the model's.
+
+    `asked`: the model was named by the user, so another one may be the right one.
+    """
     with torch.device("meta"):
         expected = {k: tuple(v.shape) for k, v in Sam2(config).state_dict().items()}
     missing = [key for key in expected if key not in state]
@@ -92,10 +98,12 @@ def check_fit(path: Path, state: Mapping[str, Tensor], config: ModelConfig, *, a
     found = "; ".join(
         f"{len(keys)} {what} ({', '.join(keys[:4])}{', ...' if len(keys) > 4 else ''})"
         for what, keys in [
-            ("missing", missing), ("unexpected", unexpected), ("of another shape", other),
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", other),
         ]
         if keys
-    )  # fmt: skip
+    )
     if asked:
         likely = [n for n, c in MODELS.items() if _fits(_traits(state), c) and c != config]
         hint = f"it looks like {likely[0]}" if likely else "check the name given as the model"
