@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..configs.errors import CheckpointError
+from ..configs.staging import replaced_file
 from ..export.model.sam2 import build_model
 from .batches import Ahead, Batch, make_batch
 from .episodes import Episode, Kind, clip_episode, picture_episode
@@ -75,15 +76,15 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         """Write everything a resumed run needs; an interrupted write leaves the old file."""
-        part = path.with_name(path.name + ".part")
         data = {
             "step": self.step,
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "averaged": self.averaged,
         }
-        torch.save(data, part)
-        part.replace(path)
+        # torch writes the name of a file into it, which of a temporary one is random
+        with replaced_file(path) as part, part.open("wb") as file:
+            torch.save(data, file)
 
     def load(self, path: Path) -> None:
         """Go on where `path` was saved. CheckpointError for another model's, or a broken file."""
@@ -185,9 +186,8 @@ def save_weights(trainer: Trainer, path: Path, dtype: torch.dtype = torch.float1
     from safetensors.torch import save_file
 
     state = {k: v.detach().cpu().to(dtype).contiguous() for k, v in trainer.averaged.items()}
-    part = path.with_name(path.name + ".part")
-    save_file(state, part)
-    part.replace(path)
+    with replaced_file(path) as part:
+        save_file(state, part)
 
 
 def describe(job: Job) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from ...configs.errors import Sam2rtError
+from ...configs.staging import replaced_file
 from ...runtime.tasks.doctor import doctor
 from .systems import (
     VARIANTS,
@@ -180,10 +181,9 @@ def collect(parts: list[str], seconds: float, target: Path) -> dict[str, Any]:
 
 def _write(results: dict[str, Any], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
     text = json.dumps(_strict(results), indent=1, allow_nan=False)
-    part.write_text(text + "\n", encoding="utf-8")
-    part.replace(target)
+    with replaced_file(target) as part:
+        part.write_text(text + "\n", encoding="utf-8")
 
 
 def _strict(value: Any) -> Any:
