@@ -43,10 +43,10 @@ def proof_lines(proof: Mapping[str, Any]) -> Iterator[str]:
     where = f"{proof['backend']} {proof['device']}{emulated}"
     yield f"proof       {proof['status']} on {where}, seed {proof['seed']}"
     yield f"  {'output':<36} {'largest difference':>18} {'mean':>9} {'scale':>9} {'cosine':>10}"
-    for name, row in proof["outputs"].items():
+    for name, found in proof["outputs"].items():
         yield (
-            f"  {name:<36} {row['max']:>18.2e} {row['mean']:>9.1e} {row['scale']:>9.3g} "
-            f"{row['cosine']:>10.7f}"
+            f"  {name:<36} {found['max']:>18.2e} {found['mean']:>9.1e} {found['scale']:>9.3g} "
+            f"{found['cosine']:>10.7f}"
         )
     clip = proof["clip"]
     yield (

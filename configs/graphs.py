@@ -83,93 +83,124 @@ def per_object_specs(config: ModelConfig) -> dict[str, GraphSpec]:
 
 def graph_specs(config: ModelConfig) -> dict[str, GraphSpec]:
     """The graphs of a bundle for this model, keyed by name."""
-    size, h, low = config.image_size, config.embed_size, config.mask_size
-    c, m = config.hidden_dim, config.mem_dim
-    specs = [
-        GraphSpec(
-            "image_encoder",
-            (_f("image", "B", 3, size, size),),
-            (
-                _f("image_embed", "B", c, h, h),
-                _f("prompt_embed", "B", c, h, h),
-                _f("high_res_0", "B", c // 8, 4 * h, 4 * h),
-                _f("high_res_1", "B", c // 4, 2 * h, 2 * h),
-            ),
-        ),
-        GraphSpec(
-            "memory_attention",
-            (
-                _f("image_embed", "I", c, h, h),
-                _f("memory", "N", "M", m, h, h),
-                TensorSpec("memory_tpos", "int64", ("N", "M")),
-                _f("obj_ptrs", "N", "K", c),
-                _f("obj_ptr_pos", "N", "K"),
-            ),
-            (_f("conditioned_embed", "N", c, h, h),),
-        ),
-        GraphSpec(
-            "mask_decoder",
-            (
-                _f("conditioned_embed", "N", c, h, h),
-                _f("high_res_0", "G", c // 8, 4 * h, 4 * h),
-                _f("high_res_1", "G", c // 4, 2 * h, 2 * h),
-                _f("point_coords", "N", "P", 2),
-                TensorSpec("point_labels", "int32", ("N", "P")),
-                _f("mask_input", "N", 1, low, low),
-                _f("has_mask_input", "N"),
-                TensorSpec("multimask_output", "bool", (1,)),
-            ),
-            (
-                _f("all_mask_logits", "N", 4, low, low),
-                _f("all_ious", "N", 4),
-                _f("mask_logits", "N", 1, low, low),
-                _f("iou", "N", 1),
-                _f("obj_ptr", "N", c),
-                _f("object_score", "N", 1),
-            ),
-        ),
-        GraphSpec(
-            "mask_prompt",
-            (_f("mask", "N", 1, size, size),),
-            (
-                _f("mask_input", "N", 1, low, low),
-                _f("mask_logits", "N", 1, low, low),
-                _f("object_score", "N", 1),
-                _f("no_obj_ptr", 1, c),
-            ),
-        ),
-        GraphSpec(
-            "memory_encoder",
-            (
-                _f("image_embed", "I", c, h, h),
-                _f("mask_logits", "N", 1, low, low),
-                _f("object_score", "N", 1),
-                TensorSpec("binarize", "bool", (1,)),
-            ),
-            (_f("memory", "N", m, h, h),),
-        ),
-        GraphSpec(
-            TRACK_STEP,
-            (
-                _f("image_embed", "I", c, h, h),
-                _f("high_res_0", "G", c // 8, 4 * h, 4 * h),
-                _f("high_res_1", "G", c // 4, 2 * h, 2 * h),
-                _f("memory", "N", "M", m, h, h),
-                TensorSpec("memory_tpos", "int64", ("N", "M")),
-                _f("obj_ptrs", "N", "K", c),
-                _f("obj_ptr_pos", "N", "K"),
-            ),
-            (
-                _f("mask_logits", "N", 1, low, low),
-                _f("iou", "N", 1),
-                _f("obj_ptr", "N", c),
-                _f("object_score", "N", 1),
-                _f("all_ious", "N", 4),
-                _f("new_memory", "N", m, h, h),
-            ),
-        ),
-    ]
+    makers = (
+        _image_encoder,
+        _memory_attention,
+        _mask_decoder,
+        _mask_prompt,
+        _memory_encoder,
+        _track_step,
+    )
+    specs = [make(config) for make in makers]
     return {spec.name: spec for spec in specs}
+
+
+def _image_encoder(config: ModelConfig) -> GraphSpec:
+    size, h, c = config.image_size, config.embed_size, config.hidden_dim
+    return GraphSpec(
+        "image_encoder",
+        (_f("image", "B", 3, size, size),),
+        (
+            _f("image_embed", "B", c, h, h),
+            _f("prompt_embed", "B", c, h, h),
+            _f("high_res_0", "B", c // 8, 4 * h, 4 * h),
+            _f("high_res_1", "B", c // 4, 2 * h, 2 * h),
+        ),
+    )
+
+
+def _memory_attention(config: ModelConfig) -> GraphSpec:
+    h, c, m = config.embed_size, config.hidden_dim, config.mem_dim
+    return GraphSpec(
+        "memory_attention",
+        (
+            _f("image_embed", "I", c, h, h),
+            _f("memory", "N", "M", m, h, h),
+            TensorSpec("memory_tpos", "int64", ("N", "M")),
+            _f("obj_ptrs", "N", "K", c),
+            _f("obj_ptr_pos", "N", "K"),
+        ),
+        (_f("conditioned_embed", "N", c, h, h),),
+    )
+
+
+def _mask_decoder(config: ModelConfig) -> GraphSpec:
+    h, low, c = config.embed_size, config.mask_size, config.hidden_dim
+    return GraphSpec(
+        "mask_decoder",
+        (
+            _f("conditioned_embed", "N", c, h, h),
+            _f("high_res_0", "G", c // 8, 4 * h, 4 * h),
+            _f("high_res_1", "G", c // 4, 2 * h, 2 * h),
+            _f("point_coords", "N", "P", 2),
+            TensorSpec("point_labels", "int32", ("N", "P")),
+            _f("mask_input", "N", 1, low, low),
+            _f("has_mask_input", "N"),
+            TensorSpec("multimask_output", "bool", (1,)),
+        ),
+        (
+            _f("all_mask_logits", "N", 4, low, low),
+            _f("all_ious", "N", 4),
+            _f("mask_logits", "N", 1, low, low),
+            _f("iou", "N", 1),
+            _f("obj_ptr", "N", c),
+            _f("object_score", "N", 1),
+        ),
+    )
+
+
+def _mask_prompt(config: ModelConfig) -> GraphSpec:
+    size, low, c = config.image_size, config.mask_size, config.hidden_dim
+    return GraphSpec(
+        "mask_prompt",
+        (_f("mask", "N", 1, size, size),),
+        (
+            _f("mask_input", "N", 1, low, low),
+            _f("mask_logits", "N", 1, low, low),
+            _f("object_score", "N", 1),
+            _f("no_obj_ptr", 1, c),
+        ),
+    )
+
+
+def _memory_encoder(config: ModelConfig) -> GraphSpec:
+    h, low, c = config.embed_size, config.mask_size, config.hidden_dim
+    m = config.mem_dim
+    return GraphSpec(
+        "memory_encoder",
+        (
+            _f("image_embed", "I", c, h, h),
+            _f("mask_logits", "N", 1, low, low),
+            _f("object_score", "N", 1),
+            TensorSpec("binarize", "bool", (1,)),
+        ),
+        (_f("memory", "N", m, h, h),),
+    )
+
+
+def _track_step(config: ModelConfig) -> GraphSpec:
+    h, low, c = config.embed_size, config.mask_size, config.hidden_dim
+    m = config.mem_dim
+    return GraphSpec(
+        TRACK_STEP,
+        (
+            _f("image_embed", "I", c, h, h),
+            _f("high_res_0", "G", c // 8, 4 * h, 4 * h),
+            _f("high_res_1", "G", c // 4, 2 * h, 2 * h),
+            _f("memory", "N", "M", m, h, h),
+            TensorSpec("memory_tpos", "int64", ("N", "M")),
+            _f("obj_ptrs", "N", "K", c),
+            _f("obj_ptr_pos", "N", "K"),
+        ),
+        (
+            _f("mask_logits", "N", 1, low, low),
+            _f("iou", "N", 1),
+            _f("obj_ptr", "N", c),
+            _f("object_score", "N", 1),
+            _f("all_ious", "N", 4),
+            _f("new_memory", "N", m, h, h),
+        ),
+    )
 
 
 #: outputs that the next graph takes: they stay on the device

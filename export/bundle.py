@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import onnx
 import torch
 
-from ..configs.bundle import Bundle, Precision, bundle_file, staged_folder, write_manifest
+from ..configs.bundle import (
+    Bundle,
+    GraphEntry,
+    Precision,
+    bundle_file,
+    staged_folder,
+    write_manifest,
+)
 from ..configs.errors import BundleError, InputError, ProofError
 from ..configs.models import check_image_size
 from ..configs.progress import Progress, silent
 from ..configs.version import VERSION
-from .checkpoint.download import cache_folder, official_name
+from .checkpoint.download import cache_folder
 from .checkpoint.load import Checkpoint, load_checkpoint, model_of
+from .checkpoint.official import official_name
 from .graphs.graph_files import DEFAULT_OPSET, GraphOptions, made_graphs, write_graphs
 from .graphs.modules import GraphVariant
 from .graphs.onnx_from_module import check_opset
@@ -68,17 +78,7 @@ def export_bundle(
     )
     with staged_folder(target) as work:
         graphs = write_graphs(work, made_graphs(model, options, progress))
-        bundle = Bundle(
-            path=work,
-            model=loaded.config,
-            precision=precision,
-            opset=options.opset,
-            checkpoint_sha256=loaded.sha256,
-            generator=f"sam2rt {VERSION}, torch {torch.__version__}, onnx {onnx.__version__}",
-            graphs=graphs,
-            proof={},
-            proof_files={},
-        )
+        bundle = _unproved(work, loaded, options, graphs)
         recorded, proof = _proved(bundle, model, seed, threads, progress)
         save_record(recorded, work / _PROOF_FILE)
         files = {"record": bundle_file(work, _PROOF_FILE)}
@@ -130,6 +130,22 @@ def _loaded(
     if image_size is not None:
         checkpoint = replace(checkpoint, config=checkpoint.config.with_image_size(image_size))
     return checkpoint
+
+
+def _unproved(
+    work: Path, checkpoint: Checkpoint, options: GraphOptions, graphs: Mapping[str, GraphEntry]
+) -> Bundle:
+    return Bundle(
+        path=work,
+        model=checkpoint.config,
+        precision=options.precision,
+        opset=options.opset,
+        checkpoint_sha256=checkpoint.sha256,
+        generator=f"sam2rt {VERSION}, torch {torch.__version__}, onnx {onnx.__version__}",
+        graphs=graphs,
+        proof={},
+        proof_files={},
+    )
 
 
 def _proved(

@@ -54,14 +54,41 @@ def compile_kernel(
     (None: the default), `constants` overrides its compile-time constants. Raises
     MissingExtraError without Triton, SessionError when the compiler refuses.
     """
-    triton = _triton()
     launch = launch or kernel.candidates(arch)[0]
     values = {**kernel.constants, **(constants or {}), **launch.constants}
     signature = {n: t.replace("*T", f"*{_TYPES[dtype]}") for n, t in kernel.signature.items()}
-    names = list(signature)
+    built = _built(kernel, arch, signature, values, launch)
+    if built.metadata.global_scratch_size or built.metadata.profile_scratch_size:
+        raise SessionError(f"kernel {kernel.entry} wants scratch memory nobody gives it")
+    ptx = without_hidden_arguments(built.asm["ptx"], built.metadata.name, len(signature))
+    cubin, registers, spills = _assemble(ptx, arch)
+    return Compiled(
+        built.metadata.name,
+        ptx,
+        cubin,
+        tuple(signature),
+        32 * launch.num_warps,
+        int(built.metadata.shared),
+        registers,
+        spills,
+        _ptx_version(ptx),
+    )
+
+
+def _built(
+    kernel: Kernel,
+    arch: int,
+    signature: Mapping[str, str],
+    values: Mapping[str, Any],
+    launch: Launch,
+) -> Any:
+    """What Triton makes of the kernel; SessionError with its own words when it refuses."""
+    triton = _triton()
     # device memory comes from allocators that align to 256 bytes; 16 allows the widest loads
     aligned: dict[Any, Any] = {
-        (i,): [["tt.divisibility", 16]] for i, n in enumerate(names) if signature[n][0] == "*"
+        (i,): [["tt.divisibility", 16]]
+        for i, kind in enumerate(signature.values())
+        if kind[0] == "*"
     }
     compiler = importlib.import_module("triton.compiler")
     target = importlib.import_module("triton.backends.compiler").GPUTarget("cuda", arch, 32)
@@ -69,7 +96,7 @@ def compile_kernel(
     source = compiler.ASTSource(
         fn=function,
         signature={**signature, **dict.fromkeys(values, "constexpr")},
-        constexprs=values,
+        constexprs=dict(values),
         attrs=aligned,
     )
     options = {
@@ -78,20 +105,12 @@ def compile_kernel(
         "enable_fp_fusion": kernel.fused,
     }
     try:
-        built = triton.compile(source, target=target, options=options)
+        return triton.compile(source, target=target, options=options)
     except Exception as error:  # Triton raises its compiler's own types
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise SessionError(
             f"kernel {kernel.entry} does not compile for sm_{arch}: {reason[0]}"
         ) from error
-    if built.metadata.global_scratch_size or built.metadata.profile_scratch_size:
-        raise SessionError(f"kernel {kernel.entry} wants scratch memory nobody gives it")
-    ptx = without_hidden_arguments(built.asm["ptx"], built.metadata.name, len(names))
-    cubin, registers, spills = _assemble(ptx, arch)
-    return Compiled(
-        built.metadata.name, ptx, cubin, tuple(names), 32 * launch.num_warps,
-        int(built.metadata.shared), registers, spills, _ptx_version(ptx),
-    )  # fmt: skip
 
 
 def without_hidden_arguments(ptx: str, name: str, arguments: int) -> str:

@@ -72,10 +72,18 @@ def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int
     help="Variant of memory attention; auto keeps the fastest that passes its proof.",
 )
 def build_command(
-    bundle: Path, graphs: str | None, precision: Precision | None, max_objects: int,
-    max_memories: int, workspace: int | None, timing_cache: Path | None, hardware_compat: bool,
-    version_compat: bool, opt_level: int | None, attention: str,
-) -> None:  # fmt: skip
+    bundle: Path,
+    graphs: str | None,
+    precision: Precision | None,
+    max_objects: int,
+    max_memories: int,
+    workspace: int | None,
+    timing_cache: Path | None,
+    hardware_compat: bool,
+    version_compat: bool,
+    opt_level: int | None,
+    attention: str,
+) -> None:
     """Build TensorRT engines of BUNDLE for this machine, and prove them."""
     loaded = Bundle.load(bundle)
     options = BuildOptions(
@@ -83,10 +91,8 @@ def build_command(
         precision=precision,
         attention=attention,
         limits=Limits(objects=max_objects, memories=max_memories),
-        engine=EngineOptions(
-            workspace, opt_level, hardware_compat, version_compat, timing_cache
-        ),
-    )  # fmt: skip
+        engine=EngineOptions(workspace, opt_level, hardware_compat, version_compat, timing_cache),
+    )
     with ProgressLine() as progress:
         report = build_engines(loaded, options, progress)
     _print(report)

@@ -12,12 +12,16 @@ from ..progress_line import ProgressLine
 @click.command("download", no_args_is_help=True)
 @click.argument("name")
 @click.option(
-    "-o", "--output", "folder", type=click.Path(path_type=Path, file_okay=False),
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
     help="Folder to put it in.  [default: the user's cache]",
-)  # fmt: skip
+)
 def download(name: str, folder: Path | None) -> None:
     """Fetch a checkpoint: an official name or a hub id; resumed and checked."""
-    from ...export.checkpoint.download import download_checkpoint, sha256_of
+    from ...export.checkpoint.download import download_checkpoint
+    from ...export.checkpoint.transfer import sha256_of
 
     with ProgressLine() as progress:
         path = download_checkpoint(name, folder=folder, progress=progress)

@@ -17,9 +17,13 @@ from ..progress_line import ProgressLine
 @click.command("export", no_args_is_help=True)
 @click.argument("checkpoint")
 @click.option(
-    "-o", "--output", "target", required=True, type=click.Path(path_type=Path),
+    "-o",
+    "--output",
+    "target",
+    required=True,
+    type=click.Path(path_type=Path),
     help="Folder of the bundle; a bundle there is replaced.",
-)  # fmt: skip
+)
 @click.option("--model", help="Which model it is, instead of recognising it.")
 @click.option("--image-size", type=int, help="Side of the model's input, pixels.")
 @click.option(
@@ -30,10 +34,16 @@ from ..progress_line import ProgressLine
 @click.option("--threads", type=THREADS, help="CPU threads of the proof.")
 @click.option("--seed", type=click.IntRange(0), help="Fixes the proof's inputs.  [default: fresh]")
 def export(
-    checkpoint: str, target: Path, model: str | None, image_size: int | None,
-    precision: Precision, opset: int | None, engine_variants: bool, threads: int | None,
+    checkpoint: str,
+    target: Path,
+    model: str | None,
+    image_size: int | None,
+    precision: Precision,
+    opset: int | None,
+    engine_variants: bool,
+    threads: int | None,
     seed: int | None,
-) -> None:  # fmt: skip
+) -> None:
     """Make a bundle from a checkpoint, and prove it.
 
     CHECKPOINT is a file or folder (original or Hugging Face layout), an official name such as
@@ -50,9 +60,15 @@ def export(
     with ProgressLine() as progress:
         loaded = load_checkpoint(checkpoint, model=model, image_size=image_size, progress=progress)
         bundle = export_bundle(
-            loaded, target, precision=precision, opset=opset, engine_variants=engine_variants,
-            threads=threads, seed=seed, progress=progress,
-        )  # fmt: skip
+            loaded,
+            target,
+            precision=precision,
+            opset=opset,
+            engine_variants=engine_variants,
+            threads=threads,
+            seed=seed,
+            progress=progress,
+        )
     click.echo(f"{bundle.model.name}, {bundle.model.image_size} pixels, {bundle.precision}")
     click.echo("\n".join(proof_lines(bundle.proof)))
     click.echo(f"written to {target}")

@@ -25,9 +25,13 @@ def verify(
     with ProgressLine() as progress:
         try:
             outcome = verify_bundle(
-                path, checkpoint, backend=backend, device=device, threads=threads,
+                path,
+                checkpoint,
+                backend=backend,
+                device=device,
+                threads=threads,
                 progress=progress,
-            )  # fmt: skip
+            )
         except ModuleNotFoundError as error:
             package = error.name or "torch"
             raise MissingExtraError("verify --checkpoint", package, "export") from None

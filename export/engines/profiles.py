@@ -60,9 +60,14 @@ def _bounds(model: ModelConfig, limits: Limits) -> tuple[dict[str, int], dict[st
     # every prompted frame in reach gives a pointer beside the newest ones
     pointers = model.max_obj_ptrs + memories - 1
     most = {
-        "B": max(limits.images, 2), "I": objects, "G": objects, "N": objects, "M": memories,
-        "K": pointers, "P": MAX_POINTS,
-    }  # fmt: skip
+        "B": max(limits.images, 2),
+        "I": objects,
+        "G": objects,
+        "N": objects,
+        "M": memories,
+        "K": pointers,
+        "P": MAX_POINTS,
+    }
     return least, most
 
 

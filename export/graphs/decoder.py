@@ -111,10 +111,16 @@ class MaskDecoderGraph(GraphModule):
             self.register_buffer(name, table.detach().clone().contiguous())
 
     def forward(
-        self, conditioned_embed: Tensor, high_res_0: Tensor, high_res_1: Tensor,
-        point_coords: Tensor, point_labels: Tensor, mask_input: Tensor, has_mask_input: Tensor,
+        self,
+        conditioned_embed: Tensor,
+        high_res_0: Tensor,
+        high_res_1: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
         multimask_output: Tensor,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
+    ) -> tuple[Tensor, ...]:
         has_mask = (has_mask_input > 0)[:, None, None, None]
         dense = torch.where(has_mask, self.mask_downscaling(mask_input), self.no_mask)
         sparse = self.points(point_coords, point_labels)
@@ -123,9 +129,14 @@ class MaskDecoderGraph(GraphModule):
         )
 
     def decoded(
-        self, conditioned_embed: Tensor, dense: Tensor, sparse: Tensor, high_res_0: Tensor,
-        high_res_1: Tensor, multimask: Tensor | None,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
+        self,
+        conditioned_embed: Tensor,
+        dense: Tensor,
+        sparse: Tensor,
+        high_res_0: Tensor,
+        high_res_1: Tensor,
+        multimask: Tensor | None,
+    ) -> tuple[Tensor, ...]:
         """The graph's outputs from encoded prompts: dense [N or 1, C, h, w], sparse [N, P, C].
 
         multimask None: one of the three alternatives, known while exporting.

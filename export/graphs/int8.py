@@ -35,9 +35,12 @@ def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
         logging.disable(logging.WARNING)
         try:
             quantize_dynamic(
-                model, str(target), op_types_to_quantize=["MatMul"],
-                weight_type=QuantType.QInt8, per_channel=True,
-            )  # fmt: skip
+                model,
+                str(target),
+                op_types_to_quantize=["MatMul"],
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+            )
         finally:
             logging.disable(logging.NOTSET)
         return onnx.load(target)

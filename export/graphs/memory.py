@@ -173,9 +173,14 @@ class MemoryAttentionGraph(GraphModule):
         self.pointer_time = affine(model.obj_ptr_tpos_proj, 3) if has_time else None
 
     def forward(
-        self, image_embed: Tensor, memory: Tensor, memory_tpos: Tensor, obj_ptrs: Tensor,
-        obj_ptr_pos: Tensor, frame_tokens: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+        self,
+        image_embed: Tensor,
+        memory: Tensor,
+        memory_tpos: Tensor,
+        obj_ptrs: Tensor,
+        obj_ptr_pos: Tensor,
+        frame_tokens: Tensor | None = None,
+    ) -> Tensor:
         """`frame_tokens`: what :meth:`begin` gave for image_embed, where that was done before."""
         config, area = self.config, self.config.embed_size**2
         frames = reshape(memory, (0, -1, config.mem_dim, area)).transpose(2, 3)

@@ -125,15 +125,18 @@ class _Graph:
         nodes = [
             helper.make_node("Mul", [found.query, scale.name], [query]),
             helper.make_node(
-                op.NAME, [query, found.key, found.value, *_TABLES], [partial, lse],
-                domain=NAMESPACE, **op.ATTRIBUTES,
+                op.NAME,
+                [query, found.key, found.value, *_TABLES],
+                [partial, lse],
+                domain=NAMESPACE,
+                **op.ATTRIBUTES,
             ),
             helper.make_node("Softmax", [lse], [share], axis=1),
             helper.make_node("Unsqueeze", [share, last.name], [shares]),
             helper.make_node("Mul", [partial, shares], [parts]),
             helper.make_node("ReduceSum", [parts, axis.name], [joined], keepdims=0),
             helper.make_node("Cast", [joined], [found.output], to=kind),
-        ]  # fmt: skip
+        ]
         for made in nodes:
             made.name = made.output[0]
         old = self._makers[found.output]

@@ -35,10 +35,16 @@ class TrackStepGraph(GraphModule):
         self.register_buffer("no_binarize", torch.tensor([False]))
 
     def forward(
-        self, image_embed: Tensor, high_res_0: Tensor, high_res_1: Tensor, memory: Tensor,
-        memory_tpos: Tensor, obj_ptrs: Tensor, obj_ptr_pos: Tensor,
+        self,
+        image_embed: Tensor,
+        high_res_0: Tensor,
+        high_res_1: Tensor,
+        memory: Tensor,
+        memory_tpos: Tensor,
+        obj_ptrs: Tensor,
+        obj_ptr_pos: Tensor,
         frame_tokens: Tensor | None = None,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
+    ) -> tuple[Tensor, ...]:
         embed = self.attention(
             image_embed, memory, memory_tpos, obj_ptrs, obj_ptr_pos, frame_tokens
         )

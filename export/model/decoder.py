@@ -177,9 +177,14 @@ class MaskDecoder(nn.Module):
         self.pred_obj_score_head = Mlp((c, c, c, 1), F.relu)
 
     def forward(
-        self, embed: Tensor, image_pe: Tensor, sparse: Tensor, dense: Tensor,
-        high_res_0: Tensor, high_res_1: Tensor,
-    ) -> DecoderOutput:  # fmt: skip
+        self,
+        embed: Tensor,
+        image_pe: Tensor,
+        sparse: Tensor,
+        dense: Tensor,
+        high_res_0: Tensor,
+        high_res_1: Tensor,
+    ) -> DecoderOutput:
         """Predict four masks per object.
 
         embed [N, C, h, w]; image_pe [1, C, h, w]; sparse [N, P, C]; dense [N or 1, C, h or 1,

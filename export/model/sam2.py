@@ -99,9 +99,13 @@ class Sam2(nn.Module):
         )
 
     def attend_memory(
-        self, image_embed: Tensor, memory: Tensor, memory_tpos: Tensor, obj_ptrs: Tensor,
+        self,
+        image_embed: Tensor,
+        memory: Tensor,
+        memory_tpos: Tensor,
+        obj_ptrs: Tensor,
         obj_ptr_pos: Tensor,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Condition a frame on its memories; the graph ``memory_attention``.
 
         image_embed [N or 1, C, h, w]; memory [N, M, c, h, w]; memory_tpos [N, M] int64, row of
@@ -135,9 +139,15 @@ class Sam2(nn.Module):
         return tokens, position.repeat_interleave(config.pointer_tokens, dim=1)
 
     def predict_masks(
-        self, embed: Tensor, high_res_0: Tensor, high_res_1: Tensor, point_coords: Tensor,
-        point_labels: Tensor, mask_input: Tensor, has_mask_input: Tensor,
-    ) -> DecoderOutput:  # fmt: skip
+        self,
+        embed: Tensor,
+        high_res_0: Tensor,
+        high_res_1: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+    ) -> DecoderOutput:
         """Prompt encoder and mask decoder: four masks per object, ungated (for training too).
 
         Shapes as for :meth:`decode`.
@@ -152,10 +162,16 @@ class Sam2(nn.Module):
         return output
 
     def decode(
-        self, conditioned_embed: Tensor, high_res_0: Tensor, high_res_1: Tensor,
-        point_coords: Tensor, point_labels: Tensor, mask_input: Tensor, has_mask_input: Tensor,
+        self,
+        conditioned_embed: Tensor,
+        high_res_0: Tensor,
+        high_res_1: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
         multimask_output: Tensor,
-    ) -> DecodedMasks:  # fmt: skip
+    ) -> DecodedMasks:
         """Masks from prompts; the graph ``mask_decoder``.
 
         conditioned_embed [N, C, h, w]; high_res_0 [1 or N, C/8, 4h, 4w]; high_res_1 [1 or N,
@@ -169,9 +185,14 @@ class Sam2(nn.Module):
         is never gated.
         """
         output = self.predict_masks(
-            conditioned_embed, high_res_0, high_res_1, point_coords, point_labels, mask_input,
+            conditioned_embed,
+            high_res_0,
+            high_res_1,
+            point_coords,
+            point_labels,
+            mask_input,
             has_mask_input,
-        )  # fmt: skip
+        )
         config = self.config
         chosen = select_mask(
             output, multimask_output, config.stability_delta, config.stability_threshold
@@ -219,9 +240,15 @@ class Sam2(nn.Module):
         return memory
 
     def track_step(
-        self, image_embed: Tensor, high_res_0: Tensor, high_res_1: Tensor, memory: Tensor,
-        memory_tpos: Tensor, obj_ptrs: Tensor, obj_ptr_pos: Tensor,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
+        self,
+        image_embed: Tensor,
+        high_res_0: Tensor,
+        high_res_1: Tensor,
+        memory: Tensor,
+        memory_tpos: Tensor,
+        obj_ptrs: Tensor,
+        obj_ptr_pos: Tensor,
+    ) -> tuple[Tensor, ...]:
         """Track one frame without prompts; the graph ``track_step``.
 
         Inputs as for :meth:`attend_memory` and :meth:`decode`. Returns mask_logits, iou, obj_ptr,
@@ -231,9 +258,14 @@ class Sam2(nn.Module):
         side = self.config.mask_size
         blank = embed.new_zeros(len(embed), 1, side, side)
         decoded = self.decode(
-            embed, high_res_0, high_res_1, *empty_prompt(len(embed)), blank,
-            embed.new_zeros(len(embed)), torch.tensor([True]),
-        )  # fmt: skip
+            embed,
+            high_res_0,
+            high_res_1,
+            *empty_prompt(len(embed)),
+            blank,
+            embed.new_zeros(len(embed)),
+            torch.tensor([True]),
+        )
         _, ious, mask, iou, pointer, score = decoded
         memory = self.encode_memory(image_embed, mask, score, torch.tensor([False]))
         return mask, iou, pointer, score, ious, memory

@@ -24,7 +24,7 @@ from sam2rt.export.verify import verify_bundle
 OFFICIAL = [n for n in MODELS if n.startswith(("sam2.1_", "sam2_"))]
 
 
-def judge(bundle: Bundle, name: str, image_size: int) -> None:
+def check_official(bundle: Bundle, name: str, image_size: int) -> None:
     """The proof held when the bundle was made, and holds again on fresh sessions."""
     for proof in (bundle.proof, verify_bundle(bundle.path, threads=2)):
         check(bundle, proof, name, image_size)
@@ -43,14 +43,14 @@ def check(bundle: Bundle, proof: Mapping[str, Any], name: str, image_size: int) 
 
 @pytest.mark.slow
 def test_tiny(tiny_bundle: Bundle) -> None:
-    judge(tiny_bundle, "sam2.1_hiera_tiny", 1024)
+    check_official(tiny_bundle, "sam2.1_hiera_tiny", 1024)
 
 
 @pytest.mark.slow
 def test_tiny_at_512(tmp_path: Path) -> None:
     name = "sam2.1_hiera_tiny"
     checkpoint = Checkpoint(model_config(name), recipe_state(name), "0" * 64, "the recipe")
-    judge(export_bundle(checkpoint, tmp_path / name, image_size=512, threads=2), name, 512)
+    check_official(export_bundle(checkpoint, tmp_path / name, image_size=512, threads=2), name, 512)
 
 
 def test_there_are_eight() -> None:

@@ -20,14 +20,9 @@ from file_server import FileServer, serving
 from sam2rt.configs.errors import CheckpointError, InputError
 from sam2rt.configs.models import MODELS
 from sam2rt.export.checkpoint import download
-from sam2rt.export.checkpoint.download import (
-    OFFICIAL,
-    Remote,
-    download_checkpoint,
-    fetch,
-    names_a_download,
-    official_name,
-)
+from sam2rt.export.checkpoint.download import download_checkpoint
+from sam2rt.export.checkpoint.official import OFFICIAL, names_a_download, official_name
+from sam2rt.export.checkpoint.transfer import Remote, fetch
 
 CONTENT = np.random.default_rng(5).bytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -331,7 +326,7 @@ def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 _FETCH = """
 import sys
 from pathlib import Path
-from sam2rt.export.checkpoint.download import Remote, fetch
+from sam2rt.export.checkpoint.transfer import Remote, fetch
 fetch(Remote(sys.argv[1], int(sys.argv[2]), sys.argv[3]), Path(sys.argv[4]))
 """
 
@@ -348,7 +343,7 @@ def test_two_processes_fetch_it_once(server: FileServer, tmp_path: Path) -> None
 _INTERRUPTED = """
 import sys, time
 from pathlib import Path
-from sam2rt.export.checkpoint.download import Remote, fetch
+from sam2rt.export.checkpoint.transfer import Remote, fetch
 def stop(name, done, total):
     print("ready", flush=True)
     time.sleep(60)

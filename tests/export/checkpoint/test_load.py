@@ -17,9 +17,11 @@ from safetensors.torch import save_file
 
 from sam2rt.configs.errors import InputError, MissingExtraError
 from sam2rt.configs.models import MODELS
-from sam2rt.export.checkpoint import load as checkpoints
+from sam2rt.export.checkpoint import load as loading
 from sam2rt.export.checkpoint.keymap import transformers_from_original
 from sam2rt.export.checkpoint.load import load_checkpoint
+from sam2rt.export.checkpoint.read import plain_state
+from sam2rt.export.checkpoint.recognise import check_fit, recognised
 from sam2rt.export.model.sam2 import Sam2, build_model
 from sam2rt.export.model.untrained import untrained_state
 
@@ -141,10 +143,10 @@ def _shapes_only(name: str) -> State:
 @pytest.mark.parametrize("name", MODELS)
 def test_variant_is_recognised_by_its_tensors(name: str) -> None:
     tensors = _shapes_only(name)
-    assert checkpoints._recognised(Path("x"), tensors) == MODELS[name]
-    theirs = checkpoints._plain_state(Path("x"), transformers_from_original(tensors))
-    assert checkpoints._recognised(Path("x"), theirs) == MODELS[name]
-    checkpoints._check_fit(Path("x"), theirs, MODELS[name], asked=False)
+    assert recognised(Path("x"), tensors) == MODELS[name]
+    theirs = plain_state(Path("x"), transformers_from_original(tensors))
+    assert recognised(Path("x"), theirs) == MODELS[name]
+    check_fit(Path("x"), theirs, MODELS[name], asked=False)
 
 
 @pytest.mark.parametrize("name", ["micro", "micro20", "sam2.1_hiera_tiny"])
@@ -290,12 +292,10 @@ def test_safetensors_absent(tmp_path: Path, state: State, monkeypatch: pytest.Mo
 def test_names_are_downloaded(
     tmp_path: Path, state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sam2rt.export.checkpoint import download
-
     path = saved(tmp_path / "fetched.pt", state)
     asked = []
     monkeypatch.setattr(
-        download, "download_checkpoint", lambda name, progress: asked.append(name) or path
+        loading, "download_checkpoint", lambda name, progress: asked.append(name) or path
     )
     for name in ("sam2.1_hiera_tiny", "sam2.1_hiera_t", "someone/finetuned"):
         found = load_checkpoint(name)

@@ -206,8 +206,10 @@ def test_auto_keeps_the_fastest_variant_that_passed(
     monkeypatch.setattr(attention, "attention_milliseconds", lambda session, bundle: next(times))
     report = build_engines(fakes.bundle, BuildOptions())
     assert [(c.attention, c.milliseconds) for c in report.candidates] == [
-        ("folded", 3.0), ("full", 2.0), ("plugin", 1.0),
-    ]  # fmt: skip
+        ("folded", 3.0),
+        ("full", 2.0),
+        ("plugin", 1.0),
+    ]
     record = read_record(fakes.folder / "memory_attention.engine")
     assert (record.attention, record.splits) == ("plugin", 7)
     assert record.source == "memory_attention.whole"
@@ -228,8 +230,10 @@ def test_auto_skips_variants_that_fail_and_says_why(
     fakes.fail = {b"full": SessionError("no kernel fits"), b"": ProofError("too far")}
     report = build_engines(fakes.bundle, BuildOptions())
     assert [(c.attention, c.error) for c in report.candidates] == [
-        ("folded", None), ("full", "no kernel fits"), ("plugin", "too far"),
-    ]  # fmt: skip
+        ("folded", None),
+        ("full", "no kernel fits"),
+        ("plugin", "too far"),
+    ]
     assert read_record(fakes.folder / "memory_attention.engine").attention == "folded"
 
 

@@ -26,11 +26,14 @@ from sam2rt.runtime.backends.tensorrt_library import Messages, make_logger, tens
 TINY = model_config("sam2.1_hiera_tiny")
 PACKAGE = Path(build_engine.__file__).parents[2]
 USERS = [
-    "export/engines/engine_from_onnx.py", "export/engines/build.py", "export/engines/job.py",
+    "export/engines/engine_from_onnx.py",
+    "export/engines/build.py",
+    "export/engines/job.py",
     "plugins/tensorrt_plugins.py",
-    "runtime/backends/tensorrt_session.py", "runtime/backends/tensorrt_library.py",
+    "runtime/backends/tensorrt_session.py",
+    "runtime/backends/tensorrt_library.py",
     "runtime/tasks/doctor.py",
-]  # fmt: skip
+]
 
 
 @pytest.fixture(params=VERSIONS)
@@ -81,9 +84,12 @@ def test_options_reach_the_builder(recorder: Recorder, tmp_path: Path) -> None:
     cache.write_bytes(b"old")
     recorder.gives["ITimingCache.serialize"] = lambda: b"new"
     options = EngineOptions(
-        workspace=1 << 30, level=4, hardware_compatible=True, version_compatible=True,
+        workspace=1 << 30,
+        level=4,
+        hardware_compatible=True,
+        version_compatible=True,
         timing_cache=cache,
-    )  # fmt: skip
+    )
     _build(recorder, options)
     assert recorder.arguments("IBuilderConfig.set_memory_pool_limit") == [
         (trt.MemoryPoolType.WORKSPACE, 1 << 30)
@@ -172,11 +178,13 @@ def test_the_parsers_own_words_are_passed_on(recorder: Recorder) -> None:
     ("message", "asked"),
     [
         ("Cuda Runtime (out of memory)", ""),
-        ("Requested amount of GPU memory (123456789 bytes) could not be allocated.",
-         "123456789 bytes asked for, "),
+        (
+            "Requested amount of GPU memory (123456789 bytes) could not be allocated.",
+            "123456789 bytes asked for, ",
+        ),
         ("Requested size was 4096 bytes: insufficient memory", "4096 bytes asked for, "),
     ],
-)  # fmt: skip
+)
 def test_out_of_memory_says_asked_free_and_what_helps(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch, message: str, asked: str
 ) -> None:
@@ -226,9 +234,7 @@ def test_progress_comes_from_tensorrts_monitor_and_can_cancel(recorder: Recorder
 
     recorder.gives["Builder.build_serialized_network"] = build
     with pytest.raises(KeyboardInterrupt):
-        engine_from_onnx(
-            recorder.module, b"m", Path("x.onnx"), (), EngineOptions(), progress
-        )  # fmt: skip
+        engine_from_onnx(recorder.module, b"m", Path("x.onnx"), (), EngineOptions(), progress)
     assert seen == [("x: Tactics", 1, 5), ("x: Tactics", 2, 5)]
 
 

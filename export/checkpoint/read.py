@@ -1,0 +1,149 @@
+"""Read a file of weights, whatever wrote it, as a state dict under the original's names.
+
+Taken: the original's files (``{"model": ...}``), what its trainer saves beside the weights,
+a bare state dict, one under another name (an average) or with a wrapper's prefix, the layout
+of Hugging Face transformers. Nothing but tensors and plain values is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...configs.errors import CheckpointError, MissingExtraError
+from .keymap import original_from_transformers
+
+#: how files of torch begin: a zip archive, or the pickle of older versions
+_TORCH = (b"PK\x03\x04", b"\x80")
+#: where programs that save more than weights keep them
+_CONTAINERS = ("model", "state_dict", "model_state_dict")
+#: a tensor that every checkpoint of the original's layout has, and one of transformers'
+ORIGINAL = "image_encoder.trunk.patch_embed.proj.weight"
+_TRANSFORMERS = "vision_encoder.backbone.patch_embed.projection.weight"
+#: ends errors about files that are damaged
+SAVE_AGAIN = "download or save it again"
+
+
+def read_tensors(path: Path) -> Mapping[str, Any]:
+    """The file's content, as yet unchecked; its format is read off its first bytes.
+
+    Raises CheckpointError for a file that is empty, truncated, no checkpoint or holds more than
+    tensors, MissingExtraError without the package safetensors.
+    """
+    with path.open("rb") as file:
+        head = file.read(9)
+    if not head:
+        raise CheckpointError(f"{path} is empty: {SAVE_AGAIN}")
+    if head[8:] == b"{":
+        return _read_safetensors(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    # a broken pickle can raise anything
+    except Exception as error:
+        text = " ".join(str(error).split())
+        if "Weights only load failed" in text and (banned := re.search(r"GLOBAL (\S+)", text)):
+            raise CheckpointError(
+                f"{path} holds more than tensors ({banned[1]}), which is never unpickled: save "
+                "its state dict alone, torch.save({'model': model.state_dict()}, path)"
+            ) from None
+        # of what is no pickle at all the error speaks of something else
+        why = text[:100] if head.startswith(_TORCH) else "neither a torch nor a safetensors file"
+        raise CheckpointError(
+            f"{path} is no checkpoint, or truncated ({why}): {SAVE_AGAIN}"
+        ) from None
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}, expected a state dict: save it as "
+            "torch.save({'model': model.state_dict()}, path)"
+        )
+    return content
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ModuleNotFoundError:
+        raise MissingExtraError(f"reading {path.name}", "safetensors", "export") from None
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path} is no safetensors file, or truncated ({error}): {SAVE_AGAIN}"
+        ) from None
+
+
+def plain_state(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The state dict in `content` under the original's names, without a wrapper's prefix.
+
+    Raises CheckpointError when there is none, or more than one.
+    """
+    for key in _CONTAINERS:
+        held = content.get(key)
+        # the name may also hold a configuration
+        if isinstance(held, Mapping) and _tensors(held, nested=True):
+            content = held
+            break
+    state = _tensors(content)
+    for anchor in (ORIGINAL, _TRANSFORMERS):
+        # weights under a name of their own (an average, say) count where there are no others
+        everything = state if _under(anchor, state) else _tensors(content, nested=True)
+        prefixes = _under(anchor, everything)
+        if len(prefixes) > 1:
+            raise CheckpointError(
+                f"{path} holds {len(prefixes)} models, under "
+                f"{', '.join(repr(p) for p in prefixes)}: save one of them alone"
+            )
+        if prefixes:
+            start = prefixes[0]
+            # what stands beside the prefix belongs to the wrapper
+            state = {k[len(start) :]: v for k, v in everything.items() if k.startswith(start)}
+            return state if anchor == ORIGINAL else original_from_transformers(state)
+    if any(key.endswith("image_encoder.blocks.0.attn.rel_pos_h") for key in state):
+        raise CheckpointError(f"{path} is a checkpoint of SAM 1: sam2rt runs SAM 2 and SAM 2.1")
+    names = ", ".join(map(str, list(content)[:3])) or "nothing"
+    raise CheckpointError(
+        f"{path} holds no SAM 2 weights: expected tensors such as {ORIGINAL}, found {names}"
+    )
+
+
+def _tensors(content: Mapping[str, Any], *, nested: bool = False) -> dict[str, Tensor]:
+    """Tensors by name, if `nested` also those of mappings in it, under dotted names."""
+    found: dict[str, Tensor] = {}
+    for key, value in content.items():
+        if isinstance(value, Tensor) and isinstance(key, str):
+            found[key] = value
+        elif nested and isinstance(value, Mapping):
+            inner = _tensors(value, nested=True)
+            found.update((f"{key}.{name}", tensor) for name, tensor in inner.items())
+    return found
+
+
+def _under(anchor: str, state: Mapping[str, Tensor]) -> list[str]:
+    return sorted(key.removesuffix(anchor) for key in state if key.endswith(anchor))
+
+
+def float32(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as dense float32; CheckpointError for quantised, empty or infinite ones."""
+    for key, value in state.items():
+        if not value.is_floating_point():
+            raise CheckpointError(
+                f"{path}: {key} is {value.dtype}, expected floating point "
+                "(a quantised checkpoint?): use the original weights"
+            )
+        if value.layout != torch.strided or value.is_meta:
+            kind = "meta, without values" if value.is_meta else str(value.layout)
+            raise CheckpointError(f"{path}: {key} is {kind}, expected a dense tensor: {SAVE_AGAIN}")
+    plain = {key: value.detach().float().contiguous() for key, value in state.items()}
+    broken = [key for key, value in plain.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise CheckpointError(
+            f"{path}: {broken[0]} holds NaN or infinity, and so do {len(broken) - 1} more "
+            "tensors (did the training diverge?): use an earlier checkpoint"
+        )
+    return plain
