@@ -93,9 +93,15 @@ class Objects:
         return np.asarray((self.masks[:, t] > 0.5).cpu().numpy())
 
     def decode(
-        self, name: str | None, t: int, embed: Tensor, points: Tensor, labels: Tensor,
-        mask_input: Tensor | None, multimask: bool,
-    ) -> Result:  # fmt: skip
+        self,
+        name: str | None,
+        t: int,
+        embed: Tensor,
+        points: Tensor,
+        labels: Tensor,
+        mask_input: Tensor | None,
+        multimask: bool,
+    ) -> Result:
         """Call the decoder, choose a mask; add its loss under `name` if it has one."""
         f, config = self.features(t), self.model.config
         has = torch.full((len(embed),), float(mask_input is not None), device=embed.device)
@@ -112,9 +118,10 @@ class Objects:
             self.episode.add(name, scored)
         rows = torch.arange(len(embed), device=embed.device)
         return Result(
-            output, output.mask_logits[rows, scored.chosen][:, None],
+            output,
+            output.mask_logits[rows, scored.chosen][:, None],
             output.mask_tokens[rows, scored.chosen],
-        )  # fmt: skip
+        )
 
     def prompt(self, kind: Kind, t: int, embed: Tensor, rounds: int) -> Result:
         """Answer a first prompt on frame t, then `rounds` corrective clicks."""
@@ -178,9 +185,14 @@ def image_episode(
 
 
 def clip_episode(
-    model: Sam2, batch: Batch, rng: np.random.Generator, kind: Kind, rounds: int,
-    weights: LossWeights, own_presence: bool = True,
-) -> Episode:  # fmt: skip
+    model: Sam2,
+    batch: Batch,
+    rng: np.random.Generator,
+    kind: Kind,
+    rounds: int,
+    weights: LossWeights,
+    own_presence: bool = True,
+) -> Episode:
     """A prompt on the first frame, then tracking; sometimes a correction on a later frame.
 
     Frames get numbers with random gaps, so that all rows of the temporal table are learned from

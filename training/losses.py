@@ -80,9 +80,13 @@ class Scored:
 
 
 def score_output(
-    output: DecoderOutput, truth: Tensor, rivals: Tensor, present: Tensor, multimask: bool,
+    output: DecoderOutput,
+    truth: Tensor,
+    rivals: Tensor,
+    present: Tensor,
+    multimask: bool,
     weights: LossWeights,
-) -> Scored:  # fmt: skip
+) -> Scored:
     """Loss of a decoder's output against truth [N, R, R] in 0..1; present [N] bool.
 
     rivals [N, R, R] in 0..1: where other objects of the clip are.

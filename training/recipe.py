@@ -93,9 +93,14 @@ class Recipe:
     def fine_tuned(self, model: ModelConfig) -> Recipe:
         """The same for a trained checkpoint of `model`: it starts where the curriculum ends."""
         return replace(
-            self, model=model, warm_up=min(50, self.steps), clips_from=0, plain_only=0,
-            balanced_until=0, longer_from=0,
-        )  # fmt: skip
+            self,
+            model=model,
+            warm_up=min(50, self.steps),
+            clips_from=0,
+            plain_only=0,
+            balanced_until=0,
+            longer_from=0,
+        )
 
     @property
     def falling_steps(self) -> int:
@@ -146,13 +151,21 @@ class Recipe:
         longer = step >= self.longer_from
         frames, burn_in = self.longest if longer else 3, self.burn_in_at(step)
         return BatchPlan(
-            max(self.images // frames, 1), frames + burn_in, self.objects, levels, size,
-            burn_in=burn_in, swaps=self.swaps if longer else 0.0,
-        )  # fmt: skip
+            max(self.images // frames, 1),
+            frames + burn_in,
+            self.objects,
+            levels,
+            size,
+            burn_in=burn_in,
+            swaps=self.swaps if longer else 0.0,
+        )
 
     def describe(self) -> dict[str, Any]:
         """The recipe as JSON data, for the record beside the weights."""
         data = None if self.data is None else str(self.data)
         return {
-            **asdict(self), "model": self.model.name, "data": data, "cool_down": self.falling_steps
-        }  # fmt: skip
+            **asdict(self),
+            "model": self.model.name,
+            "data": data,
+            "cool_down": self.falling_steps,
+        }

@@ -88,10 +88,16 @@ def page(
     """The page as Markdown; the second row is the float32 export at the first size."""
     shown = rows[1]
     facts = {
-        "command": command(plan), "versions": versions(), "clips": plan.clips,
-        "frames": plan.frames, "seed": plan.seed, "model": shown.report["model"]["name"],
-        "size": shown.variant.image_size, "count": len(worst), "image": IMAGE,
-    }  # fmt: skip
+        "command": command(plan),
+        "versions": versions(),
+        "clips": plan.clips,
+        "frames": plan.frames,
+        "seed": plan.seed,
+        "model": shown.report["model"]["name"],
+        "size": shown.variant.image_size,
+        "count": len(worst),
+        "image": IMAGE,
+    }
     lines = [_HEAD.format(**facts), _ABLE.format(**facts)]
     lines += [_level(level, reports) for level, reports in able.items()]
     lines.append(_EXPORTED)

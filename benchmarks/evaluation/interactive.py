@@ -148,9 +148,13 @@ class _Run:
             if click is None:
                 break
             _, _, logits = self.predictor.add_new_points_or_box(
-                self.state, index, self.obj_id, [[click.x, click.y]], [click.label],
+                self.state,
+                index,
+                self.obj_id,
+                [[click.x, click.y]],
+                [click.label],
                 clear_old_points=False,
-            )  # fmt: skip
+            )
             mask = logits[0, 0] > 0
         assert mask is not None
         return mask

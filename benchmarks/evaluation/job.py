@@ -109,9 +109,13 @@ class Job:
         start = time.perf_counter()
         if self.settings.protocol == "semi-supervised":
             result = semi_supervised(
-                session, video, self.dataset, self.settings.prompt,
-                masks_folder=self.settings.masks_folder, progress=progress,
-            )  # fmt: skip
+                session,
+                video,
+                self.dataset,
+                self.settings.prompt,
+                masks_folder=self.settings.masks_folder,
+                progress=progress,
+            )
         else:
             effort = Effort(self.settings.clicks, self.settings.rounds)
             result = interactive(
@@ -123,9 +127,14 @@ class Job:
         """What a kept record must have been made with."""
         folder = self.settings.masks_folder
         parts = [
-            VERSION, self.dataset.name, asdict(self.dataset.rule), self.settings.as_dict(),
-            None if folder is None else str(folder), model, repr(self.dataset.videos[index]),
-        ]  # fmt: skip
+            VERSION,
+            self.dataset.name,
+            asdict(self.dataset.rule),
+            self.settings.as_dict(),
+            None if folder is None else str(folder),
+            model,
+            repr(self.dataset.videos[index]),
+        ]
         return digest(parts)
 
 

@@ -123,19 +123,19 @@ class Rule:
 
 RULES: dict[str, Rule] = {
     "davis": Rule(
-        "video", "always", UNDECIDED,
+        "video",
+        "always",
+        UNDECIDED,
         "davisvideochallenge/davis2017-evaluation, davis2017/evaluation.py",
     ),
     "mose": Rule(
         "video", "always", None, "henghuiding/MOSE-api, MOSEv2/sam2_rcms/tools/score.py (J, F)"
     ),
-    "sav": Rule(
-        "video", "seen", None, "facebookresearch/sam2, sav_dataset/utils/sav_benchmark.py"
-    ),
+    "sav": Rule("video", "seen", None, "facebookresearch/sam2, sav_dataset/utils/sav_benchmark.py"),
     "lvos": Rule("object", "always", None, "LingyiHongfd/lvos-evaluation, lvos/evaluation.py"),
     # of this project: the frame of an object's first prompt is not scored, wherever it lies
     "synthetic": Rule("object", "always", None, "sam2rt"),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

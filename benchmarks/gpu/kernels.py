@@ -118,17 +118,35 @@ def attended(
 
 
 def run_attention(
-    module: Any, inputs: Inputs, key: Tensor, splits: int, launch: Launch, partial: Tensor,
+    module: Any,
+    inputs: Inputs,
+    key: Tensor,
+    splits: int,
+    launch: Launch,
+    partial: Tensor,
     lse: Tensor,
-) -> None:  # fmt: skip
+) -> None:
     n, rows, width = inputs.query.shape
     blocks = dict(launch.constants)
     grid = (math.ceil(rows / blocks["BLOCK_Q"]), splits, n)
     options = {"num_warps": launch.num_warps, "num_stages": launch.num_stages}
     module.memory_cross_attention[grid](
-        inputs.query, key, inputs.value, inputs.cos, inputs.sin, rows, key.shape[1], splits,
-        n, partial, lse, WIDTH=width, VALUE=inputs.value.shape[2], **blocks, **options,
-    )  # fmt: skip
+        inputs.query,
+        key,
+        inputs.value,
+        inputs.cos,
+        inputs.sin,
+        rows,
+        key.shape[1],
+        splits,
+        n,
+        partial,
+        lse,
+        WIDTH=width,
+        VALUE=inputs.value.shape[2],
+        **blocks,
+        **options,
+    )
 
 
 def merged(partial: Tensor, lse: Tensor) -> Tensor:
@@ -159,9 +177,12 @@ def reference(inputs: Inputs, rows_at_once: int = 256) -> Tensor:
 
 
 def attention_errors(
-    module: Any, problems: tuple[Problem, ...], launches: tuple[Launch, ...], device: str,
+    module: Any,
+    problems: tuple[Problem, ...],
+    launches: tuple[Launch, ...],
+    device: str,
     dtype: torch.dtype,
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[dict[str, Any]]:
     """Relative error of every problem, launch and number of pieces, and whether it is in bounds."""
     found = []
     for seed, problem in enumerate(problems):
@@ -172,12 +193,17 @@ def attention_errors(
             for splits in (1, 4, 7):
                 out = merged(*attended(module, inputs, key, splits, launch)).double()
                 error = float((out - expected).norm() / expected.norm())
-                found.append({
-                    "problem": vars(problem), "launch": describe(launch), "splits": splits,
-                    "dtype": str(dtype), "error": error,
-                    # NaN compares false: an element nobody wrote fails
-                    "passed": error <= BOUNDS[dtype],
-                })  # fmt: skip
+                found.append(
+                    {
+                        "problem": vars(problem),
+                        "launch": describe(launch),
+                        "splits": splits,
+                        "dtype": str(dtype),
+                        "error": error,
+                        # NaN compares false: an element nobody wrote fails
+                        "passed": error <= BOUNDS[dtype],
+                    }
+                )
     return found
 
 
@@ -239,9 +265,14 @@ def tuning(peak: float) -> Iterator[list[dict[str, Any]]]:
 
 
 def _kernel_speed(
-    module: Any, problem: Problem, inputs: Inputs, key: Tensor, launch: Launch, processors: int,
+    module: Any,
+    problem: Problem,
+    inputs: Inputs,
+    key: Tensor,
+    launch: Launch,
+    processors: int,
     peak: float,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     rows = launch.constants["BLOCK_Q"]
     splits = op.split_count(problem.rows, problem.objects, processors, rows)
     partial, lse = attended(module, inputs, key, splits, launch)
@@ -257,9 +288,13 @@ def _kernel_speed(
     attention, operator = milliseconds(attend), milliseconds(operate)
     rate = problem.flop / attention / 1e9
     return {
-        "launch": describe(launch), "splits": splits, "attention_ms": attention,
-        "operator_ms": operator, "tflops": rate, "share_of_peak": rate / peak,
-    }  # fmt: skip
+        "launch": describe(launch),
+        "splits": splits,
+        "attention_ms": attention,
+        "operator_ms": operator,
+        "tflops": rate,
+        "share_of_peak": rate / peak,
+    }
 
 
 def torch_speeds(problem: Problem, inputs: Inputs) -> list[dict[str, Any]]:

@@ -154,9 +154,14 @@ PARTS: dict[str, Callable[[], Any]] = {
 
 #: seconds a part may take at most, so that one does not starve those after it
 LIMITS = {
-    "machine": 60, "device_layer": 90, "kernel_correctness": 120, "kernel_speed": 90,
-    "kernel_tuning": 90, "engine_proof": 240, "original": 120,
-}  # fmt: skip
+    "machine": 60,
+    "device_layer": 90,
+    "kernel_correctness": 120,
+    "kernel_speed": 90,
+    "kernel_tuning": 90,
+    "engine_proof": 240,
+    "original": 120,
+}
 
 
 def run_part(name: str) -> Any:

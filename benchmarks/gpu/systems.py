@@ -105,8 +105,14 @@ def steady_inputs(bundle: Bundle, graph: str, seed: int) -> dict[str, Array]:
     """Random inputs of a graph in the steady state of one object."""
     model = bundle.model
     sizes = {
-        "B": 1, "I": 1, "G": 1, "N": 1, "M": model.num_maskmem, "K": model.max_obj_ptrs, "P": 2,
-    }  # fmt: skip
+        "B": 1,
+        "I": 1,
+        "G": 1,
+        "N": 1,
+        "M": model.num_maskmem,
+        "K": model.max_obj_ptrs,
+        "P": 2,
+    }
     stream = np.random.default_rng(seed)
     inputs: dict[str, Array] = {}
     for t in bundle.graphs[graph].spec.inputs:

@@ -34,9 +34,10 @@ BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
     "original-compiled": (f"{_SYSTEMS}.original:OriginalSystem", {"compile": True}),
     "transformers": (f"{_SYSTEMS}.transformers_baseline:TransformersSystem", {}),
     "transformers-compiled": (
-        f"{_SYSTEMS}.transformers_baseline:TransformersSystem", {"compile": True}
+        f"{_SYSTEMS}.transformers_baseline:TransformersSystem",
+        {"compile": True},
     ),
-}  # fmt: skip
+}
 _SAM2RT = f"{_SYSTEMS}.sam2rt_runtime:Sam2rtSystem"
 _ONNX = f"{_SYSTEMS}.onnx_folder:OnnxFolderSystem"
 _REFERENCE = f"{_SYSTEMS}.reference:ReferenceSystem"
@@ -213,15 +214,25 @@ def _entries(bundle: Bundle, request: Request, folder: Path, progress: Progress)
         on_cpu = request.device == "cpu"
         precision = "fp32" if on_cpu else bundle.precision
         worker = Worker(
-            baseline, target, work, model=bundle.model, device=request.device, precision=precision,
-            checkpoint=None if checkpoint is None else str(request.checkpoint), **options,
-        )  # fmt: skip
+            baseline,
+            target,
+            work,
+            model=bundle.model,
+            device=request.device,
+            precision=precision,
+            checkpoint=None if checkpoint is None else str(request.checkpoint),
+            **options,
+        )
         yield Entry(worker, precision, "other" if checkpoint is None else "same")
     for path in request.onnx:
         worker = Worker(
-            f"onnx {path.name}", _ONNX, work, folder=str(path), dims=dict(request.dims),
+            f"onnx {path.name}",
+            _ONNX,
+            work,
+            folder=str(path),
+            dims=dict(request.dims),
             device=request.device,
-        )  # fmt: skip
+        )
         yield Entry(worker, "as exported", "other")
 
 

@@ -19,16 +19,27 @@ from ...configs.errors import SessionError
 from ...runtime.arrays import Array
 
 _PACKAGES = (
-    "sam2rt", "numpy", "onnxruntime", "onnxruntime-gpu", "tensorrt", "torch", "transformers",
-    "SAM-2", "triton",
-)  # fmt: skip
+    "sam2rt",
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt",
+    "torch",
+    "transformers",
+    "SAM-2",
+    "triton",
+)
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 #: rows, inner size and columns of a product
 Product = tuple[int, int, int]
 #: square, memory attention whole and in blocks of queries, a projection of tokens
 _PRODUCTS: tuple[Product, ...] = (
-    (2048, 2048, 2048), (4096, 256, 7168), (512, 256, 28736), (512, 28736, 64), (4096, 256, 2048),
-)  # fmt: skip
+    (2048, 2048, 2048),
+    (4096, 256, 7168),
+    (512, 256, 28736),
+    (512, 28736, 64),
+    (4096, 256, 2048),
+)
 _SECONDS = 0.4
 
 
@@ -139,9 +150,7 @@ def _fastest(run: Callable[[], object], seconds: float) -> float:
     return min(found)
 
 
-def _onnx_product(
-    a: Array, b: Array, threads: int, constant: bool
-) -> Callable[[], object] | None:  # fmt: skip
+def _onnx_product(a: Array, b: Array, threads: int, constant: bool) -> Callable[[], object] | None:
     """a @ b in ONNX Runtime, b a weight if `constant`; None without the packages."""
     try:
         ort: Any = importlib.import_module("onnxruntime")

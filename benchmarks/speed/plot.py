@@ -14,10 +14,8 @@ from .systems.system import STAGES
 
 #: one colour per stage, told apart by colour-blind readers too (Okabe and Ito)
 _COLOURS = dict(
-    zip(
-        STAGES, ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#BBBBBB"), strict=True
-    )
-)  # fmt: skip
+    zip(STAGES, ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#BBBBBB"), strict=True)
+)
 _LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _SUFFIXES = (".png", ".svg", ".pdf")
 _AXES = {"objects": "objects", "growing": "memories attended to"}

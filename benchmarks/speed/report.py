@@ -54,9 +54,7 @@ class Timing:
     ) -> Timing:
         p50, p95, p99 = (float(np.percentile(seconds, p)) * 1e3 for p in (50, 95, 99))
         gflop = None if operations is None else operations / 1e9
-        return cls(
-            len(seconds), p50, p95, p99, gflop, float(np.median(cpu)) * 1e3 if cpu else None
-        )  # fmt: skip
+        return cls(len(seconds), p50, p95, p99, gflop, float(np.median(cpu)) * 1e3 if cpu else None)
 
     def share(self, gflops: float) -> float | None:
         """Of the machine's matrix rate, 0 to 1; None where operations were not counted."""
@@ -180,13 +178,16 @@ class BenchReport:
         systems = tuple(_system(s) for s in data["systems"])
         return cls(
             Machine(**data["machine"]), data["model"], data["image_size"], Work(**work), systems
-        )  # fmt: skip
+        )
 
 
 def system_report(
-    measured: Measured, precision: str, weights: str, accuracy: Mapping[str, Any],
+    measured: Measured,
+    precision: str,
+    weights: str,
+    accuracy: Mapping[str, Any],
     points: Sequence[Point] = (),
-) -> SystemReport:  # fmt: skip
+) -> SystemReport:
     """What a worker measured, as a row of the report."""
     facts = dict(measured.facts)
     operations: Mapping[str, float] = facts.pop("operations", {})

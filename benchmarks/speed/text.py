@@ -50,12 +50,15 @@ def _system(report: BenchReport, system: SystemReport) -> Iterator[str]:
 
 def _facts(system: SystemReport) -> str:
     names = {
-        "export_s": "export {:.1f} s", "load_s": "load {:.2f} s", "import_s": "import {:.2f} s",
-        "first_frame_s": "first frame {:.2f} s", "warm_up_s": "warm-up {:.1f} s",
+        "export_s": "export {:.1f} s",
+        "load_s": "load {:.2f} s",
+        "import_s": "import {:.2f} s",
+        "first_frame_s": "first frame {:.2f} s",
+        "warm_up_s": "warm-up {:.1f} s",
         "peak_memory_mib": "peak memory {:.0f} MiB",
         "clip_frame_s": "in a clip {:.3f} s a frame",
         "clip_frame_prefetched_s": "prefetched {:.3f}",
-    }  # fmt: skip
+    }
     parts = [text.format(system.facts[k]) for k, text in names.items() if k in system.facts]
     if whole := system.stages.get("total"):
         parts.insert(0, f"{1e3 / whole.median_ms:.3g} frames/s")

@@ -161,9 +161,11 @@ class Scene:
         step = linear * unit
         offset = shift - (x0, y0) - step @ np.full(2, texture.shape[0] / 2)
         skin = cv2.warpAffine(
-            texture, np.concatenate([step, offset[:, None]], axis=1), (x1 - x0, y1 - y0),
+            texture,
+            np.concatenate([step, offset[:, None]], axis=1),
+            (x1 - x0, y1 - y0),
             borderMode=cv2.BORDER_REFLECT,
-        )  # fmt: skip
+        )
         patch, weight = frame[y0:y1, x0:x1], alpha[..., None].astype(np.uint16)
         patch[:] = (patch * (255 - weight) + skin * weight + 127) // 255
         labels[y0:y1, x0:x1][alpha >= 128] = k + 1

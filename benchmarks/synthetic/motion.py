@@ -70,8 +70,11 @@ def excursion(rng: Rng, anchor: Float, reach: float, duration: float) -> Excursi
     start, away, back, end = np.array([0.1, 0.35, 0.55, 0.8]) + rng.uniform(-0.08, 0.18)
     return Excursion(
         unit * (gaps[side] + reach + 0.05),
-        start * duration, away * duration, back * duration, end * duration,
-    )  # fmt: skip
+        start * duration,
+        away * duration,
+        back * duration,
+        end * duration,
+    )
 
 
 @dataclass(frozen=True)

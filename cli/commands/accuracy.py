@@ -21,9 +21,15 @@ from ..progress_line import ProgressLine
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--processes", type=click.IntRange(1), default=2, show_default=True)
 def accuracy(
-    checkpoint: str, folder: Path, work: Path, sizes: tuple[int, ...], clips: int, frames: int,
-    seed: int, processes: int,
-) -> None:  # fmt: skip
+    checkpoint: str,
+    folder: Path,
+    work: Path,
+    sizes: tuple[int, ...],
+    clips: int,
+    frames: int,
+    seed: int,
+    processes: int,
+) -> None:
     """Measure the accuracy of a checkpoint's exports and write docs/accuracy.md.
 
     The first --size is the model's own, which is measured in every precision.

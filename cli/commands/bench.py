@@ -46,72 +46,86 @@ def _counts(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
     return tuple(map(int, parts))
 
 
-def _work_options(command: F) -> F:
-    """What every system does."""
-    for option in reversed((
-        click.option("--objects", default=1, show_default=True, type=click.IntRange(1)),
-        click.option("--memories", default=7, show_default=True, type=click.IntRange(1)),
-        click.option("--pointers", default=16, show_default=True, type=click.IntRange(1)),
-        click.option("--frames", default=10, show_default=True, type=click.IntRange(1)),
-        click.option("--threads", default=2, show_default=True, type=THREADS),
-        click.option("--video", type=click.Path(exists=True), help="Frames fed.  [default: noise]"),
-        click.option(
-            "--scored-frames", default=8, show_default=True, type=click.IntRange(0),
-            help="Frames of the clip whose masks are compared; 0: none.",
-        ),
-        click.option("--growing", is_flag=True, help="Also with 1 to all memories."),
-        click.option(
-            "--sweep-objects", "object_counts", callback=_counts, metavar="N,N,...",
-            help="Also with these numbers of objects, such as 1,2,4,8,16.",
-        ),
-        click.option(
-            "--point-frames", default=3, show_default=True, type=click.IntRange(1),
-            help="Frames of each point of --growing and --sweep-objects.",
-        ),
-        click.option(
-            "--prefetch", is_flag=True, help="Also clips with prefetched frames (CPU)."
-        ),
-    )):  # fmt: skip
-        command = option(command)
-    return command
+#: what every system does
+_WORK = (
+    click.option("--objects", default=1, show_default=True, type=click.IntRange(1)),
+    click.option("--memories", default=7, show_default=True, type=click.IntRange(1)),
+    click.option("--pointers", default=16, show_default=True, type=click.IntRange(1)),
+    click.option("--frames", default=10, show_default=True, type=click.IntRange(1)),
+    click.option("--threads", default=2, show_default=True, type=THREADS),
+    click.option("--video", type=click.Path(exists=True), help="Frames fed.  [default: noise]"),
+    click.option(
+        "--scored-frames",
+        default=8,
+        show_default=True,
+        type=click.IntRange(0),
+        help="Frames of the clip whose masks are compared; 0: none.",
+    ),
+    click.option("--growing", is_flag=True, help="Also with 1 to all memories."),
+    click.option(
+        "--sweep-objects",
+        "object_counts",
+        callback=_counts,
+        metavar="N,N,...",
+        help="Also with these numbers of objects, such as 1,2,4,8,16.",
+    ),
+    click.option(
+        "--point-frames",
+        default=3,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Frames of each point of --growing and --sweep-objects.",
+    ),
+    click.option("--prefetch", is_flag=True, help="Also clips with prefetched frames (CPU)."),
+)
+#: what is compared
+_SYSTEMS = (
+    click.option("--backend", type=click.Choice(BACKENDS), default=BACKENDS[0], show_default=True),
+    click.option("--device", default="cpu", show_default=True),
+    click.option("--also", multiple=True, type=_FOLDER, help="Another sam2rt bundle."),
+    click.option(
+        "--ablate",
+        "ablations",
+        multiple=True,
+        type=click.Choice([*ABLATIONS, "all"]),
+        help="The bundle with one optimisation taken away.",
+    ),
+    click.option(
+        "--baseline",
+        "baselines",
+        multiple=True,
+        type=click.Choice(list(BASELINES)),
+        help="Another implementation on the same work.",
+    ),
+    click.option(
+        "--onnx", multiple=True, type=_FOLDER, help="A folder of another exporter's graphs."
+    ),
+    click.option(
+        "--onnx-dim",
+        "dims",
+        multiple=True,
+        callback=_dims,
+        metavar="NAME=SIZE",
+        help="Size of a symbolic dimension of those graphs.",
+    ),
+    click.option(
+        "--checkpoint",
+        metavar="FILE|NAME",
+        help="The bundle's weights: for other variants, for baselines, and for float32 masks.",
+    ),
+)
 
 
-def _system_options(command: F) -> F:
-    """What is compared."""
-    for option in reversed((
-        click.option(
-            "--backend", type=click.Choice(BACKENDS), default=BACKENDS[0], show_default=True
-        ),
-        click.option("--device", default="cpu", show_default=True),
-        click.option("--also", multiple=True, type=_FOLDER, help="Another sam2rt bundle."),
-        click.option(
-            "--ablate", "ablations", multiple=True, type=click.Choice([*ABLATIONS, "all"]),
-            help="The bundle with one optimisation taken away.",
-        ),
-        click.option(
-            "--baseline", "baselines", multiple=True, type=click.Choice(list(BASELINES)),
-            help="Another implementation on the same work.",
-        ),
-        click.option(
-            "--onnx", multiple=True, type=_FOLDER, help="A folder of another exporter's graphs."
-        ),
-        click.option(
-            "--onnx-dim", "dims", multiple=True, callback=_dims, metavar="NAME=SIZE",
-            help="Size of a symbolic dimension of those graphs.",
-        ),
-        click.option(
-            "--checkpoint", metavar="FILE|NAME",
-            help="The bundle's weights: for other variants, for baselines, and for float32 masks.",
-        ),
-    )):  # fmt: skip
+def _comparison_options(command: F) -> F:
+    """Adds the options of the work and of the systems."""
+    for option in reversed((*_WORK, *_SYSTEMS)):
         command = option(command)
     return command
 
 
 @click.command("bench")
 @click.argument("bundle", type=_FILE)
-@_work_options
-@_system_options
+@_comparison_options
 @click.option("--json", "json_path", type=_FILE, help="Write the report.")
 @click.option("--plot", type=_FILE, help="Draw the report (.png, .svg or .pdf).")
 @click.option("--compare", "old", type=_FILE, help="An earlier report: print new / old ratios.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -15,6 +15,7 @@ from ...benchmarks.evaluation.protocols import PromptKind
 from ...benchmarks.evaluation.report import table
 from ...benchmarks.evaluation.synthetic_dataset import synthetic_dataset
 from ...configs.bundle import Bundle
+from ...configs.progress import Progress
 from ...runtime.predictors.pretrained import pretrained_bundle
 from ..options import session_options
 from ..progress_line import ProgressLine
@@ -31,52 +32,76 @@ _MOST_PROCESSES = 8
 @click.command("eval", no_args_is_help=True)
 @click.argument("dataset")
 @click.option(
-    "--bundle", "path", type=click.Path(path_type=Path),
+    "--bundle",
+    "path",
+    type=click.Path(path_type=Path),
     help="Folder made by 'sam2rt export'.  [default: the built-in model]",
-)  # fmt: skip
+)
 @click.option(
-    "--json", "json_path", type=click.Path(path_type=Path),
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path),
     help="Write the report; an interrupted run goes on when it is repeated.",
-)  # fmt: skip
+)
 @click.option(
-    "--protocol", type=click.Choice(get_args(ProtocolName)), default="semi-supervised",
+    "--protocol",
+    type=click.Choice(get_args(ProtocolName)),
+    default="semi-supervised",
     show_default=True,
-)  # fmt: skip
+)
 @click.option(
-    "--prompt", type=click.Choice(get_args(PromptKind)),
+    "--prompt",
+    type=click.Choice(get_args(PromptKind)),
     help="On an object's first frame.  [default: mask; synthetic: click]",
-)  # fmt: skip
+)
 @click.option(
-    "--clicks", type=click.IntRange(1), default=3, show_default=True,
+    "--clicks",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
     help="Interactive: clicks a frame.",
-)  # fmt: skip
+)
 @click.option(
-    "--rounds", type=click.IntRange(1), default=8, show_default=True,
+    "--rounds",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
     help="Interactive: frames clicked on.",
-)  # fmt: skip
+)
 @click.option("--masks", "masks_folder", type=click.Path(path_type=Path), help="Write predictions.")
 @click.option("--layout", type=click.Choice(LAYOUTS), help="Of the folder.  [default: recognised]")
 @click.option("--subset", default="val", show_default=True, help="DAVIS: which list of videos.")
 @click.option("--video", "videos", multiple=True, help="Only this one; may be repeated.")
 @click.option(
-    "--level", default="standard", show_default=True,
+    "--level",
+    default="standard",
+    show_default=True,
     help="Synthetic: plain, standard or hard.",
-)  # fmt: skip
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Synthetic.")
 @click.option("--clips", type=click.IntRange(1), default=20, show_default=True, help="Synthetic.")
 @click.option("--frames", type=click.IntRange(3), default=30, show_default=True, help="Synthetic.")
 @click.option(
-    "--processes", type=click.IntRange(1),
+    "--processes",
+    type=click.IntRange(1),
     help="Videos worked on at a time.  [default: one a core on the CPU, else 1]",
-)  # fmt: skip
+)
 @session_options
 def eval_command(
-    dataset: str, path: Path | None, json_path: Path | None, protocol: ProtocolName,
-    prompt: PromptKind | None, clicks: int, rounds: int, masks_folder: Path | None,
-    layout: Layout | None, subset: str, videos: tuple[str, ...], level: Level, seed: int,
-    clips: int, frames: int, processes: int | None, backend: str, device: str,
+    dataset: str,
+    path: Path | None,
+    json_path: Path | None,
+    protocol: ProtocolName,
+    prompt: PromptKind | None,
+    clicks: int,
+    rounds: int,
+    masks_folder: Path | None,
+    processes: int | None,
+    backend: str,
+    device: str,
     threads: int | None,
-) -> None:  # fmt: skip
+    **videos: Any,
+) -> None:
     """Measure J&F on a dataset.
 
     DATASET is a folder in the layout of DAVIS 2017, MOSE, SA-V or LVOS, or 'synthetic' for clips
@@ -85,31 +110,45 @@ def eval_command(
     """
     synthetic = dataset == "synthetic"
     _refuse_idle_options(click.get_current_context(), synthetic, protocol)
-    data: Dataset = (
-        synthetic_dataset(level, seed, clips, frames)
-        if synthetic
-        else open_dataset(Path(dataset), layout, subset=subset, only=videos)
-    )
-    settings = Settings(
-        protocol, prompt or ("click" if synthetic else "mask"), clicks, rounds, masks_folder
-    )
+    data = _dataset(dataset, **videos)
+    usual: PromptKind = "click" if synthetic else "mask"
+    settings = Settings(protocol, prompt or usual, clicks, rounds, masks_folder)
     with ProgressLine() as progress:
         progress("loading the bundle")
         bundle = Bundle.load(path) if path else pretrained_bundle(BUILT_IN)
         count, share = _processes(processes, device, len(data.videos))
         opener = BundleOpener(bundle.path, backend, device, threads or share)
-        job = Job(data, opener, settings)
-        try:
-            if json_path is None:
-                report = evaluate(job, processes=count, progress=progress)
-            else:
-                report = evaluate_to_file(job, json_path, processes=count, progress=progress)
-        except KeyboardInterrupt:
-            _say_what_is_kept(json_path, len(data.videos))
-            raise
+        report = _evaluated(Job(data, opener, settings), json_path, count, progress)
     click.echo(table(report))
     if json_path is not None:
         click.echo(f"written to {json_path}")
+
+
+def _dataset(
+    dataset: str,
+    layout: Layout | None,
+    subset: str,
+    videos: tuple[str, ...],
+    level: Level,
+    seed: int,
+    clips: int,
+    frames: int,
+) -> Dataset:
+    if dataset == "synthetic":
+        return synthetic_dataset(level, seed, clips, frames)
+    return open_dataset(Path(dataset), layout, subset=subset, only=videos)
+
+
+def _evaluated(
+    job: Job, json_path: Path | None, processes: int, progress: Progress
+) -> dict[str, Any]:
+    try:
+        if json_path is None:
+            return evaluate(job, processes=processes, progress=progress)
+        return evaluate_to_file(job, json_path, processes=processes, progress=progress)
+    except KeyboardInterrupt:
+        _say_what_is_kept(json_path, len(job.dataset.videos))
+        raise
 
 
 def _refuse_idle_options(ctx: click.Context, synthetic: bool, protocol: ProtocolName) -> None:

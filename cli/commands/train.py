@@ -15,33 +15,37 @@ from ...training.recipe import COOL_DOWN, Recipe
 F = TypeVar("F", bound=Callable[..., Any])
 _COUNT, _FROM_ZERO = click.IntRange(1), click.IntRange(0)
 _SHARE = click.FloatRange(0, 1)
+#: options named after fields of the recipe: the field, its range, the help
+_FIELDS: tuple[tuple[str, Any, str | None], ...] = (
+    ("steps", _COUNT, None),
+    ("rate", click.FloatRange(0, 1, min_open=True), "Highest learning rate."),
+    (
+        "cool_down",
+        _FROM_ZERO,
+        f"Steps of falling rate.  [default: {COOL_DOWN}, at most a third of --steps]",
+    ),
+    ("clips_from", _FROM_ZERO, "Step at which clips join."),
+    ("plain_only", _FROM_ZERO, "Steps of the plain level."),
+    ("balanced_until", _FROM_ZERO, "Steps of class-balanced loss."),
+    ("clips", _SHARE, "Share of steps on clips."),
+    ("longest", click.IntRange(2), "Frames of a clip, at most."),
+    ("burn_in", _FROM_ZERO, "Frames tracked without a loss, at most."),
+    ("swaps", _SHARE, "Share of clips with an object that gives way."),
+    ("images", _COUNT, "Images a step."),
+    ("objects", _COUNT, "Objects an image, at most."),
+    ("seed", _FROM_ZERO, None),
+)
 
 
 def _recipe_options(command: F) -> F:
-    """Adds an option for each field of the recipe that a user may choose."""
-    # option of the same name as the field, its range, its help
-    for name, kind, text in reversed((
-        ("steps", _COUNT, None),
-        ("rate", click.FloatRange(0, 1, min_open=True), "Highest learning rate."),
-        ("cool_down", _FROM_ZERO,
-         f"Steps of falling rate.  [default: {COOL_DOWN}, at most a third of --steps]"),
-        ("clips_from", _FROM_ZERO, "Step at which clips join."),
-        ("plain_only", _FROM_ZERO, "Steps of the plain level."),
-        ("balanced_until", _FROM_ZERO, "Steps of class-balanced loss."),
-        ("clips", _SHARE, "Share of steps on clips."),
-        ("longest", click.IntRange(2), "Frames of a clip, at most."),
-        ("burn_in", _FROM_ZERO, "Frames tracked without a loss, at most."),
-        ("swaps", _SHARE, "Share of clips with an object that gives way."),
-        ("images", _COUNT, "Images a step."),
-        ("objects", _COUNT, "Objects an image, at most."),
-        ("seed", _FROM_ZERO, None),
-    )):  # fmt: skip
+    """Adds the options whose defaults are the recipe's."""
+    for name, kind, text in reversed(_FIELDS):
         default = getattr(Recipe, name)
-        option = click.option(
-            f"--{name.replace('_', '-')}", name, type=kind, help=text, default=default,
-            show_default=default is not None,
-        )  # fmt: skip
-        command = option(command)
+        option = f"--{name.replace('_', '-')}"
+        shown = default is not None
+        command = click.option(
+            option, name, type=kind, help=text, default=default, show_default=shown
+        )(command)
     return command
 
 
@@ -79,9 +83,13 @@ def train(
         name = (error.name or "torch").partition(".")[0]
         raise MissingExtraError("training", name, "export") from None
     done = run.train(
-        Recipe(model=model_config(model), **chosen), folder, device=device, threads=threads,
-        seconds=hours * 3600 if hours else None, log=click.echo,
-    )  # fmt: skip
+        Recipe(model=model_config(model), **chosen),
+        folder,
+        device=device,
+        threads=threads,
+        seconds=hours * 3600 if hours else None,
+        log=click.echo,
+    )
     path = done.weights
     click.echo(f"step {done.step}: wrote {path}; next: sam2rt export {path} -o BUNDLE")
 

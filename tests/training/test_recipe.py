@@ -59,6 +59,11 @@ def test_the_documentation_gives_the_defaults() -> None:
     ]
 
 
+def test_the_documentation_names_options_that_exist() -> None:
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", PAGE))
+    assert named <= {option for param in train.params for option in param.opts}
+
+
 def test_fine_tuning_starts_where_the_curriculum_ends() -> None:
     tiny = MODELS["sam2.1_hiera_tiny"]
     tuned = Recipe(steps=500, rate=2e-5, seed=3).fine_tuned(tiny)

@@ -81,9 +81,15 @@ def test_rivals_are_the_other_objects_of_the_same_clip():
 
 def test_the_curriculum_goes_from_plain_images_to_hard_clips():
     early = Recipe(
-        MICRO, steps=9, clips_from=1, plain_only=2, balanced_until=4, longer_from=5, clips=1.0,
+        MICRO,
+        steps=9,
+        clips_from=1,
+        plain_only=2,
+        balanced_until=4,
+        longer_from=5,
+        clips=1.0,
         burn_in=0,
-    )  # fmt: skip
+    )
     plans = [early.batch_plan(step) for step in range(6)]
     assert [plans[step].frames for step in (0, 1, 4, 5)] == [1, 3, 3, 5]
     assert [plans[step].levels for step in (1, 2)] == [("plain",), ("plain", "standard")]
@@ -190,9 +196,10 @@ def test_episodes_use_every_part_of_the_model():
     for kind in ("box", "clicks"):
         image_episode(trainer.model, batch, rng, kind, 2, LossWeights()).mean_loss.backward()
     unused = {
-        name for name, value in trainer.model.named_parameters()
+        name
+        for name, value in trainer.model.named_parameters()
         if value.grad is None or not value.grad.any()
-    }  # fmt: skip
+    }
     # present in every checkpoint, used by none of the original's configurations
     assert unused <= {"no_mem_pos_enc"}, unused
 
@@ -246,9 +253,12 @@ def test_a_corrected_clip_is_propagated_again_from_its_start(monkeypatch):
     late = [*once[:3], ("track, corrected", 4)]
     again = [(None, 1), (None, 2)]
     assert seen == {
-        tuple(once), tuple(early), tuple(late),
-        (*early, *again, ("again", 4)), (*late, *again, ("again", 3)),
-    }  # fmt: skip
+        tuple(once),
+        tuple(early),
+        tuple(late),
+        (*early, *again, ("again", 4)),
+        (*late, *again, ("again", 3)),
+    }
 
 
 def test_burn_in_frames_join_half_of_the_later_clips():
@@ -281,10 +291,20 @@ def test_the_score_or_the_truth_says_what_is_remembered_as_present(own_presence)
 def test_fine_tuning_on_two_clips_helps(tmp_path):
     for seed in (3, 4):
         save_davis(make_clip(seed, "plain", 8, 256), tmp_path, f"clip{seed}")
-    trainer = Trainer(Recipe(
-        MICRO, data=tmp_path, steps=200, warm_up=20, cool_down=60, clips_from=0, plain_only=1500,
-        clips=0.3, images=3, objects=2,
-    ))  # fmt: skip
+    trainer = Trainer(
+        Recipe(
+            MICRO,
+            data=tmp_path,
+            steps=200,
+            warm_up=20,
+            cool_down=60,
+            clips_from=0,
+            plain_only=1500,
+            clips=0.3,
+            images=3,
+            objects=2,
+        )
+    )
     batches = batches_of(trainer.recipe, FolderSource(tmp_path))
     held = make_batch(np.random.default_rng(99), BatchPlan(4, 3, 2, ()), FolderSource(tmp_path))
 

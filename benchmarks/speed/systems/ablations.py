@@ -40,16 +40,15 @@ ABLATIONS: dict[str, Ablation] = {
         options={"split": True, "unshared": True},
     ),
     "batch-of-one": Ablation("one object in a call of a graph", options={"objects_per_call": 1}),
-    "plain-session": Ablation(
-        "default session options, nothing bound", options={"plain": True}
-    ),
+    "plain-session": Ablation("default session options, nothing bound", options={"plain": True}),
     # the best other variant: what a careful exporter of the original's modules makes, in ONNX
     # Runtime as it comes
     "other-onnx": Ablation(
         "full-width values, whole attention, separate graphs, default options",
-        {"fold_values": False, "query_block": None}, {"split": True, "plain": True},
+        {"fold_values": False, "query_block": None},
+        {"split": True, "plain": True},
     ),
-}  # fmt: skip
+}
 
 
 def possible_ablations(bundle: Bundle) -> tuple[str, ...]:

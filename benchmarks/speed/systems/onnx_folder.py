@@ -33,10 +33,14 @@ _WORDS = (
 _OBJECTS = {"n", "num_objects", "objects", "batch", "batch_size", "num_labels", "b"}
 _IMAGES = {"b", "batch", "batch_size", "i", "g", "n"}
 _DTYPES = {
-    "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64,
-    "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_,
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
     "tensor(uint8)": np.uint8,
-}  # fmt: skip
+}
 
 
 @dataclass
@@ -140,10 +144,17 @@ class OnnxFolderSystem:
         if lower in _OBJECTS:
             return self.work.objects, True
         known = {
-            "i": 1, "g": 1, "m": self.work.memories, "k": self.work.pointers, "p": 2,
-            "num_points": 2, "num_memories": self.work.memories, "num_mem": self.work.memories,
-            "num_obj_ptr": self.work.pointers, "num_pointers": self.work.pointers,
-        }  # fmt: skip
+            "i": 1,
+            "g": 1,
+            "m": self.work.memories,
+            "k": self.work.pointers,
+            "p": 2,
+            "num_points": 2,
+            "num_memories": self.work.memories,
+            "num_mem": self.work.memories,
+            "num_obj_ptr": self.work.pointers,
+            "num_pointers": self.work.pointers,
+        }
         if lower not in known:
             raise InputError(
                 f"{graph.path.name}: no size is known for dimension {symbol!r} of input {name!r}: "

@@ -48,10 +48,12 @@ class OriginalSystem(TorchBaseline):
         torch.manual_seed(0)
         self._torch = torch
         predictor = build(
-            original_config(self.config), None, device=self._device,
+            original_config(self.config),
+            None,
+            device=self._device,
             hydra_overrides_extra=[f"++model.image_size={self.config.image_size}"],
             vos_optimized=self._compile,
-        )  # fmt: skip
+        )
         # its builder sets 8 whatever is asked for
         predictor.fill_hole_area = 0
         if self._checkpoint is not None:
@@ -118,9 +120,12 @@ class OriginalSystem(TorchBaseline):
         with self._context():
             for number, point in enumerate(points, 1):
                 self._predictor.add_new_points_or_box(
-                    inference_state=state, frame_idx=0, obj_id=number,
-                    points=np.array([point], np.float32), labels=np.array([1], np.int32),
-                )  # fmt: skip
+                    inference_state=state,
+                    frame_idx=0,
+                    obj_id=number,
+                    points=np.array([point], np.float32),
+                    labels=np.array([1], np.int32),
+                )
         self._loop = self._predictor.propagate_in_video(state)
         self._now = 0
 

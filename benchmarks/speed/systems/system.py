@@ -24,8 +24,13 @@ from ....runtime.arrays import Array
 
 #: in the order in which a frame passes them; a fused graph stands for the three before it
 STAGES = (
-    "image_encoder", "memory_attention", "mask_decoder", "memory_encoder", "track_step", "other",
-)  # fmt: skip
+    "image_encoder",
+    "memory_attention",
+    "mask_decoder",
+    "memory_encoder",
+    "track_step",
+    "other",
+)
 #: what a frame costs per object: everything but the encoder and what lies between graphs
 TRACKING = STAGES[1:-1]
 #: frame at which measuring starts: late enough for all memories and pointers to lie before it

@@ -86,9 +86,7 @@ class Stages:
         # the counter knows the kernels of GPUs alone
         on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
         self.operations.clear()
-        with FlopCounterMode(
-            display=False, custom_mapping={on_cpu: attention}
-        ) as self._counter:  # fmt: skip
+        with FlopCounterMode(display=False, custom_mapping={on_cpu: attention}) as self._counter:
             run()
         self._counter = None
         return dict(self.operations)
@@ -98,9 +96,15 @@ class TorchBaseline:
     """What the predictors written in PyTorch are given: work, weights, device, precision."""
 
     def __init__(
-        self, work: Work, model: ModelConfig, *, checkpoint: str | None = None,
-        compile: bool = False, device: str = "cpu", precision: str = "fp32",
-    ) -> None:  # fmt: skip
+        self,
+        work: Work,
+        model: ModelConfig,
+        *,
+        checkpoint: str | None = None,
+        compile: bool = False,
+        device: str = "cpu",
+        precision: str = "fp32",
+    ) -> None:
         self.work, self.config, self._checkpoint = work, model, checkpoint
         self._compile, self._precision = compile, precision
         self._device = torch_device(device)

@@ -103,9 +103,11 @@ class TransformersSystem(TorchBaseline):
     def _start(self, points: list[tuple[float, float]], size: tuple[int, int]) -> None:
         torch = self._torch
         session: Any = self._module.Sam2VideoInferenceSession(
-            video_height=size[0], video_width=size[1], dtype=torch.float32,
+            video_height=size[0],
+            video_width=size[1],
+            dtype=torch.float32,
             inference_device=self._device,
-        )  # fmt: skip
+        )
         session.processed_frames = {}
         self._session, self._size, self._now = session, size, 0
         for number, point in enumerate(scaled_points(points, size, self.config.image_size), 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -49,21 +50,54 @@ def test_options_become_the_request(asked: tuple[Run, list[Request]], tmp_path: 
     (tmp_path / "onnx").mkdir()
     (tmp_path / "w.pt").touch()
     done = run(
-        "--objects", "2", "--memories", "3", "--pointers", "4", "--threads", "1", "--frames", "5",
-        "--scored-frames", "6", "--growing", "--sweep-objects", "1,2,16", "--point-frames", "2",
-        "--baseline", "transformers", "--baseline", "original-compiled", "--ablate", "full-values",
-        "--onnx", str(tmp_path / "onnx"), "--onnx-dim", "tokens=9", "--also", str(tmp_path / "b"),
-        "--checkpoint", str(tmp_path / "w.pt"),
-    )  # fmt: skip
+        "--objects",
+        "2",
+        "--memories",
+        "3",
+        "--pointers",
+        "4",
+        "--threads",
+        "1",
+        "--frames",
+        "5",
+        "--scored-frames",
+        "6",
+        "--growing",
+        "--sweep-objects",
+        "1,2,16",
+        "--point-frames",
+        "2",
+        "--baseline",
+        "transformers",
+        "--baseline",
+        "original-compiled",
+        "--ablate",
+        "full-values",
+        "--onnx",
+        str(tmp_path / "onnx"),
+        "--onnx-dim",
+        "tokens=9",
+        "--also",
+        str(tmp_path / "b"),
+        "--checkpoint",
+        str(tmp_path / "w.pt"),
+    )
     assert done.exit_code == 0, done.output
     assert requests == [
         Request(
-            Work(2, 3, 4, 1, scored_frames=6), frames=5, growing=True, object_counts=(1, 2, 16),
-            point_frames=2, baselines=("transformers", "original-compiled"),
-            ablations=("full-values",), onnx=(tmp_path / "onnx",), dims=(("tokens", 9),),
-            also=(tmp_path / "b",), checkpoint=str(tmp_path / "w.pt"),
+            Work(2, 3, 4, 1, scored_frames=6),
+            frames=5,
+            growing=True,
+            object_counts=(1, 2, 16),
+            point_frames=2,
+            baselines=("transformers", "original-compiled"),
+            ablations=("full-values",),
+            onnx=(tmp_path / "onnx",),
+            dims=(("tokens", 9),),
+            also=(tmp_path / "b",),
+            checkpoint=str(tmp_path / "w.pt"),
         )
-    ]  # fmt: skip
+    ]
 
 
 def test_all_ablations_are_those_that_the_bundle_allows(asked: tuple[Run, list[Request]]) -> None:
@@ -167,3 +201,9 @@ def test_more_than_the_model_has_is_refused(name: str, most: int, tmp_path: Path
     assert str(refused.value) == (
         f"{most + 1} {name}: {bundle.model.name} has {most} at most, ask for 1 to {most}"
     )
+
+
+def test_the_documentation_names_options_that_exist() -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "benchmarks.md"
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page.read_text(encoding="utf-8")))
+    assert named <= {option for param in console.bench.params for option in param.opts}
