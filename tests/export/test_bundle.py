@@ -191,7 +191,7 @@ def test_a_wrong_export_leaves_no_bundle(
     monkeypatch.setattr(graph_files, "onnx_from_module", wrong)
     for name in ("new", "old"):
         with pytest.raises(ProofError, match=r"memory_encoder\.memory differs by"):
-            export_bundle(checkpoint_file, tmp_path / name, seed=5, threads=1)
+            export_bundle(checkpoint_file, tmp_path / name, image_size=64, seed=5, threads=1)
     assert [p.name for p in tmp_path.iterdir()] == ["old"]
     assert json.loads((tmp_path / "old" / "manifest.json").read_text()) == before
 
@@ -318,7 +318,7 @@ def test_undecided_clips_are_tried_again(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(exporting, "prove", undecided)
     with pytest.raises(ProofError, match="only 3 of 21 results could be compared"):
-        export_bundle(loaded(), tmp_path / "b", threads=1)
+        export_bundle(loaded(), tmp_path / "b", image_size=64, threads=1)
     assert len(set(seeds)) == 3
     assert not (tmp_path / "b").exists()
 
