@@ -117,7 +117,10 @@ def _lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
 def package_copy(tmp_path: Path) -> Path:
     copied = shutil.copytree(
         ROOT, tmp_path / "sam2rt",
-        ignore=shutil.ignore_patterns(".*", "tests", "docs", "out", "*.egg-info", "__pycache__"),
+        # build may change meanwhile: another process compiles there
+        ignore=shutil.ignore_patterns(
+            ".*", "tests", "docs", "build", "dist", "out", "bundles", "*.egg-info", "__pycache__"
+        ),
     )  # fmt: skip
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return copied
