@@ -54,11 +54,11 @@ class Batch:
     burn_in: int = 0
 
 
-Clip = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-Source = Callable[[np.random.Generator, BatchPlan], Clip]
+FramesAndLabels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+Source = Callable[[np.random.Generator, BatchPlan], FramesAndLabels]
 
 
-def synthetic_source(rng: np.random.Generator, plan: BatchPlan) -> Clip:
+def synthetic_source(rng: np.random.Generator, plan: BatchPlan) -> FramesAndLabels:
     """A fresh clip: frames [T, S, S, 3] uint8, labels [T, S, S] uint8."""
     level = plan.levels[int(rng.integers(len(plan.levels)))]
     # seeds from 2^32 up: below lie those of evaluation clips
@@ -130,7 +130,7 @@ class FolderSource:
         images = sorted((root / "JPEGImages" / video).glob("*.*"))
         return [(image, masks[image.stem]) for image in images if image.stem in masks]
 
-    def __call__(self, rng: np.random.Generator, plan: BatchPlan) -> Clip:
+    def __call__(self, rng: np.random.Generator, plan: BatchPlan) -> FramesAndLabels:
         from PIL import Image
 
         pairs = self.videos[int(rng.integers(len(self.videos)))]
@@ -179,7 +179,7 @@ def make_batch(rng: np.random.Generator, plan: BatchPlan, source: Source) -> Bat
     return Batch(np.stack(frames), np.stack(masks), np.array(owner, np.int64), plan.burn_in)
 
 
-def _drawn(rng: np.random.Generator, plan: BatchPlan, source: Source) -> Clip:
+def _drawn(rng: np.random.Generator, plan: BatchPlan, source: Source) -> FramesAndLabels:
     """A clip; with the chance of plan.swaps the first of a few that :func:`has_swap`."""
     # no number is drawn where none is wanted: earlier runs keep their clips
     wanted = plan.swaps > 0 and rng.random() < plan.swaps

@@ -23,7 +23,7 @@ from .losses import Scored, score_output
 from .prompts import boxes, corrections, first_clicks
 from .recipe import LossWeights
 
-Kind = Literal["click", "box", "clicks", "mask"]
+PromptKind = Literal["click", "box", "clicks", "mask"]
 _CLAMP = 32.0
 
 
@@ -123,7 +123,7 @@ class Objects:
             output.mask_tokens[rows, scored.chosen],
         )
 
-    def prompt(self, kind: Kind, t: int, embed: Tensor, rounds: int) -> Result:
+    def prompt(self, kind: PromptKind, t: int, embed: Tensor, rounds: int) -> Result:
         """Answer a first prompt on frame t, then `rounds` corrective clicks."""
         rng, truth = self.rng, self.truth(t)
         if kind == "mask":
@@ -174,7 +174,7 @@ def image_episode(
     model: Sam2,
     batch: Batch,
     rng: np.random.Generator,
-    kind: Kind,
+    kind: PromptKind,
     rounds: int,
     weights: LossWeights,
 ) -> Episode:
@@ -188,7 +188,7 @@ def clip_episode(
     model: Sam2,
     batch: Batch,
     rng: np.random.Generator,
-    kind: Kind,
+    kind: PromptKind,
     rounds: int,
     weights: LossWeights,
     own_presence: bool = True,

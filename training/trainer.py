@@ -14,7 +14,7 @@ from ..configs.errors import CheckpointError
 from ..configs.staging import replaced_file
 from ..export.model.sam2 import build_model
 from .batches import Batch
-from .episodes import Episode, Kind, clip_episode, image_episode
+from .episodes import Episode, PromptKind, clip_episode, image_episode
 from .initial import initialised
 from .recipe import Recipe
 
@@ -51,7 +51,7 @@ class Trainer:
         rng = np.random.default_rng([recipe.seed, step, 2])
         weights, rounds = recipe.weights_at(step), int(rng.integers(0, 3))
         if recipe.is_clip(step):
-            kinds: list[Kind] = ["click", "box", "box", "mask"]
+            kinds: list[PromptKind] = ["click", "box", "box", "mask"]
             kind = kinds[int(rng.integers(len(kinds)))]
             # what the score says of presence is worth nothing before it is learned
             own = step >= recipe.balanced_until

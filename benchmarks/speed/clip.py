@@ -25,7 +25,7 @@ _MOST_DRAWN, _SIDE = 4, 256
 
 
 @dataclass(frozen=True)
-class Clip:
+class ScoredClip:
     """Frames [H, W, 3] uint8 RGB, and a click on frame 0 for each object, pixels."""
 
     frames: list[Array]
@@ -48,14 +48,14 @@ def timed_points(work: Work) -> list[tuple[float, float]]:
     return [(step * (index + 1), height / 2) for index in range(work.objects)]
 
 
-def scored_clip(work: Work) -> Clip:
+def scored_clip(work: Work) -> ScoredClip:
     """The clip that masks are compared on: the video's first frames, or a drawn clip.
 
     The drawn one has textured objects and a click inside each, and may have fewer objects than
     the work.
     """
     if work.video is not None:
-        return Clip(_read(work.video, work.scored_frames), timed_points(work))
+        return ScoredClip(_read(work.video, work.scored_frames), timed_points(work))
     # cv2 is imported when masks are scored, after peak memory was noted
     from ..evaluation.clicks import interior_point
     from ..synthetic.clips import make_clip
@@ -65,7 +65,7 @@ def scored_clip(work: Work) -> Clip:
     drawn = next(clip for clip in clips if _visible(clip) >= wanted)
     masks = [drawn.labels[0] == k + 1 for k in range(drawn.num_objects)]
     clicks = [interior_point(mask) for mask in masks if mask.any()][: work.objects]
-    return Clip(list(drawn.frames), [(click.x, click.y) for click in clicks])
+    return ScoredClip(list(drawn.frames), [(click.x, click.y) for click in clicks])
 
 
 def _visible(clip: SyntheticClip) -> int:

@@ -100,44 +100,44 @@ def _needed(shape: Shape | None) -> Shape:
     return shape
 
 
-Inputs = Sequence["Shape | None"]
+InputShapes = Sequence["Shape | None"]
 
 
-def _product(node: Any, inputs: Inputs, output: Shape | None) -> float:
+def _product(node: Any, inputs: InputShapes, output: Shape | None) -> float:
     return 2.0 * math.prod(_needed(output)) * _needed(inputs[0])[-1]
 
 
-def _gemm(node: Any, inputs: Inputs, output: Shape | None) -> float:
+def _gemm(node: Any, inputs: InputShapes, output: Shape | None) -> float:
     turned = any(a.name == "transA" and a.i for a in node.attribute)
     return 2.0 * math.prod(_needed(output)) * _needed(inputs[0])[0 if turned else 1]
 
 
-def _fused_product(node: Any, inputs: Inputs, output: Shape | None) -> float:
+def _fused_product(node: Any, inputs: InputShapes, output: Shape | None) -> float:
     turned = any(a.name == "transA" and a.i for a in node.attribute)
     return 2.0 * math.prod(_needed(output)) * _needed(inputs[0])[-2 if turned else -1]
 
 
-def _convolution(node: Any, inputs: Inputs, output: Shape | None) -> float:
+def _convolution(node: Any, inputs: InputShapes, output: Shape | None) -> float:
     # weights [out, in / groups, *kernel]: each output pixel takes all of one row
     return 2.0 * math.prod(_needed(output)) * math.prod(_needed(inputs[1])[1:])
 
 
-def _quantised_convolution(node: Any, inputs: Inputs, output: Shape | None) -> float:
+def _quantised_convolution(node: Any, inputs: InputShapes, output: Shape | None) -> float:
     return 2.0 * math.prod(_needed(output)) * math.prod(_needed(inputs[3])[1:])
 
 
-def _transposed(node: Any, inputs: Inputs, output: Shape | None) -> float:
+def _transposed(node: Any, inputs: InputShapes, output: Shape | None) -> float:
     # weights [in, out / groups, *kernel]: each input pixel gives all of one row
     return 2.0 * math.prod(_needed(inputs[0])) * math.prod(_needed(inputs[1])[1:])
 
 
-def _attention(node: Any, inputs: Inputs, output: Shape | None) -> float:
+def _attention(node: Any, inputs: InputShapes, output: Shape | None) -> float:
     query, key, value = (_needed(shape) for shape in inputs[:3])
     pairs = math.prod(query[:-1]) * key[-2]
     return 2.0 * pairs * (query[-1] + value[-1])
 
 
-_COUNTS: dict[str, Callable[[Any, Inputs, Shape | None], float]] = {
+_COUNTS: dict[str, Callable[[Any, InputShapes, Shape | None], float]] = {
     "MatMul": _product,
     "MatMulInteger": _product,
     "DynamicQuantizeMatMul": _product,

@@ -224,7 +224,7 @@ def stability(mask_logits: Tensor, delta: float) -> Tensor:
     return torch.where(outer > 0, inner / outer.clamp(min=1), 1.0)
 
 
-class Selection(NamedTuple):
+class SelectedMask(NamedTuple):
     """The mask chosen per object."""
 
     #: [N, 1, 4h, 4w]
@@ -237,7 +237,7 @@ class Selection(NamedTuple):
 
 def select_mask(
     output: DecoderOutput, multimask: Tensor, delta: float, threshold: float
-) -> Selection:
+) -> SelectedMask:
     """Choose one mask per object as the original does for tracking.
 
     `multimask` [1] bool. True: the alternative with the highest predicted IoU, and its token.
@@ -250,7 +250,7 @@ def select_mask(
     zero = torch.zeros_like(best)
     chosen = torch.where(stable & ~multimask, zero, best)
     token = torch.where(multimask, best, zero)
-    return Selection(
+    return SelectedMask(
         output.mask_logits[rows, chosen][:, None],
         output.ious[rows, chosen][:, None],
         output.mask_tokens[rows, token],

@@ -55,7 +55,7 @@ class DecodedMasks(NamedTuple):
     object_score: Tensor
 
 
-class MaskPrompt(NamedTuple):
+class PreparedMask(NamedTuple):
     """Outputs of the graph ``mask_prompt``, in its order."""
 
     mask_input: Tensor
@@ -208,7 +208,7 @@ class Sam2(nn.Module):
             output.object_score,
         )
 
-    def prompt_from_mask(self, mask: Tensor) -> MaskPrompt:
+    def prompt_from_mask(self, mask: Tensor) -> PreparedMask:
         """A mask [N, 1, S, S] of zeros and ones as a prompt; the graph ``mask_prompt``.
 
         mask_input [N, 1, 4h, 4w] goes to the decoder, which makes the pointer; mask_logits
@@ -220,7 +220,7 @@ class Sam2(nn.Module):
         low = F.interpolate(logits, size, mode="bilinear", align_corners=False, antialias=True)
         present = mask.flatten(1).amax(1, keepdim=True) > 0
         score = present.to(mask) * MASK_SCALE + MASK_BIAS
-        return MaskPrompt(self.mask_downsample(mask), low, score, self.no_obj_ptr)
+        return PreparedMask(self.mask_downsample(mask), low, score, self.no_obj_ptr)
 
     def encode_memory(
         self, image_embed: Tensor, mask_logits: Tensor, object_score: Tensor, binarize: Tensor

@@ -20,7 +20,7 @@ from .noise import smooth_noise
 
 
 @dataclass(frozen=True)
-class Clip:
+class ProofClip:
     """Frames [T, H, W, 3] uint8 of two textured discs that move over a textured ground."""
 
     frames: Array
@@ -29,7 +29,7 @@ class Clip:
     radius: float
 
 
-def make_clip(config: ModelConfig, frames: int, seed: int) -> Clip:
+def make_clip(config: ModelConfig, frames: int, seed: int) -> ProofClip:
     """A clip whose side is that of the low-resolution masks: logits need no resizing."""
     stream = np.random.default_rng([seed, 1 << 20])
     side = config.mask_size
@@ -48,7 +48,7 @@ def make_clip(config: ModelConfig, frames: int, seed: int) -> Clip:
             # the texture moves with its disc
             shift = (int(cy - centres[0, 0, 1]), int(cx - centres[0, 0, 0]))
             video[t][inside] = np.roll(look, shift, axis=(0, 1))[inside]
-    return Clip(video, centres, radius)
+    return ProofClip(video, centres, radius)
 
 
 def _texture(side: int, stream: np.random.Generator) -> Array:
@@ -97,7 +97,7 @@ class Listener(SessionWrapper):
         return outputs
 
 
-def closed_loop(listener: Listener, clip: Clip) -> Iterator[LoopFrame]:
+def closed_loop(listener: Listener, clip: ProofClip) -> Iterator[LoopFrame]:
     """Track the clip: a click on frame 0, a box on frame 1, a mask on frame 2."""
     tracker = StreamTracker(
         listener.bundle, session=listener, fill_hole_area=0, num_frames=len(clip.frames)

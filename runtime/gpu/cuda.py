@@ -266,7 +266,7 @@ class Address:
     value: int
 
 
-class Kernel(_Owned):
+class LoadedKernel(_Owned):
     """One kernel of a cubin or PTX image.
 
     block: threads per block; shared: bytes of dynamic shared memory.

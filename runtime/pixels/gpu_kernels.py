@@ -97,7 +97,7 @@ class GpuPixels(PixelKernels):
         self._stream, self._pool = stream, pool
         self._tables: dict[tuple[Any, ...], list[DeviceTensor]] = {}
         self._kernels = {
-            name: cuda.Kernel(code, entry["entry"], entry["block"], entry["shared"])
+            name: cuda.LoadedKernel(code, entry["entry"], entry["block"], entry["shared"])
             for name, (code, entry) in read_kernels(folder).items()
         }
         values = (np.arange(256) / 255.0).astype(np.float32)

@@ -15,7 +15,13 @@ from bundles import SharedBundles
 
 from sam2rt.benchmarks.speed import bench as benchmarks
 from sam2rt.benchmarks.speed.bench import Entry, Request, bench_bundle, starting
-from sam2rt.benchmarks.speed.clip import Clip, compared, scored_clip, timed_frames, timed_points
+from sam2rt.benchmarks.speed.clip import (
+    ScoredClip,
+    compared,
+    scored_clip,
+    timed_frames,
+    timed_points,
+)
 from sam2rt.benchmarks.speed.machine import Machine
 from sam2rt.benchmarks.speed.report import BenchReport, SystemReport
 from sam2rt.benchmarks.speed.systems.ablations import ABLATIONS, VariantGraphs, possible_ablations
@@ -313,7 +319,7 @@ def test_a_video_is_fed_to_and_fro(tmp_path: Path) -> None:
 def test_drawn_clips_are_clicked_inside_objects() -> None:
     from sam2rt.benchmarks.synthetic.clips import make_clip
 
-    clip: Clip = scored_clip(replace(WORK, objects=16))
+    clip: ScoredClip = scored_clip(replace(WORK, objects=16))
     drawn = (make_clip(seed, "plain", WORK.scored_frames, 256) for seed in range(100))
     labels = next(c.labels[0] for c in drawn if np.array_equal(c.frames, clip.frames))
     under = [int(labels[int(y), int(x)]) for x, y in clip.points]

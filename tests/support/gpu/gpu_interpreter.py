@@ -80,7 +80,7 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch, fake: FakeCuda, run: Run) -> None
         def close(self) -> None:
             self._closed = True
 
-    monkeypatch.setattr(gpu_pixels.cuda, "Kernel", Kernel)
+    monkeypatch.setattr(gpu_pixels.cuda, "LoadedKernel", Kernel)
 
 
 def _memory(fake: FakeCuda, address: int, dtype: str) -> np.ndarray:
