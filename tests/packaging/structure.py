@@ -188,6 +188,16 @@ def sniffed_sessions(root: Path) -> list[str]:
     return found
 
 
+def shared_class_names(root: Path) -> dict[str, list[str]]:
+    """Public classes that stand in more than one file: a name has one meaning."""
+    found: dict[str, list[str]] = {}
+    for path in modules(root).values():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(path.relative_to(root).as_posix())
+    return {name: files for name, files in found.items() if len(files) > 1}
+
+
 def function_lengths(root: Path) -> list[int]:
     """Lines of every function, from its name to its last line, sorted."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -219,6 +229,7 @@ def figures(root: Path) -> dict[str, object]:
         "rooms over 15 files": {r: n for r, n in rooms.items() if n > MOST_FILES},
         "circles": circles(import_graph(root)),
         "getattr on sessions": sniffed_sessions(root),
+        "class names with two meanings": shared_class_names(root),
         "functions": len(lengths),
         "lines per function, median": statistics.median(lengths),
         "lines per function, 95 %": lengths[int(0.95 * len(lengths))],

@@ -49,6 +49,13 @@ def test_every_room_says_what_it_is_for_and_what_it_imports() -> None:
         assert room == "." or "import" in text.lower().split('"""')[1], room
 
 
+def test_a_public_class_name_has_one_meaning(tmp_path: Path) -> None:
+    assert structure.shared_class_names(ROOT) == {}
+    for file in ("a.py", "b.py"):
+        (tmp_path / file).write_text("class Report:\n    pass\n")
+    assert structure.shared_class_names(tmp_path) == {"Report": ["a.py", "b.py"]}
+
+
 def test_functions_stay_short() -> None:
     lengths = structure.function_lengths(ROOT)
     assert lengths[len(lengths) // 2] <= 8

@@ -15,7 +15,7 @@ from golden import GoldenSet, data_path, noise
 from PIL import Image
 from torch import Tensor
 
-from sam2rt.export.model.decoder import Selection, select_mask, stability
+from sam2rt.export.model.decoder import SelectedMask, select_mask, stability
 from sam2rt.export.model.position import sine_1d, sine_grid
 from sam2rt.export.model.sam2 import Sam2
 
@@ -131,14 +131,14 @@ def decoder(model: Sam2, golden: GoldenSet) -> Values:
     return values
 
 
-def selected(model: Sam2, golden: GoldenSet, case: str) -> Selection:
+def selected(model: Sam2, golden: GoldenSet, case: str) -> SelectedMask:
     """The alternative with the best IoU among the recorded decoder outputs of a case."""
     masks, ious, tokens = (
         torch.from_numpy(golden.array(f"decoder.{case}.forward_multimask1.{key}"))
         for key in ("masks", "iou", "tokens")
     )
     best = int(ious[0].argmax())
-    return Selection(masks[:, best : best + 1], ious[:, best : best + 1], tokens[:, best])
+    return SelectedMask(masks[:, best : best + 1], ious[:, best : best + 1], tokens[:, best])
 
 
 def memenc(model: Sam2, golden: GoldenSet) -> Values:
