@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -47,10 +48,16 @@ def exported(shared_bundles: SharedBundles) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def report(exported: Bundle, checkpoint: Path) -> Iterator[BenchReport]:
+def foreign_graphs(exported: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of graphs whose names match no stage; the report names it."""
+    return shutil.copytree(exported.path, tmp_path_factory.mktemp("foreign") / "graphs")
+
+
+@pytest.fixture(scope="module")
+def report(exported: Bundle, foreign_graphs: Path, checkpoint: Path) -> Iterator[BenchReport]:
     request = Request(
         WORK, frames=2, ablations=("full-values", "batch-of-one"), baselines=("original",),
-        onnx=(exported.path,), checkpoint=checkpoint, growing=True, object_counts=(1,),
+        onnx=(foreign_graphs,), checkpoint=checkpoint, growing=True, object_counts=(1,),
         point_frames=1, prefetch=True,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
@@ -70,7 +77,7 @@ def test_all_systems_are_in_the_report(report: BenchReport) -> None:
         f"{SAM2RT} full-values",
         f"{SAM2RT} batch-of-one",
         "original",
-        "onnx bundle",
+        "onnx graphs",
     ]
     assert (report.model, report.image_size, report.work) == ("micro", 256, WORK)
     # the better of the rates before and after
@@ -116,7 +123,7 @@ def _attention(system: SystemReport):  # type: ignore[no-untyped-def]
 
 
 def test_a_system_that_cannot_run_says_why_in_a_line(report: BenchReport) -> None:
-    original, foreign = _named(report, "original"), _named(report, "onnx bundle")
+    original, foreign = _named(report, "original"), _named(report, "onnx graphs")
     assert "the package sam2 is not installed: pip install" in original.not_run
     assert "mask_prompt.onnx cannot be matched to a stage" in foreign.not_run
     assert not original.stages
