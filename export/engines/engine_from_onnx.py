@@ -112,8 +112,10 @@ def _network(trt: ModuleType, builder: Any, messages: Messages) -> Any:
 
 def _config(trt: ModuleType, builder: Any, options: EngineOptions) -> Any:
     config = builder.create_builder_config()
-    # float32 means float32 here; tensor-float would pass for it with 10 bits of mantissa
-    config.clear_flag(trt.BuilderFlag.TF32)
+    if options.precision == "fp32":
+        # float32 means float32 here; tensor-float would pass for it with 10 bits of mantissa,
+        # which is no less than what the graphs of half precision have everywhere else
+        config.clear_flag(trt.BuilderFlag.TF32)
     config.profiling_verbosity = trt.ProfilingVerbosity.LAYER_NAMES_ONLY
     if options.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)

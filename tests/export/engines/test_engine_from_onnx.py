@@ -13,6 +13,7 @@ import pytest
 from recording_tensorrt import Recorder
 from tensorrt_bindings_stub import VERSIONS, declared_api
 
+from sam2rt.configs.bundle import Precision
 from sam2rt.configs.errors import InputError, MissingExtraError, SessionError
 from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import model_config
@@ -62,6 +63,14 @@ def test_networks_are_strongly_typed_and_float32_is_float32(recorder: Recorder) 
     assert recorder.arguments("IBuilderConfig.clear_flag") == [(trt.BuilderFlag.TF32,)]
     # precision is the graph's alone
     assert recorder.arguments("IBuilderConfig.set_flag") == []
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_float32_convolutions_of_half_graphs_may_use_tensor_cores(
+    recorder: Recorder, precision: Precision
+) -> None:
+    _build(recorder, EngineOptions(precision=precision))
+    assert recorder.arguments("IBuilderConfig.clear_flag") == []
 
 
 def test_a_library_that_knows_no_python_plugins_builds_without_that_flag(
