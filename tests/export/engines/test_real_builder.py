@@ -14,7 +14,7 @@ from bundles import SharedBundles
 from real_tensorrt import Built, build_really, builder_environment
 
 from sam2rt.configs.bundle import Precision, staged_folder
-from sam2rt.configs.graphs import engine_specs
+from sam2rt.configs.graphs import engine_specs, graph_specs
 from sam2rt.configs.models import model_config
 from sam2rt.export.engines.onnx_functions import without_functions
 from sam2rt.plugins import memory_cross_attention as op
@@ -92,6 +92,31 @@ def test_every_graph_is_built_with_every_profile(graphs_in: Graphs, precision: P
     options = {"precision": precision}
     built = build_really(graphs_in(precision), "micro", graphs, engine=options)
     assert {b.graph: b.error for b in built} == dict.fromkeys(graphs)
+
+
+@pytest.mark.slow
+def test_every_attention_of_the_full_variant_becomes_one_kernel(tmp_path: Path) -> None:
+    from sam2rt.export.graphs.modules import graph_modules
+    from sam2rt.export.graphs.onnx_from_module import onnx_from_module
+    from sam2rt.export.graphs.precision import lowered
+    from sam2rt.export.graphs.variants import FULL_VALUES
+    from sam2rt.export.model.sam2 import build_model
+
+    name, graph = "sam2.1_hiera_tiny", "memory_attention"
+    config = model_config(name)
+    # what is fused is a matter of shapes: no weights are loaded
+    module = graph_modules(build_model(config), FULL_VALUES)[graph]
+    made = lowered(onnx_from_module(module, graph_specs(config)[graph], 20), "fp16")
+    onnx.save(made, tmp_path / "memory_attention.full.onnx")
+    (built,) = build_really(
+        tmp_path, name, ["memory_attention.full"],
+        limits={"objects": 1}, engine={"precision": "fp16"}, detailed=True,
+    )  # fmt: skip
+    assert built.error is None
+    # four layers, each with attention to the frame itself and to memories
+    assert built.fused_attentions()[0] == 8
+    # 687 MB where values leave their bias out, and no attention is one kernel
+    assert built.memory[0] < 320 << 20
 
 
 def test_a_workspace_too_small_names_the_option_to_raise(graphs_in: Graphs) -> None:
