@@ -61,10 +61,10 @@ def engine_from_onnx(
     """
     messages = Messages()
     builder = trt.Builder(make_logger(trt, messages))
-    network = builder.create_network(_network_flags(trt))
+    network = _network(trt, builder, messages)
     parser = trt.OnnxParser(network, make_logger(trt, messages))
     if not parser.parse(model, str(path)):
-        reasons = [parser.get_error(i).desc() for i in range(parser.num_errors)]
+        reasons = [_parser_reason(parser.get_error(i)) for i in range(parser.num_errors)]
         raise SessionError(
             f"TensorRT {trt.__version__} cannot read {path.name}: "
             f"{'; '.join(reasons) or messages.last()}"
@@ -84,15 +84,38 @@ def engine_from_onnx(
     return bytes(memoryview(built))
 
 
-def _network_flags(trt: ModuleType) -> int:
+def _parser_reason(error: Any) -> str:
+    """The parser's words and the node they are about, which they do not name themselves."""
+    operator = error.node_operator()
+    return f"{operator} '{error.node_name()}': {error.desc()}" if operator else str(error.desc())
+
+
+def _network(trt: ModuleType, builder: Any, messages: Messages) -> Any:
+    """An empty strongly typed network, that prefers compiled plugins where the library can.
+
+    A library that does not know a flag gives None. Our plugin has no other form than the compiled
+    one, so that the preference may be left out.
+    """
     flag = trt.NetworkDefinitionCreationFlag
-    return 1 << int(flag.STRONGLY_TYPED) | 1 << int(flag.PREFER_AOT_PYTHON_PLUGINS)
+    typed = 1 << int(flag.STRONGLY_TYPED)
+    for flags in (typed | 1 << int(flag.PREFER_AOT_PYTHON_PLUGINS), typed):
+        network = builder.create_network(flags)
+        if network is not None:
+            # what an earlier try said is no reason for what fails later
+            messages.errors.clear()
+            return network
+    raise SessionError(
+        f"TensorRT {trt.__version__} makes no strongly typed network: {messages.last()}: "
+        "pip install -U 'sam2rt[tensorrt]'"
+    )
 
 
 def _config(trt: ModuleType, builder: Any, options: EngineOptions) -> Any:
     config = builder.create_builder_config()
-    # float32 means float32 here; tensor-float would pass for it with 10 bits of mantissa
-    config.clear_flag(trt.BuilderFlag.TF32)
+    if options.precision == "fp32":
+        # float32 means float32 here; tensor-float would pass for it with 10 bits of mantissa,
+        # which is no less than what the graphs of half precision have everywhere else
+        config.clear_flag(trt.BuilderFlag.TF32)
     config.profiling_verbosity = trt.ProfilingVerbosity.LAYER_NAMES_ONLY
     if options.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
@@ -135,7 +158,22 @@ def _build_error(path: Path, options: EngineOptions, messages: Messages) -> Sess
             f"workspace {limit}; {messages.last()}): lower --workspace, --max-objects, "
             "--max-memories or --opt-level"
         )
-    return SessionError(f"TensorRT cannot build {path.stem}: {messages.last()}")
+    fix = _fix(options, messages)
+    return SessionError(f"TensorRT cannot build {path.stem}: {messages.last()}{fix}")
+
+
+def _fix(options: EngineOptions, messages: Messages) -> str:
+    """Which of our options mends what the builder said last; empty where none is known to."""
+    why = messages.last().lower()
+    if options.workspace is not None and "workspace" in why:
+        return f": raise --workspace, now {options.workspace} bytes, or leave it out"
+    if options.version_compatible and "_lean" in why:
+        return (
+            ": --version-compat puts the lean runtime of this TensorRT into the engine: install "
+            "its library (tensorrt-lean) and name its folder in LD_LIBRARY_PATH, or build without "
+            "--version-compat"
+        )
+    return ""
 
 
 def _save_timings(config: Any, options: EngineOptions) -> None:

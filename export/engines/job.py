@@ -67,8 +67,9 @@ class BuildJob:
         if attention == "plugin":
             model = without_functions(model, {op.NAME})
             self._register()
+        options = dataclasses.replace(self.options.engine, precision=self.bundle.precision)
         engine = engine_from_onnx(
-            self.trt, model, path, self._profiles(graph), self.options.engine, self.progress
+            self.trt, model, path, self._profiles(graph), options, self.progress
         )
         target = self.work / f"{graph}.engine"
         target.write_bytes(engine)

@@ -24,6 +24,8 @@ class EngineOptions:
     hardware_compatible: the engine also runs on other GPUs of the same compute capability.
     version_compatible: it also runs with later releases of the same major version.
     timing_cache: file of kernel timings to read and to update; None for none.
+    precision: the graph's; for a bundle its own is taken whatever is asked here. In fp32 nothing
+    is rounded to tensor-float, in the others float32 convolutions may be.
     """
 
     workspace: int | None = None
@@ -31,6 +33,7 @@ class EngineOptions:
     hardware_compatible: bool = False
     version_compatible: bool = False
     timing_cache: Path | None = None
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         if self.level is not None and not 0 <= self.level <= 5:

@@ -38,6 +38,22 @@ class Turn(NamedTuple):
     sin: Tensor
 
 
+class ValueProjection(NamedTuple):
+    """How attentions project their values; equal algebra, see ``modules.GraphVariant``."""
+
+    #: cross-attention mixes raw memories, and the output projection does the values' work too
+    fold: bool
+    #: values that are projected keep their bias, instead of leaving it to the output projection
+    bias: bool
+
+    def made(self, attention: RotaryAttention) -> tuple[nn.Module, Affine]:
+        """The projections of values and output of an attention that does not fold."""
+        value, out = attention.v_proj, attention.out_proj
+        if self.bias:
+            return affine(value, 3), affine(out, 3)
+        return without_bias(value, 3), out_with_value_bias(out, value, 3)
+
+
 class MemoryTokens(NamedTuple):
     """What the layers attend to."""
 
@@ -71,14 +87,15 @@ class RotaryProjection(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    def __init__(self, attention: RotaryAttention, query_sizes: list[int]) -> None:
+    def __init__(
+        self, attention: RotaryAttention, query_sizes: list[int], values: ValueProjection
+    ) -> None:
         super().__init__()
         width = attention.q_proj.out_features
         self.query_sizes = query_sizes
         self.q = RotaryProjection(attention.q_proj, 3, width**-0.5)
         self.k = RotaryProjection(attention.k_proj, 3)
-        self.v = without_bias(attention.v_proj, 3)
-        self.out = out_with_value_bias(attention.out_proj, attention.v_proj, 3)
+        self.v, self.out = values.made(attention)
 
     def forward(self, x: Tensor, turn: Turn) -> Tensor:
         q, k = self.q(x, turn), self.k(x, turn)
@@ -87,10 +104,10 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention over memories; values as wide as a memory when `fold_values`."""
+    """Attention over memories; values as wide as a memory when they are folded."""
 
     def __init__(
-        self, attention: RotaryAttention, query_sizes: list[int], fold_values: bool
+        self, attention: RotaryAttention, query_sizes: list[int], values: ValueProjection
     ) -> None:
         super().__init__()
         self.width = attention.q_proj.out_features
@@ -98,15 +115,13 @@ class CrossAttention(nn.Module):
         self.q = RotaryProjection(attention.q_proj, 3, self.width**-0.5)
         self.k = RotaryProjection(attention.k_proj, 4)
         self.k_pointer = affine(attention.k_proj, 3)
-        self.value: nn.Module
-        self.out = out_with_value_bias(attention.out_proj, attention.v_proj, 3)
-        if fold_values:
+        self.value, self.out = values.made(attention)
+        if values.fold:
             self.value = nn.Identity()
             narrow = attention.out_proj.weight.double() @ attention.v_proj.weight.double()
-            assert self.out.bias is not None
-            self.out = Affine(narrow, self.out.bias.flatten(), 3)
-        else:
-            self.value = without_bias(attention.v_proj, 3)
+            out = out_with_value_bias(attention.out_proj, attention.v_proj, 3)
+            assert out.bias is not None
+            self.out = Affine(narrow, out.bias.flatten(), 3)
 
     def forward(self, x: Tensor, memory: MemoryTokens, turn: Turn) -> Tensor:
         """Queries [N or 1, HW, C] -> [N, HW, C]."""
@@ -119,11 +134,11 @@ class CrossAttention(nn.Module):
 
 class AttentionLayer(nn.Module):
     def __init__(
-        self, layer: MemoryAttentionLayer, query_sizes: list[int], fold_values: bool
+        self, layer: MemoryAttentionLayer, query_sizes: list[int], values: ValueProjection
     ) -> None:
         super().__init__()
-        self.self_attn = SelfAttention(layer.self_attn, query_sizes)
-        self.cross_attn = CrossAttention(layer.cross_attn_image, query_sizes, fold_values)
+        self.self_attn = SelfAttention(layer.self_attn, query_sizes, values)
+        self.cross_attn = CrossAttention(layer.cross_attn_image, query_sizes, values)
         self.norm1, self.norm2, self.norm3 = layer.norm1, layer.norm2, layer.norm3
         self.up, self.down = affine(layer.linear1, 3), affine(layer.linear2, 3)
 
@@ -150,14 +165,12 @@ class MemoryAttentionGraph(GraphModule):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, model: Sam2, query_block: int | None, fold_values: bool) -> None:
+    def __init__(self, model: Sam2, query_block: int | None, values: ValueProjection) -> None:
         super().__init__(model)
         attention, config = model.memory_attention, model.config
         query_sizes = query_blocks(config.embed_size**2, query_block)
         layers = of_kind(attention.layers, MemoryAttentionLayer)
-        self.layers = nn.ModuleList(
-            AttentionLayer(layer, query_sizes, fold_values) for layer in layers
-        )
+        self.layers = nn.ModuleList(AttentionLayer(layer, query_sizes, values) for layer in layers)
         self.norm = attention.norm
         rotary = layers[0].self_attn
         tables = {

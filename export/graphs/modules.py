@@ -18,7 +18,7 @@ from ...configs.graphs import TRACK_FRAME, TRACK_OBJECT, TRACK_STEP
 from ..model.sam2 import Sam2
 from .decoder import MaskDecoderGraph, MaskPromptGraph
 from .encoder import ImageEncoderGraph
-from .memory import MemoryAttentionGraph, MemoryEncoderGraph
+from .memory import MemoryAttentionGraph, MemoryEncoderGraph, ValueProjection
 from .track_step import TrackFrameGraph, TrackObjectGraph, TrackStepGraph
 
 
@@ -34,13 +34,18 @@ class GraphVariant:
     query_block: int | None = 512
     #: cross-attention mixes raw memories, mem_dim wide, instead of projected values
     fold_values: bool = True
+    #: value projections of memory attention keep their bias, where else it moves behind the
+    #: attention: builders of engines do not fuse an attention whose queries, keys and values
+    #: are bare products of one tensor
+    value_bias: bool = False
 
 
 @torch.no_grad()
 def graph_modules(model: Sam2, variant: GraphVariant = GraphVariant()) -> dict[str, nn.Module]:
     """The exported modules of a model, by graph name, in eval mode; the model is untouched."""
     model = copy.deepcopy(model).eval().requires_grad_(False)
-    attention = MemoryAttentionGraph(model, variant.query_block, variant.fold_values)
+    values = ValueProjection(variant.fold_values, variant.value_bias)
+    attention = MemoryAttentionGraph(model, variant.query_block, values)
     decoder, encoder = MaskDecoderGraph(model), MemoryEncoderGraph(model)
     modules: dict[str, nn.Module] = {
         "image_encoder": ImageEncoderGraph(model, variant.query_block),

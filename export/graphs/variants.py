@@ -20,6 +20,10 @@ from .onnx_from_module import onnx_from_module
 from .plugin_nodes import with_attention_nodes
 from .precision import lowered
 
+#: what each name of a variant stands for
+WHOLE_ATTENTION = GraphVariant(query_block=None)
+FULL_VALUES = GraphVariant(query_block=None, fold_values=False, value_bias=True)
+
 _ENCODER, _ATTENTION = "image_encoder", "memory_attention"
 
 
@@ -28,8 +32,8 @@ def variant_models(
 ) -> Iterator[tuple[str, str, ModelProto]]:
     """(name in the manifest, graph whose contract it has, ONNX model) of each variant."""
     specs = graph_specs(model.config)
-    whole = graph_modules(model, GraphVariant(query_block=None))
-    wide = graph_modules(model, GraphVariant(query_block=None, fold_values=False))
+    whole = graph_modules(model, WHOLE_ATTENTION)
+    wide = graph_modules(model, FULL_VALUES)
     for graph, variant, module in (
         (_ENCODER, WHOLE, whole[_ENCODER]),
         (_ATTENTION, WHOLE, whole[_ATTENTION]),

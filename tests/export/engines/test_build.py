@@ -51,6 +51,7 @@ class _Build:
     def __init__(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bundle, self.gpu = bundle, FakeCuda()
         self.models: list[tuple[str, bytes]] = []
+        self.options: list[EngineOptions] = []
         self.fail: dict[bytes, Exception] = {}
         self.proofs = 0
         self.unequal: ProofError | None = None
@@ -72,6 +73,7 @@ class _Build:
         self, trt: Any, model: bytes, path: Path, profiles: Any, options: EngineOptions, *_: Any
     ) -> bytes:
         self.models.append((path.stem, model))
+        self.options.append(options)
         if model in self.fail:
             raise self.fail[model]
         kind = "portable" if options.version_compatible else "engine"
@@ -220,6 +222,8 @@ def test_auto_keeps_the_fastest_variant_that_passed(
     assert tried == [WITH_NODE, b"full", b""]
     # each variant once, and the engines that are kept
     assert fakes.proofs == 4
+    # precision is the bundle's
+    assert {options.precision for options in fakes.options} == {"bf16"}
 
 
 def test_auto_skips_variants_that_fail_and_says_why(

@@ -13,6 +13,7 @@ import pytest
 from recording_tensorrt import Recorder
 from tensorrt_bindings_stub import VERSIONS, declared_api
 
+from sam2rt.configs.bundle import Precision
 from sam2rt.configs.errors import InputError, MissingExtraError, SessionError
 from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import model_config
@@ -62,6 +63,77 @@ def test_networks_are_strongly_typed_and_float32_is_float32(recorder: Recorder) 
     assert recorder.arguments("IBuilderConfig.clear_flag") == [(trt.BuilderFlag.TF32,)]
     # precision is the graph's alone
     assert recorder.arguments("IBuilderConfig.set_flag") == []
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_float32_convolutions_of_half_graphs_may_use_tensor_cores(
+    recorder: Recorder, precision: Precision
+) -> None:
+    _build(recorder, EngineOptions(precision=precision))
+    assert recorder.arguments("IBuilderConfig.clear_flag") == []
+
+
+def test_a_library_that_knows_no_python_plugins_builds_without_that_flag(
+    recorder: Recorder,
+) -> None:
+    trt: Any = recorder.module
+    typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+
+    def refuse(flags: int) -> Any:
+        if flags == typed:
+            return trt.INetworkDefinition()
+        _complain(recorder, "invalid flag")
+        return None
+
+    recorder.gives["Builder.create_network"] = refuse
+    assert _build(recorder, EngineOptions()) == b"engine"
+    assert recorder.arguments("Builder.create_network")[-1] == (typed,)
+    # what the first try said is no reason of another failure
+    recorder.gives["Builder.build_serialized_network"] = lambda *_: None
+    with pytest.raises(SessionError, match="TensorRT gave no message"):
+        _build(recorder, EngineOptions())
+
+
+def test_a_library_without_strong_typing_is_refused(recorder: Recorder) -> None:
+    recorder.gives["Builder.create_network"] = lambda _: _complain(recorder, "unknown flag 1")
+    with pytest.raises(SessionError, match="no strongly typed network: unknown flag 1: pip inst"):
+        _build(recorder, EngineOptions())
+
+
+@pytest.mark.parametrize(
+    ("said", "options", "fix"),
+    [
+        (
+            "no tactics to implement the operation within workspace limit.",
+            EngineOptions(workspace=777),
+            "workspace limit.: raise --workspace, now 777 bytes, or leave it out",
+        ),
+        ("no tactics within workspace limit.", EngineOptions(), "within workspace limit."),
+        (
+            "Unable to load library: libnvinfer_lean.so.1",
+            EngineOptions(version_compatible=True),
+            "or build without --version-compat",
+        ),
+        (
+            "Unable to load library: libnvinfer_lean.so.1",
+            EngineOptions(),
+            "Unable to load library: libnvinfer_lean.so.1",
+        ),
+    ],
+)
+def test_what_the_builder_lacks_names_our_option(
+    recorder: Recorder, said: str, options: EngineOptions, fix: str
+) -> None:
+    recorder.gives["Builder.build_serialized_network"] = lambda *_: _complain(recorder, said)
+    with pytest.raises(SessionError) as caught:
+        _build(recorder, options)
+    assert str(caught.value).startswith(f"TensorRT cannot build memory_attention: {said}")
+    assert str(caught.value).endswith(fix)
+
+
+def _complain(recorder: Recorder, text: str) -> None:
+    logger = recorder.arguments("Builder")[-1][0]
+    logger.log(recorder.module.ILogger.Severity.ERROR, text)  # type: ignore[attr-defined]
 
 
 def test_profiles_are_steady_states_and_one_range(recorder: Recorder) -> None:
@@ -164,14 +236,23 @@ def test_tensorrt_that_is_absent_is_told_from_one_that_is_broken(
         tensorrt_module()
 
 
-def test_the_parsers_own_words_are_passed_on(recorder: Recorder) -> None:
+@pytest.mark.parametrize(
+    ("operator", "words"),
+    [("", "no importer"), ("Frobnicate", "Frobnicate '/layers.0/f': no importer")],
+)
+def test_the_parsers_own_words_and_node_are_passed_on(
+    recorder: Recorder, operator: str, words: str
+) -> None:
     recorder.gives["OnnxParser.parse"] = lambda *_: False
     recorder.gives["OnnxParser.num_errors"] = lambda: 1
     error = recorder.module.ParserError()  # type: ignore[attr-defined]
     recorder.gives["OnnxParser.get_error"] = lambda index: error
-    recorder.gives["ParserError.desc"] = lambda: "no importer for Frobnicate"
-    with pytest.raises(SessionError, match=r"cannot read memory_attention\.onnx: no importer for"):
+    recorder.gives["ParserError.desc"] = lambda: "no importer"
+    recorder.gives["ParserError.node_operator"] = lambda: operator
+    recorder.gives["ParserError.node_name"] = lambda: "/layers.0/f"
+    with pytest.raises(SessionError) as caught:
         _build(recorder, EngineOptions())
+    assert str(caught.value).endswith(f"cannot read memory_attention.onnx: {words}")
 
 
 @pytest.mark.parametrize(

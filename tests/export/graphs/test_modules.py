@@ -155,7 +155,13 @@ def test_older_opsets_give_the_same(graph, opset):
 
 @pytest.mark.parametrize(
     "variant",
-    [GraphVariant(query_block=None), GraphVariant(query_block=48), GraphVariant(fold_values=False)],
+    [
+        GraphVariant(query_block=None),
+        GraphVariant(query_block=48),
+        GraphVariant(fold_values=False),
+        GraphVariant(value_bias=True),
+        GraphVariant(None, fold_values=False, value_bias=True),
+    ],
 )
 @pytest.mark.parametrize("graph", ["image_encoder", "memory_attention"])
 def test_every_variant_gives_the_same(graph, variant):

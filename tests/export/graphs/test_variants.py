@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from bundles import SharedBundles
 from click.testing import CliRunner
@@ -69,6 +70,24 @@ def test_each_variant_equals_its_graph(bundle: Bundle, name: str) -> None:
 def test_only_whole_memory_attention_has_the_node(bundle: Bundle) -> None:
     with_node = [n for n in bundle.graphs if function_names(bundle.graph_path(n).read_bytes())]
     assert with_node == ["memory_attention.whole"]
+
+
+@pytest.mark.parametrize(
+    ("name", "adds"), [("memory_attention.full", True), ("memory_attention", False)]
+)
+def test_values_of_the_full_variant_alone_keep_their_bias(
+    bundle: Bundle, name: str, adds: bool
+) -> None:
+    """What makes NVIDIA's builder fuse them (tests/export/engines/test_real_builder.py)."""
+    graph = onnx.load(bundle.graph_path(name), load_external_data=False).graph
+    maker = {output: node for node in graph.node for output in node.output}
+    values = [
+        maker[node.input[1]].op_type
+        for node in graph.node
+        if node.op_type == "MatMul" and maker[node.input[0]].op_type == "Softmax"
+    ]
+    assert len(values) == 4
+    assert [kind == "Add" for kind in values] == [adds] * 4
 
 
 def test_a_cpu_session_opens_the_contract_alone(bundle: Bundle) -> None:
