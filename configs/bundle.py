@@ -127,10 +127,11 @@ def staged_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
 
     Files are flushed to disk before the rename, so a killed export leaves the old bundle or
     none. The temporary folder lies beside the target (a rename cannot cross file systems).
-    Raises BundleError, see :func:`check_bundle_target`.
+    Raises BundleError, see :func:`check_bundle_target`, and InputError when something that is no
+    part of a bundle has come meanwhile: the new bundle then lies beside the target.
     """
     check_bundle_target(target)
-    with replaced_folder(Path(os.path.realpath(target))) as work:
+    with replaced_folder(Path(os.path.realpath(target)), foreign_to_bundle) as work:
         yield work
 
 

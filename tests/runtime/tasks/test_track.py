@@ -261,3 +261,24 @@ def test_few_frames_are_held_whatever_the_length(micro_session: Session, tmp_pat
     assert len(_frames(tmp_path / "out")) == 120
     # two decoded ahead, one more being decoded, one in work, one just handed over
     assert most <= 6
+
+
+def test_a_file_put_into_the_result_meanwhile_stays(
+    micro_session: Session, clip: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    _track(micro_session, clip, out, write_video=False)
+    earlier = (out / "masks.json").read_bytes()
+
+    def busy(what: str, done: int = 0, total: int | None = None) -> None:
+        (out / "notes.txt").write_text("mine")
+
+    with pytest.raises(InputError) as refused:
+        _track(micro_session, clip, out, PROMPTS[:1], write_video=False, progress=busy)
+    assert str(refused.value) == (
+        f"folder {out} holds notes.txt, which came while the result was made: it was left as it "
+        f"is, the new result is in {out}.new"
+    )
+    assert (out / "notes.txt").read_text() == "mine"
+    assert (out / "masks.json").read_bytes() == earlier
+    assert list(_frames(tmp_path / "out.new")[-1]) == [1]
