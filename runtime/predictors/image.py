@@ -16,7 +16,7 @@ from ...configs.bundle import Bundle
 from ...configs.checks import real_number, shown
 from ...configs.errors import FrameError, InputError, StateError
 from ...configs.models import ModelConfig
-from ..arrays import Array, Embedding, Logits, Mask, Scores
+from ..arrays import Array, Embedding, Logits, Mask, Scores, check_numbers
 from ..pixels.components import clean_mask
 from ..pixels.frame_input import FrameInput
 from ..pixels.mask_output import image_masks, repeated
@@ -191,7 +191,10 @@ class ImagePredictor(Predictor):
     def predict_low_res(
         self, prompts: ImagePrompts, multimask_output: bool = True, image_index: int = 0
     ) -> tuple[Logits, Scores]:
-        """What the decoder says: logits [N, C, 4h, 4w], not clamped, and IoU [N, C], float32."""
+        """What the decoder says: logits [N, C, 4h, 4w], not clamped, and IoU [N, C], float32.
+
+        Raises SessionError where they are no numbers.
+        """
         self._need_image()
         features = self._encoded[image_index]
         most = _at_most(_PROMPTS_PER_CALL, self.session.max_objects)
@@ -199,8 +202,10 @@ class ImagePredictor(Predictor):
             self._decode(features, prompts.part(i, most), multimask_output)
             for i in range(0, len(prompts), most)
         ]
-        logits, ious = zip(*parts, strict=True)
-        return np.concatenate(logits), np.concatenate(ious)
+        logits, ious = (np.concatenate(part) for part in zip(*parts, strict=True))
+        for number, (mask, iou) in enumerate(zip(logits, ious, strict=True), 1):
+            check_numbers(f"image {image_index}, object {number}", mask_logits=mask, iou=iou)
+        return logits, ious
 
     @_alone
     def get_image_embedding(self) -> Embedding:

@@ -13,7 +13,14 @@ import pytest
 from fake_bundle import write_bundle
 
 import sam2rt
-from sam2rt import FrameError, ImagePredictor, InputError, MissingExtraError, StateError
+from sam2rt import (
+    FrameError,
+    ImagePredictor,
+    InputError,
+    MissingExtraError,
+    SessionError,
+    StateError,
+)
 from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import model_config
 from sam2rt.runtime.pixels.frame_tensor import image_tensor
@@ -433,3 +440,14 @@ def test_setting_an_image_waits_for_a_prediction(session: ScriptedSession) -> No
     masks, _, _ = predictor.predict([[1, 1]], [1])
     other.join()
     assert masks.shape == (3, 32, 48)
+
+
+@pytest.mark.parametrize("where", ["logits", "ious"])
+def test_what_is_no_number_is_no_mask(
+    session: ScriptedSession, predictor: ImagePredictor, where: str
+) -> None:
+    predictor.set_image(np.zeros((32, 32, 3), np.uint8))
+    getattr(session, where)[2] = np.nan
+    name = "mask_logits" if where == "logits" else "iou"
+    with pytest.raises(SessionError, match=f"^image 0, object 1: the graphs gave NaN or .* {name}"):
+        predictor.predict([[1, 1]], [1])
