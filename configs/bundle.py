@@ -31,8 +31,10 @@ MANIFEST = "manifest.json"
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Half = Literal["fp16", "bf16"]
 HALF_PRECISIONS: tuple[Half, ...] = get_args(Half)
-#: what may lie in a bundle's folder beside what its manifest lists
-_OURS = re.compile(r"manifest\.json|engines|weights\.bin|proof\.npz|.*\.onnx")
+#: files that may lie in a bundle's folder beside those its manifest lists
+_OURS = re.compile(
+    r"manifest\.json|weights\.bin|proof\.npz|[^/]*\.onnx|engines/[^/]+/[^/]+\.(engine|json|cubin)"
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class Bundle:
         missing, edited or of another schema, when a file is absent, truncated or changed, or
         when a path leaves the folder; InputError when `path` is no path.
         """
-        if not isinstance(path, (str, os.PathLike)):
+        # an empty path would be the working folder; no name of the system's holds a NUL
+        if not isinstance(path, (str, os.PathLike)) or not str(path) or "\0" in str(path):
             raise InputError(f"path is {shown(path)}: expected the folder of a bundle")
         root = Path(path)
         bundle = _from_manifest(root, _read_manifest(root))
@@ -124,10 +127,11 @@ def staged_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
 
     Files are flushed to disk before the rename, so a killed export leaves the old bundle or
     none. The temporary folder lies beside the target (a rename cannot cross file systems).
-    Raises BundleError, see :func:`check_bundle_target`.
+    Raises BundleError, see :func:`check_bundle_target`, and InputError when something that is no
+    part of a bundle has come meanwhile: the new bundle then lies beside the target.
     """
     check_bundle_target(target)
-    with replaced_folder(Path(os.path.realpath(target))) as work:
+    with replaced_folder(Path(os.path.realpath(target)), foreign_to_bundle) as work:
         yield work
 
 
@@ -141,17 +145,36 @@ def check_bundle_target(target: str | os.PathLike[str]) -> None:
         raise BundleError(
             f"folder {final} is not empty and holds no {MANIFEST}: name another folder"
         )
-    if not names:
-        return
-    # of a damaged manifest, what can be read
-    text = (final / MANIFEST).read_text(encoding="utf-8", errors="replace")
-    listed = re.findall(r'"path":\s*"([^/"]+)', text)
-    foreign = next((n for n in names if n not in listed and not _OURS.fullmatch(n)), None)
-    if foreign is not None:
+    if foreign := foreign_to_bundle(final):
         raise BundleError(
             f"folder {final} holds {foreign}, which is no part of a bundle: move it, or name "
             "another folder"
         )
+
+
+def foreign_to_bundle(folder: Path) -> str | None:
+    """Something in the folder, relative to it, that no export or build of ours wrote there."""
+    paths = sorted(folder.rglob("*")) if folder.is_dir() else []
+    if not paths:
+        return None
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return paths[0].relative_to(folder).as_posix()
+    # of a damaged manifest, what can be read
+    text = manifest.read_text(encoding="utf-8", errors="replace")
+    if '"schema"' not in text:
+        return MANIFEST
+    listed = set(re.findall(r'"path":\s*"([^"]+)"', text))
+    folders = {parent.as_posix() for name in listed for parent in PurePosixPath(name).parents}
+    for path in paths:
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir() and not path.is_symlink():
+            known = name in folders or re.fullmatch(r"engines(/[^/]+)?", name)
+        else:
+            known = name in listed or _OURS.fullmatch(name)
+        if not known:
+            return name
+    return None
 
 
 def write_manifest(bundle: Bundle) -> None:

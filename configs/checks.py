@@ -12,7 +12,12 @@ from .errors import InputError
 
 def shown(value: Any) -> str:
     """The value as the start of one line."""
-    return f"{' '.join(repr(value).split()):.60}"
+    return f"{shown_line(repr(value)):.60}"
+
+
+def shown_line(text: str) -> str:
+    """The text as one line of at most 300 characters."""
+    return f"{' '.join(text.split()):.300}"
 
 
 def whole_number(name: str, value: Any, least: int | None = None, other: str = "") -> int:

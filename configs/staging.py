@@ -1,5 +1,8 @@
 """The one atomic writer: a folder or a file is replaced as a whole or stays what it was.
 
+What is replaced is looked at again at that moment: where something has come that no run of ours
+wrote, it stays, and the new result is left beside it.
+
 Both are written to a temporary neighbour, since a rename cannot cross file systems, and renamed
 into place. A folder takes long to write and is worth more, so it is also flushed to disk first,
 and its neighbour is locked while its process lives: the next run can tell what a killed one left
@@ -8,15 +11,18 @@ behind and clear it away.
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import InputError
+from .exchange import exchanged
 
 try:
     import fcntl
@@ -24,6 +30,12 @@ except ImportError:  # Windows: no lock, hence no clearing of what killed runs l
     fcntl = None  # type: ignore[assignment]
 
 _NEW, _OLD = ".part", ".old"
+#: how a system says that a folder cannot be renamed to a name that is taken
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+#: other runs may win this often before one gives up
+_ATTEMPTS = 100
+#: something in a folder, relative to it, that no run of ours wrote there; None where all is ours
+Foreign = Callable[[Path], str | None]
 
 
 def check_file_target(target: Path) -> None:
@@ -66,26 +78,33 @@ def replaced_file(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Pa
 
 
 @contextmanager
-def replaced_folder(final: Path) -> Iterator[Path]:
+def replaced_folder(final: Path, foreign: Foreign | None = None) -> Iterator[Path]:
     """Give a temporary folder that becomes `final` when the block ends without an error.
 
     Whatever the block raises, and if the process is killed, `final` is what it was. Folders
-    that killed runs left beside it are removed first. Raises InputError for a place that cannot
-    be written, one below a file, and the working folder or one around it.
+    that killed runs left beside it are removed first. Where the system can exchange two names
+    (:mod:`~sam2rt.configs.exchange`), `final` is there at every moment; elsewhere it is missing
+    between two renames, and a run that is killed there leaves it to the next one to give back.
+
+    foreign: names something that must not be removed; what has come since the block began, if
+    not given. Raises InputError for a place that cannot be written, one below a file, the working
+    folder or one around it, and when something foreign has come: then `final` is left, and the
+    new folder is ``NAME.new`` beside it.
     """
     _refuse_working_folder(final)
     with _made_parents(final):
         try:
-            _clear_leftovers(final)
+            _clear_leftovers(final, foreign)
             work, lock = _new_folder(final, _NEW)
         except OSError as error:
             raise _unwritable(final, error) from None
+        foreign = foreign or _come_since(final)
         try:
             yield work
             for path in (work, *work.rglob("*")):
                 _flush(path)
             os.chmod(work, 0o755)
-            _swap(work, final)
+            _move_in(work, final, foreign)
         finally:
             shutil.rmtree(work, ignore_errors=True)
             _unlock(lock)
@@ -127,24 +146,125 @@ def _made_parents(final: Path) -> Iterator[None]:
         raise
 
 
-def _swap(work: Path, final: Path) -> None:
-    if final.is_dir():
-        old, lock = _new_folder(final, _OLD)
-        os.rename(final, old / final.name)
-        try:
-            os.rename(work, final)
-        except BaseException:
-            os.rename(old / final.name, final)
-            raise
-        finally:
-            shutil.rmtree(old, ignore_errors=True)
-            _unlock(lock)
-    else:
+def _move_in(work: Path, final: Path, foreign: Foreign) -> None:
+    """Put `work` in the place of `final`, whatever other runs do there meanwhile."""
+    for _ in range(_ATTEMPTS):
+        there = os.path.lexists(final)
+        if _replaced(work, final, foreign) if there else _renamed(work, final):
+            _flush(final.parent)
+            return
+    raise _left_beside(work, final, f"{final} is replaced by other runs all the time")
+
+
+def _replaced(work: Path, final: Path, foreign: Foreign) -> bool:
+    """Replace what is at `final`; False when it is there no more.
+
+    Looked at before and after, since then nobody finds it under its name: with something foreign
+    in it, it stays or comes back.
+    """
+    if not final.is_dir():
+        raise _left_beside(work, final, f"{final} has become a file")
+    if found := foreign(final):
+        raise _left_beside(work, final, _has_come(final, found))
+    holder, lock = _new_folder(final, _OLD)
+    old = holder / final.name
+    try:
+        if not _displaced(work, final, old):
+            return False
+        if found := foreign(old):
+            if exchanged(old, final):
+                os.rename(old, work)
+            else:
+                os.rename(final, work)
+                os.rename(old, final)
+            raise _left_beside(work, final, _has_come(final, found))
+        return True
+    finally:
+        _remove_holder(holder, final, foreign)
+        _unlock(lock)
+
+
+def _displaced(work: Path, final: Path, old: Path) -> bool:
+    """Move `final` to `old` and `work` to `final`; False when `final` is not there.
+
+    In one step where the system can: `work` goes first to `old`, whose folder is locked, so
+    that what comes back in the exchange belongs to no other run. Elsewhere `final` is missing
+    between two renames, and the next run gives it back should this one be killed there.
+    """
+    os.rename(work, old)
+    try:
+        if exchanged(old, final):
+            return True
+    except FileNotFoundError:
+        os.rename(old, work)
+        return False
+    except OSError:
+        os.rename(old, work)
+        raise
+    os.rename(old, work)
+    try:
+        os.rename(final, old)
+    except FileNotFoundError:
+        return False
+    try:
         os.rename(work, final)
-    _flush(final.parent)
+    except BaseException as error:
+        given_back = _renamed(old, final)
+        if given_back or not isinstance(error, OSError) or error.errno not in _TAKEN:
+            raise
+        # another run has moved in: its result is the one to replace now
+        return False
+    return True
 
 
-def _clear_leftovers(final: Path) -> None:
+def _renamed(source: Path, target: Path) -> bool:
+    """Rename to a name that is free; False when it is taken."""
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+        return False
+    return True
+
+
+def _has_come(final: Path, found: str) -> str:
+    return f"folder {final} holds {found}, which came while the result was made"
+
+
+def _left_beside(work: Path, final: Path, why: str) -> InputError:
+    """Keep the result under a free name beside `final`, and say so."""
+    for number in itertools.count(1):
+        place = final.with_name(f"{final.name}.new" + (f"-{number}" if number > 1 else ""))
+        try:
+            # an empty folder keeps the name until the result takes its place
+            place.mkdir()
+        except FileExistsError:
+            continue
+        os.rename(work, place)
+        _flush(place.parent)
+        break
+    return InputError(f"{why}: it was left as it is, the new result is in {place}")
+
+
+def _remove_holder(holder: Path, final: Path, foreign: Foreign | None) -> None:
+    """Remove what was replaced, unless it holds something that no run of ours wrote."""
+    old = holder / final.name
+    if foreign is None or not old.is_dir() or foreign(old) is None:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def _come_since(final: Path) -> Foreign:
+    """What was not there when the work began is foreign."""
+
+    def names(folder: Path) -> Iterator[str]:
+        return (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+    known = set(names(final))
+    return lambda folder: next((name for name in names(folder) if name not in known), None)
+
+
+def _clear_leftovers(final: Path, foreign: Foreign | None) -> None:
     """Remove the temporary folders of dead processes, giving back a bundle killed in mid-swap."""
     # eight characters of mkdtemp: ".sam2.1.XXXXXXXX.old" is no leftover of "sam2"
     ours = re.compile(rf"\.{re.escape(final.name)}\.\w{{8}}({re.escape(_NEW)}|{re.escape(_OLD)})")
@@ -155,9 +275,10 @@ def _clear_leftovers(final: Path) -> None:
         if lock is None:
             continue
         if left.suffix == _OLD and not final.exists():
-            with suppress(FileNotFoundError):
+            # unless another run has moved in meanwhile
+            with suppress(OSError):
                 os.rename(left / final.name, final)
-        shutil.rmtree(left, ignore_errors=True)
+        _remove_holder(left, final, foreign)
         _unlock(lock)
 
 

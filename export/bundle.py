@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,10 +15,12 @@ import onnx
 import torch
 
 from ..configs.bundle import (
+    SCHEMA,
     Bundle,
     GraphEntry,
     Precision,
     bundle_file,
+    check_bundle_target,
     staged_folder,
     write_manifest,
 )
@@ -25,8 +29,7 @@ from ..configs.models import check_image_size
 from ..configs.progress import Progress, silent
 from ..configs.version import VERSION
 from .checkpoint.download import cache_folder
-from .checkpoint.load import Checkpoint, load_checkpoint, model_of
-from .checkpoint.official import official_name
+from .checkpoint.load import Checkpoint, checkpoint_sha256, load_checkpoint, model_of
 from .graphs.graph_files import DEFAULT_OPSET, GraphOptions, made_graphs, write_graphs
 from .graphs.modules import GraphVariant
 from .graphs.onnx_from_module import check_opset
@@ -110,16 +113,33 @@ def bundle_for(name: str) -> Bundle:
     """The bundle of a model by name, exported once into the user's cache.
 
     `name` is an official name or hub id, downloaded first, or anything else that
-    :func:`load_checkpoint` takes. A cached bundle that does not load is made again.
+    :func:`load_checkpoint` takes. The cache goes by contents: a checkpoint that was trained
+    further is another one, whatever its name. A cached bundle that does not load is made again.
+
+    Raises InputError and CheckpointError for a name that means no checkpoint, BundleError when
+    the cached folder holds something that is no part of a bundle; nothing is removed then.
     """
-    folder = official_name(name) or name.strip("/").replace("/", "--")
-    target = cache_folder() / "bundles" / folder
+    sha256 = checkpoint_sha256(name)
+    target = _cached(sha256)
     if target.is_dir():
-        try:
-            return Bundle.load(target)
-        except BundleError:
-            shutil.rmtree(target)
-    return export_bundle(name, target)
+        with suppress(BundleError):
+            bundle = Bundle.load(target)
+            if bundle.checkpoint_sha256 == sha256:
+                return bundle
+    check_bundle_target(target)
+    # by the hash of what was read: the file may have changed since it was hashed
+    checkpoint = load_checkpoint(name)
+    return export_bundle(checkpoint, _cached(checkpoint.sha256))
+
+
+def _cached(checkpoint_sha256: str) -> Path:
+    """The cache's folder for a checkpoint as this version exports it, with these options."""
+    options = asdict(GraphOptions(DEFAULT_OPSET, "fp32", GraphVariant(), False))
+    # the exporter takes the model and its image size from the checkpoint
+    asked = {"model": None, "image_size": None, **options}
+    key = [checkpoint_sha256, asked, VERSION, SCHEMA]
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
+    return cache_folder() / "bundles" / digest[:32]
 
 
 def _loaded(

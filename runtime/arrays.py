@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..configs.errors import SessionError
+
 #: any dtype: the signature says which
 Array = NDArray[Any]
 
@@ -34,3 +36,20 @@ Pointers = NDArray[np.float32]
 Embedding = NDArray[np.float32]
 #: x and y of points, [..., 2]; the signature says pixels of what
 Coordinates = NDArray[np.float32]
+
+
+def check_numbers(where: str, **outputs: Any) -> None:
+    """Refuse outputs of a graph, arrays or floats by name, that are not finite throughout.
+
+    A NaN is above no threshold: it would pass for an empty mask. Tensors on a GPU stay there and
+    are not looked at. where: what the error names, such as "frame 3, object 1". Raises
+    SessionError.
+    """
+    for name, array in outputs.items():
+        if array is None or hasattr(array, "__cuda_array_interface__"):
+            continue
+        if not np.isfinite(array).all():
+            raise SessionError(
+                f"{where}: the graphs gave NaN or infinity in {name}, expected numbers: check the "
+                "bundle with 'sam2rt verify', or export it as fp32"
+            )

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..configs.errors import StateError
 from ..configs.models import ModelConfig, pointer_distance_scale, pointer_limit
-from .arrays import Array, Embedding, Logits, Pointers
+from .arrays import Array, Embedding, Logits, Pointers, check_numbers
 
 
 @dataclass
@@ -31,6 +31,15 @@ class FrameOutput:
     object_score: float
     iou: float
     memory: Array | None = None
+
+    def check(self, frame_idx: int, obj_id: int) -> None:
+        """SessionError, naming frame and object, where the graphs gave what is no number."""
+        check_numbers(
+            f"frame {frame_idx}, object {obj_id}",
+            mask_logits=self.mask_logits,
+            object_score=self.object_score,
+            iou=self.iou,
+        )
 
 
 @dataclass

@@ -7,12 +7,13 @@ stopped; records made with another model, protocol or video are not taken over.
 from __future__ import annotations
 
 import json
-import shutil
+import re
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+from ...configs.errors import InputError
 from ...configs.progress import Progress, silent
 from ...configs.staging import check_file_target, replaced_file
 from .datasets import Video
@@ -51,19 +52,63 @@ def evaluate(
 def evaluate_to_file(
     job: Job, path: Path, *, processes: int = 1, progress: Progress = silent
 ) -> dict[str, Any]:
-    """:func:`evaluate`, kept in ``PATH.videos`` until the report is written to `path`."""
+    """:func:`evaluate`, kept in ``PATH.videos`` until the report is written to `path`.
+
+    Raises InputError, before anything is evaluated, for a report that cannot be written and when
+    ``PATH.videos`` holds what is no record. What comes there later stays there.
+    """
     check_file_target(path)
     parts = parts_folder(path)
+    _check_parts(parts, job)
     data = evaluate(job, processes=processes, parts=parts, progress=progress)
     with replaced_file(path) as part:
         part.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    shutil.rmtree(parts, ignore_errors=True)
+    _remove_records(parts, job)
     return data
 
 
 def parts_folder(path: Path) -> Path:
     """Where the records of finished videos lie until the report `path` is written."""
     return path.with_name(path.name + ".videos")
+
+
+#: what a killed run left of a record
+_UNFINISHED = re.compile(r"\.(.+\.json)\.\w{8}")
+
+
+def _check_parts(parts: Path, job: Job) -> None:
+    if not parts.is_dir():
+        if parts.exists():
+            raise InputError(f"{parts} is a file, records of videos go there: move it")
+        return
+    for path in sorted(parts.iterdir()):
+        if not _is_record(path, job):
+            raise InputError(
+                f"folder {parts} holds {path.name}, which is no record of a video: move it, or "
+                "name another report"
+            )
+
+
+def _is_record(path: Path, job: Job) -> bool:
+    """Whether a file is a record; of a video of this job, perhaps a damaged or unfinished one."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    names = {f"{video.name}.json" for video in job.dataset.videos}
+    unfinished = _UNFINISHED.fullmatch(path.name)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return path.name in names or (unfinished is not None and unfinished[1] in names)
+    return isinstance(content, dict) and content.keys() == {"key", "sha256", "record"}
+
+
+def _remove_records(parts: Path, job: Job) -> None:
+    """Remove records, and their folder unless it holds something else."""
+    for path in parts.iterdir() if parts.is_dir() else ():
+        if _is_record(path, job):
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        parts.rmdir()
 
 
 def _made(

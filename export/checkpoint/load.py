@@ -18,7 +18,7 @@ from ...configs.models import MODELS, ModelConfig, model_config
 from ...configs.progress import Progress, silent
 from ..model.sam2 import Sam2, build_model
 from .download import download_checkpoint
-from .official import names_a_download
+from .official import OFFICIAL, names_a_download, official_name
 from .read import float32, plain_state, read_tensors
 from .recognise import check_complete, check_fit, recognised
 
@@ -65,6 +65,32 @@ def load_checkpoint(
     return Checkpoint(config, float32(path, state), file_sha256(path), str(source))
 
 
+def checkpoint_sha256(source: str | os.PathLike[str], *, progress: Progress = silent) -> str:
+    """sha256 of the file that :func:`load_checkpoint` reads of `source`, downloaded if need be.
+
+    An official file is not fetched for it, since its sha256 is known. Raises what
+    :func:`load_checkpoint` raises for a source that is no file.
+    """
+    name = None if _is_there(source) else official_name(os.fspath(source))
+    if name is not None and (known := OFFICIAL[name].sha256):
+        return known
+    path = _checkpoint_file(source, progress)
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({error.strerror}): expected a checkpoint of yours"
+        ) from None
+
+
+def _is_there(source: str | os.PathLike[str]) -> bool:
+    """Whether `source` is the path of something. Raises InputError for what is no path."""
+    # an empty path would be the working folder; no name of the system's holds a NUL
+    if not isinstance(source, (str, os.PathLike)) or not str(source) or "\0" in str(source):
+        raise InputError(f"checkpoint is {shown(source)}: expected a file, a folder or a name")
+    return os.path.exists(source)
+
+
 def model_of(checkpoint: Checkpoint) -> Sam2:
     """The reference model with the checkpoint's weights."""
     model = build_model(checkpoint.config)
@@ -77,14 +103,11 @@ def _asked(model: str | ModelConfig | None) -> ModelConfig | None:
 
 
 def _checkpoint_file(source: str | os.PathLike[str], progress: Progress) -> Path:
-    if not isinstance(source, (str, os.PathLike)):
-        raise InputError(f"checkpoint is {shown(source)}: expected a file, a folder or a name")
-    path = Path(source)
-    if path.is_dir():
+    there, path, text = _is_there(source), Path(source), os.fspath(source)
+    if there and path.is_dir():
         return _file_in(path)
-    if path.is_file():
+    if there and path.is_file():
         return path
-    text = os.fspath(source)
     if text in MODELS and (path := built_in_file(text)).is_file():
         return path
     if names_a_download(text):

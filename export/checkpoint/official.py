@@ -13,7 +13,9 @@ from ...configs.models import model_config
 from .transfer import Remote
 
 _SITE = "https://dl.fbaipublicfiles.com/segment_anything_2"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+#: the hub's own rule: parts of at most 96 ASCII characters, no "--" or ".." in them, neither "-"
+#: nor "." at an end. So an id makes one folder, and no other id makes the same
+_HUB_ID = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9][\w.-]{0,95}/(?![.-])[\w.-]{1,96}(?<![.-])", re.A)
 _FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 _PUBLISHED = [

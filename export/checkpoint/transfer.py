@@ -87,6 +87,10 @@ def fetch(
 
 def _check_place(part: Path) -> None:
     """Make the folder, and see that the file can be written there. Raises InputError."""
+    if part.with_suffix("").is_dir():
+        raise InputError(
+            f"{part.with_suffix('')} is a folder: expected a file, or nothing; move it away"
+        )
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         part.open("ab").close()

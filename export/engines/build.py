@@ -5,6 +5,7 @@ Runs where the engines run: neither torch nor onnx.
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ...configs.bundle import Bundle
 from ...configs.errors import BundleError, InputError
 from ...configs.graphs import engine_specs
 from ...configs.progress import Progress, silent
-from ...configs.staging import replaced_folder
+from ...configs.staging import Foreign, replaced_folder
 from ...plugins.registry import triton_present
 from ...runtime.backends.engine_record import ENGINES, EngineTarget, incompatibilities
 from ...runtime.backends.tensorrt_library import tensorrt_module
@@ -22,6 +23,9 @@ from ..proof.record import bundle_record
 from .attention import ATTENTION, build_attention
 from .job import BuildJob
 from .options import BuildOptions, BuildReport
+
+#: all that a build writes
+_OURS = re.compile(r"[^/]+\.(engine|json|cubin)")
 
 
 def build_engines(
@@ -41,7 +45,7 @@ def build_engines(
     machine = EngineTarget(trt.__version__, found.arch, found.name, found.driver)
     _require_others(bundle, machine, graphs)
     final = bundle.path / ENGINES / machine.folder
-    with replaced_folder(final) as work:
+    with replaced_folder(final, _foreign_to(final)) as work:
         _keep_others(final, work, graphs)
         job = BuildJob(trt, bundle, options, machine, found.multiprocessors, work, progress)
         for graph in graphs:
@@ -82,6 +86,23 @@ def _require_others(bundle: Bundle, machine: EngineTarget, graphs: tuple[str, ..
             raise BundleError(
                 f"the proof needs the engine of {name} too ({reasons[0]}): build all graphs"
             )
+
+
+def _foreign_to(final: Path) -> Foreign:
+    """What is foreign to the engines in `final`: neither written by a build nor kept by this one.
+
+    Raises BundleError for what could not be kept.
+    """
+    here = sorted(final.iterdir()) if final.is_dir() else []
+    if folder := next((path for path in here if path.is_dir()), None):
+        raise BundleError(f"{folder} is a folder among engines: move it away")
+    kept = {path.name for path in here}
+
+    def foreign(folder: Path) -> str | None:
+        names = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+        return next((n for n in names if n not in kept and not _OURS.fullmatch(n)), None)
+
+    return foreign
 
 
 def _keep_others(final: Path, work: Path, graphs: tuple[str, ...]) -> None:

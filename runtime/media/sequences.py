@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ...configs.errors import FrameError
+from ...configs.checks import shown_line
+from ...configs.errors import FrameError, StateError
 from ..arrays import Array
 from ..pixels.frame_tensor import check_frame
 from .frames import FrameSource, NoMoreFrames, OnError
@@ -43,7 +44,11 @@ def _frame(item: Any, index: int) -> Array:
 
 
 class SpooledFrames(FrameSource):
-    """Frames of an iterable, pulled when first asked for and kept in a temporary file."""
+    """Frames of an iterable, pulled when first asked for and kept in a temporary file.
+
+    An error of the iterable itself, unlike a frame that cannot be used, ends it under every
+    policy: asking on raises StateError, since what came before is no whole video.
+    """
 
     def __init__(self, frames: Iterable[Any], on_error: OnError = "raise") -> None:
         super().__init__(on_error)
@@ -52,6 +57,8 @@ class SpooledFrames(FrameSource):
         #: per frame pulled: offset and shape, or why it cannot be used
         self._known: list[tuple[int, tuple[int, ...]] | FrameError] = []
         self._ended = False
+        #: what the iterable broke off with; a generator would pass for ended from then on
+        self._broken: BaseException | None = None
 
     def _count(self) -> int:
         while not self._ended:
@@ -75,12 +82,27 @@ class SpooledFrames(FrameSource):
         self._file.seek(offset)
         return np.frombuffer(self._file.read(math.prod(shape)), np.uint8).reshape(shape)
 
+    def _broke_off(self) -> StateError:
+        what = f"{type(self._broken).__name__}: {self._broken}".rstrip(": ")
+        return StateError(
+            f"the source broke off before frame {len(self._known)} ({shown_line(what)}): make it "
+            "again, and open that"
+        )
+
     def _store_next(self) -> None:
+        if self._broken is not None:
+            raise self._broke_off() from self._broken
         try:
             item = next(self._pull)
         except StopIteration:
             self._ended = True
             return
+        except BaseException as error:
+            self._broken = error
+            if isinstance(error, FrameError) and self.on_error != "raise":
+                # it would pass for a frame that cannot be used
+                raise self._broke_off() from error
+            raise
         try:
             frame = _frame(item, len(self._known))
         except FrameError as error:

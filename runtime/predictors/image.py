@@ -5,8 +5,10 @@ An image is encoded once; every prompt after that costs one small decoder call.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import threading
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from ...configs.bundle import Bundle
 from ...configs.checks import real_number, shown
 from ...configs.errors import FrameError, InputError, StateError
 from ...configs.models import ModelConfig
-from ..arrays import Array, Embedding, Logits, Mask, Scores
+from ..arrays import Array, Embedding, Logits, Mask, Scores, check_numbers
 from ..pixels.components import clean_mask
 from ..pixels.frame_input import FrameInput
 from ..pixels.mask_output import image_masks, repeated
@@ -31,6 +33,19 @@ _IMAGES_PER_CALL = 4
 #: masks (logits if asked for), predicted IoU, low-resolution logits
 Prediction = tuple[Mask | Logits, Scores, Logits]
 
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _alone(method: Method) -> Method:
+    """The image stays what it is until the method ends; another thread that sets one waits."""
+
+    @wraps(method)
+    def waiting(self: ImagePredictor, *given: Any, **named: Any) -> Any:
+        with self._using:
+            return method(self, *given, **named)
+
+    return cast(Method, waiting)
+
 
 class ImagePredictor(Predictor):
     """Segments what prompts point at in one image, or in a batch of images.
@@ -38,7 +53,8 @@ class ImagePredictor(Predictor):
     Names, defaults and return shapes are the original's. mask_threshold: logits above it are
     mask. max_hole_area, max_sprinkle_area: background holes and specks of at most this many
     low-resolution pixels are filled and removed (0: left alone; needs OpenCV). session: an open
-    session to share instead of `backend`, `device` and `threads`. Belongs to one thread.
+    session to share instead of `backend`, `device` and `threads`. An image belongs to the thread
+    that set it: predicting in another one is a StateError, since the image could be anyone's.
     """
 
     def __init__(
@@ -62,6 +78,9 @@ class ImagePredictor(Predictor):
         self._encoded: list[Features] = []
         self._sizes: list[tuple[int, int]] = []
         self._is_batch = False
+        #: the thread whose images these are
+        self._owner: threading.Thread | None = None
+        self._using = threading.RLock()
 
     @property
     def is_image_set(self) -> bool:
@@ -88,6 +107,7 @@ class ImagePredictor(Predictor):
                 raise FrameError(f"image {i}: {error}") from None
         self._encode(frames, is_batch=True)
 
+    @_alone
     def predict(
         self,
         point_coords: Any | None = None,
@@ -126,6 +146,7 @@ class ImagePredictor(Predictor):
             normalize_coords,
         )
 
+    @_alone
     def predict_batch(
         self,
         point_coords_batch: Sequence[Any] | None = None,
@@ -144,6 +165,7 @@ class ImagePredictor(Predictor):
         self._open_still()
         if not self._is_batch:
             raise StateError("no batch of images is set: call set_image_batch first")
+        self._check_owner()
         count = len(self._encoded)
         points = _per_image("point_coords_batch", point_coords_batch, count)
         labels = _per_image("point_labels_batch", point_labels_batch, count)
@@ -165,10 +187,14 @@ class ImagePredictor(Predictor):
         masks, ious, low_res = (list(part) for part in zip(*results, strict=True))
         return masks, ious, low_res
 
+    @_alone
     def predict_low_res(
         self, prompts: ImagePrompts, multimask_output: bool = True, image_index: int = 0
     ) -> tuple[Logits, Scores]:
-        """What the decoder says: logits [N, C, 4h, 4w], not clamped, and IoU [N, C], float32."""
+        """What the decoder says: logits [N, C, 4h, 4w], not clamped, and IoU [N, C], float32.
+
+        Raises SessionError where they are no numbers.
+        """
         self._need_image()
         features = self._encoded[image_index]
         most = _at_most(_PROMPTS_PER_CALL, self.session.max_objects)
@@ -176,9 +202,12 @@ class ImagePredictor(Predictor):
             self._decode(features, prompts.part(i, most), multimask_output)
             for i in range(0, len(prompts), most)
         ]
-        logits, ious = zip(*parts, strict=True)
-        return np.concatenate(logits), np.concatenate(ious)
+        logits, ious = (np.concatenate(part) for part in zip(*parts, strict=True))
+        for number, (mask, iou) in enumerate(zip(logits, ious, strict=True), 1):
+            check_numbers(f"image {image_index}, object {number}", mask_logits=mask, iou=iou)
+        return logits, ious
 
+    @_alone
     def get_image_embedding(self) -> Embedding:
         """The embedding [1, C, h, w] float32, no-memory embedding included; [B, ...] of a batch."""
         self._need_image()
@@ -189,14 +218,25 @@ class ImagePredictor(Predictor):
         """The original's private name; its example notebook prints the embedding's shape."""
         return {"image_embed": self.get_image_embedding()}
 
+    @_alone
     def reset_predictor(self) -> None:
         """Forget the image or images."""
         self._encoded, self._sizes, self._is_batch = [], [], False
+        self._owner = None
 
     def _need_image(self) -> None:
         self._open_still()
         if not self._encoded:
             raise StateError("no image is set: call set_image first")
+        self._check_owner()
+
+    def _check_owner(self) -> None:
+        here = threading.current_thread()
+        if self._owner is not None and self._owner is not here:
+            raise StateError(
+                f"the image was set by thread {self._owner.name}, this is {here.name}: make a "
+                "predictor for each thread, with session= they share one"
+            )
 
     def _encode(self, frames: Sequence[tuple[Any, tuple[int, int]]], *, is_batch: bool) -> None:
         self._open_still()
@@ -210,8 +250,10 @@ class ImagePredictor(Predictor):
                 Features(**{name: array[i][None] for name, array in out.items()})
                 for i in range(len(part))
             ]
-        self._encoded, self._is_batch = features, is_batch
-        self._sizes = [size for _, size in frames]
+        with self._using:
+            self._encoded, self._is_batch = features, is_batch
+            self._sizes = [size for _, size in frames]
+            self._owner = threading.current_thread()
 
     def _predict(
         self,

@@ -226,6 +226,8 @@ class StreamTracker(Predictor):
             features = encoded.features if encoded else self._encode(rgb)
             prompted = self._prompt(features, prompts)
             tracked = self._track(features, prompts)
+        for obj_id, output in (prompted | tracked).items():
+            output.check(self._frame_idx, obj_id)
         result = self._result(prompted | tracked, size)
         self._take_up(prompted, tracked)
         self._frame_size = size

@@ -256,6 +256,7 @@ class VideoPredictor(Predictor):
                 memory=None if first_time else self._selection(state, frame_idx, item),
                 num_frames=state.num_frames,
             )
+        output.check(frame_idx, obj_id)
         # nothing can fail any more: the state changes as a whole
         state.objects[obj_id] = item
         item.points.pop(frame_idx, None)
@@ -280,16 +281,18 @@ class VideoPredictor(Predictor):
         )
 
     def _track_frame(self, state: VideoState, frame_idx: int, reverse: bool) -> None:
-        waiting = [o for o in state.objects.values() if frame_idx not in o.history.cond]
+        waiting = {i: o for i, o in state.objects.items() if frame_idx not in o.history.cond}
         if waiting:
             outputs = self._tracker.track(
                 self._features(state, frame_idx),
-                [TrackedObject(o.key, o.history) for o in waiting],
+                [TrackedObject(o.key, o.history) for o in waiting.values()],
                 frame_idx,
                 reverse=reverse,
                 num_frames=state.num_frames,
             )
-            for item, output in zip(waiting, outputs, strict=True):
+            for obj_id, output in zip(waiting, outputs, strict=True):
+                output.check(frame_idx, obj_id)
+            for item, output in zip(waiting.values(), outputs, strict=True):
                 item.history.non_cond[frame_idx] = output
         for item in state.objects.values():
             item.tracked[frame_idx] = reverse

@@ -33,7 +33,8 @@ def results_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary folder that becomes `target` when the block ends without an error.
 
     An earlier result there stays until then. A link stays, and what it leads to becomes the
-    result. Raises InputError for a file, or a folder that holds something else.
+    result. Raises InputError for a file, or a folder that holds something else; when that came
+    meanwhile, the new result lies beside it, as ``NAME.new``.
     """
     final = Path(os.path.realpath(target))
     if final.exists() and not final.is_dir():
@@ -46,13 +47,15 @@ def results_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
         raise InputError(
             f"folder {target} holds {foreign}, which is of no earlier run: move it, or name another"
         )
-    with replaced_folder(final) as work:
+    with replaced_folder(final, _foreign) as work:
         yield work
 
 
 def _foreign(folder: Path) -> str | None:
     """Something in the folder that no command of ours wrote."""
-    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
+    if names and MASKS not in names:
+        return min(names)
     return next((name for name in names if not _OURS.fullmatch(name)), None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import queue
 import threading
@@ -57,40 +58,59 @@ def prefetched(
     """The same items, made by a background thread, up to `depth` before they are asked for.
 
     An error of the source is raised where its item would have come. Closing the iterator (or
-    leaving the loop) stops the thread; one that is stalled is left behind after `patience`
-    seconds. `items` must not be used elsewhere meanwhile.
+    leaving the loop, or the end of the program) stops the thread; one that is stalled is left
+    behind after `patience` seconds. `items` must not be used elsewhere meanwhile.
     """
     if depth < 1:
         raise InputError(f"prefetch depth is {depth}: expected at least 1")
-    ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
-    stop = threading.Event()
-    worker = threading.Thread(target=_fill, args=(items, ready, stop), daemon=True)
-    worker.start()
+    worker = _Worker(items, depth, patience)
     try:
         while True:
-            kind, value = ready.get()
+            kind, value = worker.ready.get()
             if kind == "error":
                 raise value
             if kind == "end":
                 return
             yield value
     finally:
-        stop.set()
-        until = time.monotonic() + patience
-        while worker.is_alive() and time.monotonic() < until:
-            # a worker that waits for room sees the stop once its item fits
+        worker.stop()
+
+
+class _Worker:
+    """A thread that makes items ahead; stopped at the latest when the program ends.
+
+    A thread that wakes after the interpreter is gone, inside a library's C++, aborts the process:
+    it is ended by an exception that such code does not let through.
+    """
+
+    def __init__(self, items: Iterable[Any], depth: int, patience: float) -> None:
+        self.ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
+        self._stopping = threading.Event()
+        self._patience = patience
+        # a daemon, since a source that is stalled for ever must not hold up the program's end
+        self._thread = threading.Thread(target=self._fill, args=(items,), daemon=True)
+        self._thread.start()
+        # runs while threads still can, unlike the end of a generator that is still referenced
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """End the thread; one that is stalled is left behind after the patience."""
+        atexit.unregister(self.stop)
+        self._stopping.set()
+        until = time.monotonic() + self._patience
+        while self._thread.is_alive() and time.monotonic() < until:
+            # a thread that waits for room sees the stop once its item fits
             with contextlib.suppress(queue.Empty):
-                ready.get_nowait()
-            worker.join(0.01)
+                self.ready.get_nowait()
+            self._thread.join(0.01)
 
-
-def _fill(items: Iterable[Any], ready: queue.Queue[tuple[str, Any]], stop: threading.Event) -> None:
-    try:
-        for item in items:
-            ready.put(("item", item))
-            if stop.is_set():
-                return
-        ready.put(("end", None))
-    except BaseException as error:
-        # an exit or an interruption too: the reader would wait for ever
-        ready.put(("error", error))
+    def _fill(self, items: Iterable[Any]) -> None:
+        try:
+            for item in items:
+                self.ready.put(("item", item))
+                if self._stopping.is_set():
+                    return
+            self.ready.put(("end", None))
+        except BaseException as error:
+            # an exit or an interruption too: the reader would wait for ever
+            self.ready.put(("error", error))

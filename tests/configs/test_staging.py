@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fake_bundle import write_bundle
 
+from sam2rt.configs import exchange
 from sam2rt.configs.bundle import Bundle, staged_folder
 from sam2rt.configs.errors import BundleError, InputError
 from sam2rt.configs.staging import check_file_target, replaced_folder
@@ -136,10 +139,11 @@ def test_a_killed_writer_changes_nothing_and_the_next_clears_up(tmp_path: Path, 
 _KILLED_IN_MID_SWAP = """
 import os, sys, time
 from pathlib import Path
-from sam2rt.configs import staging
+from sam2rt.configs import exchange, staging
+exchange._renameat2 = lambda: None
 rename = os.rename
 def stop_before_the_new_folder_moves_in(source, target):
-    if str(source).endswith(".part"):
+    if str(source).endswith(".part") and not os.path.exists(sys.argv[1]):
         print("ready", flush=True)
         time.sleep(60)
     rename(source, target)
@@ -303,3 +307,205 @@ def test_file_targets_are_tried_and_nothing_is_left(tmp_path: Path) -> None:
         with pytest.raises(InputError) as refused:
             check_file_target(target)
         assert str(refused.value) == message
+
+
+def _ours(folder: Path) -> str | None:
+    return next((p.name for p in folder.iterdir() if p.name != "masks.json"), None)
+
+
+def _write(
+    target: Path,
+    text: str,
+    meanwhile: Callable[[], object] = lambda: None,
+    foreign: Callable[[Path], str | None] = _ours,
+) -> None:
+    with replaced_folder(target, foreign) as work:
+        (work / "masks.json").write_text(text)
+        meanwhile()
+
+
+@pytest.fixture(params=["exchanged", "renamed twice"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what the system has, and as on one that cannot exchange two names."""
+    if request.param == "renamed twice":
+        monkeypatch.setattr(exchange, "_renameat2", lambda: None)
+
+
+def test_what_comes_while_the_work_is_done_stays(tmp_path: Path, either_way: None) -> None:
+    target = tmp_path / "result"
+    _write(target, "old")
+    for place in ("result.new", "result.new-2"):
+        with pytest.raises(InputError) as refused:
+            _write(target, place, lambda: (target / "notes.txt").write_text("mine"))
+        assert str(refused.value) == (
+            f"folder {target} holds notes.txt, which came while the result was made: it was left "
+            f"as it is, the new result is in {tmp_path / place}"
+        )
+        assert (tmp_path / place / "masks.json").read_text() == place
+    assert (target / "masks.json").read_text() == "old"
+    assert (target / "notes.txt").read_text() == "mine"
+    assert neighbours(target) == ["result.new", "result.new-2"]
+
+
+def test_what_comes_at_the_very_moment_of_replacing_stays(tmp_path: Path, either_way: None) -> None:
+    """After the last look at the folder, before it is replaced."""
+    target = tmp_path / "result"
+    _write(target, "old")
+    looks = []
+
+    def looking(folder: Path) -> str | None:
+        found = _ours(folder)
+        looks.append(found)
+        if len(looks) == 1:
+            (target / "notes.txt").write_text("mine")
+        return found
+
+    with pytest.raises(InputError, match=r"holds notes\.txt"):
+        _write(target, "new", foreign=looking)
+    assert looks[:2] == [None, "notes.txt"]
+    assert sorted(p.name for p in target.iterdir()) == ["masks.json", "notes.txt"]
+    assert (target / "masks.json").read_text() == "old"
+    assert (tmp_path / "result.new" / "masks.json").read_text() == "new"
+    assert neighbours(target) == ["result.new"]
+
+
+def test_what_comes_where_nothing_was_stays(tmp_path: Path, either_way: None) -> None:
+    target = tmp_path / "result"
+
+    def busy() -> None:
+        target.mkdir()
+        (target / "notes.txt").write_text("mine")
+
+    with pytest.raises(InputError, match=r"holds notes\.txt"):
+        _write(target, "new", busy)
+    assert [p.name for p in target.iterdir()] == ["notes.txt"]
+    assert (tmp_path / "result.new" / "masks.json").read_text() == "new"
+
+
+def test_a_file_that_takes_the_place_stays(tmp_path: Path, either_way: None) -> None:
+    target = tmp_path / "result"
+    with pytest.raises(InputError) as refused:
+        _write(target, "new", lambda: target.write_text("mine"))
+    assert str(refused.value) == (
+        f"{target} has become a file: it was left as it is, the new result is in {target}.new"
+    )
+    assert target.read_text() == "mine"
+
+
+def test_without_a_rule_what_has_come_since_stays(tmp_path: Path, either_way: None) -> None:
+    target = tmp_path / "result"
+    target.mkdir()
+    (target / "before").write_text("x")
+    with replaced_folder(target) as work:
+        (work / "new").write_text("x")
+    assert [p.name for p in target.iterdir()] == ["new"]
+    with pytest.raises(InputError, match="holds since"), replaced_folder(target):
+        (target / "since").write_text("mine")
+    assert (target / "since").read_text() == "mine"
+
+
+def test_a_bundle_that_got_a_foreign_file_stays(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    write_bundle(target, generator="old")
+    with pytest.raises(InputError, match=r"holds notes\.txt, which came"), staged_folder(target):
+        (target / "notes.txt").write_text("mine")
+    assert Bundle.load(target).generator == "old"
+    assert (target / "notes.txt").read_text() == "mine"
+
+
+def test_what_a_killed_run_left_with_foreign_files_stays(tmp_path: Path) -> None:
+    target = tmp_path / "result"
+    _write(target, "old")
+    left = tmp_path / ".result.abcd1234.old"
+    (left / "result").mkdir(parents=True)
+    (left / "result" / "notes.txt").write_text("mine")
+    (tmp_path / ".result.abcd5678.old" / "result").mkdir(parents=True)
+    _write(target, "new")
+    assert neighbours(target) == [left.name]
+    assert (left / "result" / "notes.txt").read_text() == "mine"
+
+
+_POLL = """
+import os, sys
+print("ready", flush=True)
+seen = missed = 0
+while not os.path.exists(sys.argv[1] + ".stop"):
+    seen += 1
+    missed += not os.path.isdir(sys.argv[1])
+print(seen, missed)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="renameat2 is Linux's")
+def test_a_polling_reader_never_misses_the_folder(tmp_path: Path) -> None:
+    target = tmp_path / "result"
+    _write(target, "0")
+    (tmp_path / "a").mkdir()
+    if not exchange.exchanged(tmp_path / "a", target):
+        pytest.skip("this file system cannot exchange two names")
+    assert exchange.exchanged(tmp_path / "a", target)
+    command = [sys.executable, "-c", _POLL, str(target)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "ready\n"
+        for number in range(1, 301):
+            _write(target, str(number))
+        (tmp_path / "result.stop").touch()
+        seen, missed = map(int, reader.stdout.readline().split())
+    assert seen > 300
+    assert missed == 0
+    assert (target / "masks.json").read_text() == "300"
+
+
+def test_exchanging_says_where_it_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.write_text("a")
+    second.write_text("b")
+    for code in (errno.ENOSYS, errno.EINVAL):
+        monkeypatch.setattr(exchange, "_renameat2", lambda code=code: lambda *_: code)
+        assert not exchange.exchanged(first, second)
+        _write(tmp_path / "result", str(code))
+        assert (tmp_path / "result" / "masks.json").read_text() == str(code)
+    monkeypatch.setattr(exchange, "_renameat2", lambda: lambda *_: errno.EIO)
+    with pytest.raises(OSError, match="Input/output error"):
+        exchange.exchanged(first, second)
+    with pytest.raises(OSError, match="Input/output error"):
+        _write(tmp_path / "result", "never")
+    assert (tmp_path / "result" / "masks.json").read_text() == str(errno.EINVAL)
+    assert neighbours(tmp_path / "result") == ["a", "b"]
+
+
+_WRITE_OFTEN = """
+import sys
+from pathlib import Path
+from sam2rt.configs import exchange, staging
+from sam2rt.configs.errors import InputError
+target, number, way = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+if way == "renamed twice":
+    exchange._renameat2 = lambda: None
+def ours(folder):
+    return next((p.name for p in folder.iterdir() if p.name not in ("first", "second")), None)
+for _ in range(40):
+    with staging.replaced_folder(target, ours) as work:
+        (work / "first").write_text(number)
+        (work / "second").write_text(number)
+"""
+
+
+@pytest.mark.parametrize("way", ["exchanged", "renamed twice"])
+def test_four_writers_at_once_lose_nothing(tmp_path: Path, way: str) -> None:
+    target = tmp_path / "result"
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _WRITE_OFTEN, str(target), str(number), way],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(4)
+    ]
+    said = [writer.communicate()[1] for writer in writers]
+    assert said == [""] * 4
+    assert [writer.returncode for writer in writers] == [0] * 4
+    assert sorted(p.name for p in target.iterdir()) == ["first", "second"]
+    assert (target / "first").read_text() == (target / "second").read_text()
+    assert neighbours(target) == []

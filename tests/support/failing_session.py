@@ -1,11 +1,13 @@
-"""A session that fails once, to see what is left behind."""
+"""Sessions that fail, to see what is left behind."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from sam2rt.runtime.session import Into, Session
+import numpy as np
+
+from sam2rt.runtime.session import Into, Session, SessionWrapper
 
 
 class FailingSession(Session):
@@ -23,3 +25,24 @@ class FailingSession(Session):
             if self.at == 0:
                 raise self.error
         return self.session.run(graph, inputs)
+
+
+class NanSession(SessionWrapper):
+    """From the call number `at` on, the output `name` of any graph holds a NaN for each object."""
+
+    fused = per_object = False
+
+    def __init__(self, session: Session, name: str, at: int = 1) -> None:
+        super().__init__(session)
+        self.name, self.at = name, at
+
+    def run(
+        self, graph: str, inputs: Mapping[str, Any], into: Into | None = None
+    ) -> dict[str, Any]:
+        out = super().run(graph, inputs, into)
+        if self.name in out:
+            self.at -= 1
+            if self.at < 1:
+                out[self.name] = np.array(out[self.name])
+                out[self.name].reshape(len(out[self.name]), -1)[:, 0] = np.nan
+        return out

@@ -399,3 +399,46 @@ def test_table_shows_every_object_and_the_means() -> None:
     assert lines[1].split()[:5] == ["clip", "1", "1.000", "1.000", "1.000"]
     assert lines[3] == "turns blue       1   0.500   0.500   0.500  0.000 in frame 4"
     assert lines[5].split() == ["3", "objects,", "2", "videos", "0.833", "0.833", "0.833"]
+
+
+def test_only_records_are_removed_beside_a_report(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    parts = parts_folder(path)
+
+    def busy(what: str, done: int = 0, total: int | None = None) -> None:
+        parts.mkdir(exist_ok=True)
+        (parts / "notes.txt").write_text("mine")
+        (parts / "mine.json").write_text('{"mine": 1}')
+        (parts / ".v.json.abcd1234").write_bytes(b"killed")
+
+    data = evaluate_to_file(job(still("v", 4)), path, progress=busy)
+    assert json.loads(path.read_text()) == data
+    assert sorted(os.listdir(parts)) == ["mine.json", "notes.txt"]
+    assert (parts / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "mine.json", "folder"])
+def test_what_is_no_record_is_refused_before_the_work(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "r.json"
+    parts = parts_folder(path)
+    parts.mkdir()
+    if name == "folder":
+        (parts / name).mkdir()
+    else:
+        (parts / name).write_text("[1, 2]")
+    with pytest.raises(InputError) as refused:
+        evaluate_to_file(job(still("v", 4)), path)
+    assert str(refused.value) == (
+        f"folder {parts} holds {name}, which is no record of a video: move it, or name another "
+        "report"
+    )
+    assert os.listdir(parts) == [name]
+    assert not path.exists()
+
+
+def test_a_file_in_the_place_of_records_is_refused(tmp_path: Path) -> None:
+    parts = parts_folder(tmp_path / "r.json")
+    parts.write_text("mine")
+    with pytest.raises(InputError, match=r"r\.json\.videos is a file, records of videos go there"):
+        evaluate_to_file(job(still("v", 4)), tmp_path / "r.json")
+    assert parts.read_text() == "mine"

@@ -20,7 +20,7 @@ from sam2rt.configs.bundle import (
 )
 from sam2rt.configs.errors import BundleError, InputError, ProofError, SessionError
 from sam2rt.export.engines import attention, build, job
-from sam2rt.export.engines.build import build_engines
+from sam2rt.export.engines.build import _foreign_to, build_engines
 from sam2rt.export.engines.job import BuildJob
 from sam2rt.export.engines.options import BuildOptions, EngineOptions
 from sam2rt.export.engines.profiles import Limits
@@ -290,3 +290,16 @@ def test_time_is_the_median_of_the_steady_state(fakes: _Build) -> None:
     with trt.TensorRTSession(fakes.bundle) as session:
         assert 0 < attention.attention_milliseconds(session, fakes.bundle, runs=6) < 1000
     assert fakes.gpu.replays == 5
+
+
+def test_only_what_a_build_writes_or_keeps_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "kept.txt").write_text("copied")
+    foreign = _foreign_to(tmp_path)
+    for name in ("mask_decoder.engine", "mask_decoder.json", "kernels.cubin"):
+        (tmp_path / name).write_bytes(b"x")
+    assert foreign(tmp_path) is None
+    (tmp_path / "notes.txt").write_text("mine")
+    assert foreign(tmp_path) == "notes.txt"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(BundleError, match="folder is a folder among engines: move it away"):
+        _foreign_to(tmp_path)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sam2rt import FrameError, InputError
-from sam2rt.runtime.media.frames import FrameSource, NoMoreFrames
+from sam2rt import FrameError, InputError, StateError
+from sam2rt.runtime.arrays import Array
+from sam2rt.runtime.media.frames import FrameSource, NoMoreFrames, OnError
 from sam2rt.runtime.media.open import open_frames
 from sam2rt.runtime.media.sequences import SpooledFrames
 
@@ -98,3 +100,31 @@ def test_a_frame_that_cannot_be_kept_moves_no_other(first_asked: int) -> None:
             frames.read(3)
         assert [int(frames.read(t)[0, 0, 0]) for t in (0, 1, 2, 4, 5)] == [0, 1, 2, 4, 5]
         assert frames.num_frames == 6
+
+
+@pytest.mark.parametrize("policy", ["raise", "skip", "hold"])
+@pytest.mark.parametrize("error", [RuntimeError("camera\nlost"), FrameError("bad"), SystemExit()])
+def test_a_source_that_broke_off_never_passes_for_whole(
+    policy: OnError, error: BaseException
+) -> None:
+    def produce() -> Iterator[Array]:
+        for t in range(3):
+            yield np.full((8, 8, 3), t, np.uint8)
+        raise error
+
+    with open_frames(produce(), on_error=policy) as frames:
+        seen: list[int] = []
+        with pytest.raises((type(error), StateError)):
+            seen.extend(int(frame[0, 0, 0]) for frame in frames)
+        assert seen == [0, 1, 2]
+        for ask in (lambda: list(frames), lambda: frames.num_frames, lambda: frames.read(3)):
+            with pytest.raises(StateError) as refused:
+                ask()
+            found = {"RuntimeError": "RuntimeError: camera lost", "FrameError": "FrameError: bad"}
+            name = type(error).__name__
+            assert str(refused.value) == (
+                f"the source broke off before frame 3 ({found.get(name, name)}): make it again, "
+                "and open that"
+            )
+        # what came stays readable
+        assert frames.read(2)[0, 0, 0] == 2

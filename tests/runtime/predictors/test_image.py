@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +13,20 @@ import pytest
 from fake_bundle import write_bundle
 
 import sam2rt
-from sam2rt import FrameError, ImagePredictor, InputError, MissingExtraError, StateError
+from sam2rt import (
+    FrameError,
+    ImagePredictor,
+    InputError,
+    MissingExtraError,
+    SessionError,
+    StateError,
+)
 from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import model_config
 from sam2rt.runtime.pixels.frame_tensor import image_tensor
 from sam2rt.runtime.pixels.upsample import upsample_bilinear
 from sam2rt.runtime.predictors.image import single_masks
-from sam2rt.runtime.session import Into, Session, check_inputs
+from sam2rt.runtime.session import Into, Session, SessionWrapper, check_inputs
 
 F32 = np.float32
 CONFIG = model_config("micro")
@@ -368,3 +376,78 @@ def test_from_pretrained_without_the_exporter_names_the_extra(monkeypatch: Any) 
     monkeypatch.setattr(sam2rt, "bundle_for", bundle_for, raising=False)
     with pytest.raises(MissingExtraError, match=r"needs the package 'torch'.*sam2rt\[export\]"):
         ImagePredictor.from_pretrained("facebook/sam2.1-hiera-tiny")
+
+
+def in_thread(work: Callable[[], Any]) -> Any:
+    """What `work` gives or raises in a thread named "other"."""
+    got: list[Any] = []
+
+    def run() -> None:
+        try:
+            got.append(work())
+        except Exception as error:
+            got.append(error)
+
+    thread = threading.Thread(target=run, name="other")
+    thread.start()
+    thread.join()
+    return got[0]
+
+
+@pytest.mark.parametrize("call", ["predict", "predict_batch", "get_image_embedding"])
+def test_an_image_set_by_another_thread_is_refused(predictor: ImagePredictor, call: str) -> None:
+    image = np.zeros((32, 32, 3), np.uint8)
+    given = {"point_coords": [[1, 1]], "point_labels": [1]} if call == "predict" else {}
+    setting = (
+        (lambda: predictor.set_image_batch([image]))
+        if call == "predict_batch"
+        else (lambda: predictor.set_image(image))
+    )
+    setting()
+    refused = in_thread(lambda: getattr(predictor, call)(**given))
+    assert isinstance(refused, StateError)
+    assert str(refused) == (
+        "the image was set by thread MainThread, this is other: make a predictor for each "
+        "thread, with session= they share one"
+    )
+    in_thread(setting)
+    with pytest.raises(StateError, match="was set by thread other, this is MainThread"):
+        getattr(predictor, call)(**given)
+    setting()
+    getattr(predictor, call)(**given)
+
+
+def test_setting_an_image_waits_for_a_prediction(session: ScriptedSession) -> None:
+    """The size of one image with the features of another would be a silent mix-up."""
+
+    class Slow(SessionWrapper):
+        def run(self, graph: str, inputs: Any, into: Into | None = None) -> Any:
+            if graph == "mask_decoder":
+                started.set()
+                assert not other.join(0.2)
+            return super().run(graph, inputs, into)
+
+    started = threading.Event()
+    predictor = ImagePredictor(session.bundle, session=Slow(session))
+    predictor.set_image(np.zeros((32, 48, 3), np.uint8))
+
+    def set_another() -> None:
+        started.wait(10)
+        predictor.set_image(np.zeros((20, 20, 3), np.uint8))
+
+    other = threading.Thread(target=set_another)
+    other.start()
+    masks, _, _ = predictor.predict([[1, 1]], [1])
+    other.join()
+    assert masks.shape == (3, 32, 48)
+
+
+@pytest.mark.parametrize("where", ["logits", "ious"])
+def test_what_is_no_number_is_no_mask(
+    session: ScriptedSession, predictor: ImagePredictor, where: str
+) -> None:
+    predictor.set_image(np.zeros((32, 32, 3), np.uint8))
+    getattr(session, where)[2] = np.nan
+    name = "mask_logits" if where == "logits" else "iou"
+    with pytest.raises(SessionError, match=f"^image 0, object 1: the graphs gave NaN or .* {name}"):
+        predictor.predict([[1, 1]], [1])

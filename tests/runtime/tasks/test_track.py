@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from failing_session import NanSession
 from golden import data_path
 from PIL import Image
 
-from sam2rt import FrameError, InputError, VideoPredictor
+from sam2rt import FrameError, InputError, SessionError, VideoPredictor
 from sam2rt.runtime.media.images import read_image
 from sam2rt.runtime.media.open import open_frames
 from sam2rt.runtime.pixels.rle import mask_from_rle
@@ -261,3 +262,55 @@ def test_few_frames_are_held_whatever_the_length(micro_session: Session, tmp_pat
     assert len(_frames(tmp_path / "out")) == 120
     # two decoded ahead, one more being decoded, one in work, one just handed over
     assert most <= 6
+
+
+def test_a_file_put_into_the_result_meanwhile_stays(
+    micro_session: Session, clip: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    _track(micro_session, clip, out, write_video=False)
+    earlier = (out / "masks.json").read_bytes()
+
+    def busy(what: str, done: int = 0, total: int | None = None) -> None:
+        (out / "notes.txt").write_text("mine")
+
+    with pytest.raises(InputError) as refused:
+        _track(micro_session, clip, out, PROMPTS[:1], write_video=False, progress=busy)
+    assert str(refused.value) == (
+        f"folder {out} holds notes.txt, which came while the result was made: it was left as it "
+        f"is, the new result is in {out}.new"
+    )
+    assert (out / "notes.txt").read_text() == "mine"
+    assert (out / "masks.json").read_bytes() == earlier
+    assert list(_frames(tmp_path / "out.new")[-1]) == [1]
+
+
+@pytest.mark.parametrize("name", ["mask_logits", "object_score", "iou"])
+def test_what_is_no_number_is_never_written(
+    micro_session: Session, clip: Path, tmp_path: Path, name: str
+) -> None:
+    """A NaN is above no threshold: it would pass for an empty mask."""
+    # one prompt, then a call a frame: the third result is of frame 2
+    session = NanSession(micro_session, name, at=3)
+    with pytest.raises(SessionError) as refused:
+        _track(session, clip, tmp_path / "out", PROMPTS[:1], write_video=False)
+    assert str(refused.value) == (
+        f"frame 2, object 1: the graphs gave NaN or infinity in {name}, expected numbers: check "
+        "the bundle with 'sam2rt verify', or export it as fp32"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_number_leaves_a_video_as_it_was(micro_session: Session, clip: Path) -> None:
+    predictor = VideoPredictor(
+        micro_session.bundle, session=NanSession(micro_session, "mask_logits", at=4)
+    )
+    state = predictor.init_state(clip)
+    predictor.add_new_points_or_box(state, 0, 1, [(210, 350)], [1])
+    seen = []
+    with pytest.raises(SessionError, match=r"^frame 3, object 1: the graphs gave NaN"):
+        seen.extend(frame for frame, _, _ in predictor.propagate_in_video(state))
+    assert seen == [0, 1, 2]
+    with pytest.raises(SessionError, match=r"^frame 5, object 7: the graphs gave NaN"):
+        predictor.add_new_points_or_box(state, 5, 7, [(210, 350)], [1])
+    assert state.obj_ids == [1]

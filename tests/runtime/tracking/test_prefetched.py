@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
+from bundles import SharedBundles
 
 from sam2rt import FrameError, InputError
 from sam2rt.runtime.tracking.prefetch import prefetched
@@ -76,3 +79,47 @@ class TestPrefetched:
     def test_depth_must_be_positive(self) -> None:
         with pytest.raises(InputError, match="expected at least 1"):
             next(prefetched([], depth=0))
+
+
+_STILL_REFERENCED = """
+import sys
+import onnxruntime
+from sam2rt.runtime.tracking.prefetch import prefetched
+
+def produce():
+    while True:
+        # C++ that the interpreter cannot interrupt, and that comes back to it
+        onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+        yield 1
+
+items = prefetched(produce(), depth=2)
+print(next(items), next(items))
+"""
+
+
+def test_items_still_referenced_at_the_end_do_not_abort(shared_bundles: SharedBundles) -> None:
+    """A thread that came back to an interpreter that was gone ended the process with SIGABRT."""
+    pytest.importorskip("onnxruntime")
+    graph = shared_bundles.untrained("micro", 2, seed=5).graph_path("mask_decoder")
+    for _ in range(6):
+        command = [sys.executable, "-c", _STILL_REFERENCED, str(graph)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "1 1\n", "")
+
+
+def test_a_stalled_source_does_not_hold_up_the_end_of_the_program() -> None:
+    code = """
+import time
+from sam2rt.runtime.tracking.prefetch import prefetched
+def produce():
+    yield 1
+    time.sleep(60)
+items = prefetched(produce(), patience=0.1)
+print(next(items))
+"""
+    start = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "1\n", "")
+    assert time.monotonic() - start < 30
