@@ -47,8 +47,9 @@ class OnnxRuntimeSession(Session):
     Entering opens all graphs; without entering, each opens when it is first run. `threads` is
     the number of CPU threads one call uses (None: one per core). Safe to share between threads
     of the program. A device that was asked for and is not active is a SessionError, never
-    another device. Matrix products on "cuda" keep full float32 precision (no TF32); "tensorrt"
-    has no such option, there NVIDIA_TF32_OVERRIDE=0 in the environment does it.
+    another device; :meth:`check_device` tells early. Matrix products on "cuda" keep full float32
+    precision (no TF32); "tensorrt" has no such option, there NVIDIA_TF32_OVERRIDE=0 in the
+    environment does it.
     """
 
     def __init__(self, bundle: Bundle, device: str = "cpu", threads: int | None = None) -> None:
@@ -72,6 +73,11 @@ class OnnxRuntimeSession(Session):
         self._runners: list[BoundRunner] = []
         #: what onnxruntime says of CUDA's libraries
         self._unloaded = ""
+
+    def check_device(self) -> None:
+        """Refuse, with SessionError, a device that the installed onnxruntime lacks."""
+        if self.device != "cpu":
+            self._onnxruntime()
 
     def run(
         self, graph: str, inputs: Mapping[str, Array], into: Into | None = None
@@ -209,6 +215,7 @@ class OnnxRuntimeSession(Session):
 
     def _opened(self, path: Path, external: tuple[BundleFile, ...]) -> Any:
         ort = self._onnxruntime()
+        self._preload(ort)
         try:
             options = self._options(ort)
             weights = _given_weights(options, path, external)
@@ -246,13 +253,15 @@ class OnnxRuntimeSession(Session):
                 f"{ort.__version__} lacks it: pip uninstall onnxruntime, then "
                 "pip install 'sam2rt[gpu]'"
             )
+        return ort
+
+    def _preload(self, ort: Any) -> None:
         if self.device != "cpu" and hasattr(ort, "preload_dlls"):
             # CUDA libraries that came as pip packages are on no search path; those that are not
             # found are printed
             with contextlib.redirect_stdout(io.StringIO()) as said:
                 ort.preload_dlls()
             self._unloaded = next(iter(said.getvalue().splitlines()), "")
-        return ort
 
     def _options(self, ort: Any) -> Any:
         options = ort.SessionOptions()
