@@ -76,7 +76,9 @@ class Bundle:
 
         Raises BundleError (one line: expected, found, remedy) when the folder or manifest is
         missing, edited or of another schema, when a file is absent, truncated or changed, or
-        when a path leaves the folder; InputError when `path` is no path.
+        when a path leaves the folder; InputError when `path` is no path. A file may be a link
+        out of the folder, as caches and mounted volumes keep them; its hash is then checked
+        whatever `check_hashes` says. The bundle stays usable when the working folder changes.
         """
         # an empty path would be the working folder; no name of the system's holds a NUL
         if not isinstance(path, (str, os.PathLike)) or not str(path) or "\0" in str(path):
@@ -85,7 +87,8 @@ class Bundle:
         bundle = _from_manifest(root, _read_manifest(root))
         for entry in bundle.files():
             _check_file(root, entry, check_hashes)
-        return bundle
+        # graphs are opened later, perhaps from another working folder
+        return dataclasses.replace(bundle, path=Path(os.path.abspath(root)))
 
     def graph_path(self, name: str) -> Path:
         """Path of a graph's ONNX file; BundleError when the bundle has no such graph."""
@@ -305,8 +308,9 @@ def _check_file(root: Path, entry: BundleFile, check_hash: bool) -> None:
     path = root / entry.path
     if not path.is_file():
         raise BundleError(f"{path} is missing: {_EXPORT}")
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise BundleError(f"{path} is a link that leaves the bundle folder: {_EXPORT}")
+    # caches and mounted volumes keep the files elsewhere, behind links: what such a link leads to
+    # may be anything, so it is not trusted without its hash
+    check_hash = check_hash or not path.resolve().is_relative_to(root.resolve())
     size = path.stat().st_size
     if size != entry.size:
         raise BundleError(

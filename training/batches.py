@@ -18,8 +18,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..benchmarks.evaluation.datasets import davis_folders
 from ..benchmarks.synthetic.clips import make_clip
 from ..configs.errors import FrameError
+from ..runtime.media.images import image_files
 from ..runtime.pixels.frame_tensor import MEAN, STD, video_frame_tensor
 from .recipe import BatchPlan, Recipe
 
@@ -107,16 +109,18 @@ def take_over(
 class FolderSource:
     """Random cuts of the videos below a folder with JPEGImages/<video> and Annotations/<video>.
 
-    Annotations are palette images: 0 background, k the k-th object (DAVIS 2017's layout).
-    Raises FrameError when there is no annotated video.
+    Annotations are palette images: 0 background, k the k-th object. As in DAVIS 2017 itself, the
+    videos may lie in a folder 480p or Full-Resolution. Raises FrameError when there is no
+    annotated video.
     """
 
     def __init__(self, folder: str | Path) -> None:
         root = Path(folder)
+        images, maps = davis_folders(root)
         self.videos = [
             pairs
-            for video in sorted((root / "JPEGImages").glob("*"))
-            if (pairs := self._annotated(root, video.name))
+            for video in sorted(images.glob("*"))
+            if video.is_dir() and (pairs := self._annotated(video, maps / video.name))
         ]
         if not self.videos:
             raise FrameError(
@@ -125,10 +129,9 @@ class FolderSource:
             )
 
     @staticmethod
-    def _annotated(root: Path, video: str) -> list[tuple[Path, Path]]:
-        masks = {p.stem: p for p in (root / "Annotations" / video).glob("*.png")}
-        images = sorted((root / "JPEGImages" / video).glob("*.*"))
-        return [(image, masks[image.stem]) for image in images if image.stem in masks]
+    def _annotated(video: Path, maps: Path) -> list[tuple[Path, Path]]:
+        masks = {p.stem: p for p in maps.glob("*.png")}
+        return [(image, masks[image.stem]) for image in image_files(video) if image.stem in masks]
 
     def __call__(self, rng: np.random.Generator, plan: BatchPlan) -> FramesAndLabels:
         from PIL import Image

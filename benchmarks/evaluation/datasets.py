@@ -9,8 +9,10 @@ sav       JPEGImages_24fps/VIDEO/*.jpg    Annotations_6fps/VIDEO/OBJECT/*.png  s
 lvos      JPEGImages/VIDEO/*.jpg          Annotations/VIDEO/*.png             *_meta.json
 ========  ==============================  ==================================  ================
 
-Annotations are indexed or grey PNGs of object ids; in ``sav`` one folder of masks per object, and
-only every fourth frame is annotated. Frames and annotations belong together by file name.
+In ``davis`` the folder 480p (or Full-Resolution) and the list may be missing: then videos lie right
+below JPEGImages and Annotations, and all count. Annotations are indexed or grey PNGs of object
+ids; in ``sav`` one folder of masks per object, and only every fourth frame is annotated. Frames
+and annotations belong together by file name.
 """
 
 from __future__ import annotations
@@ -172,11 +174,11 @@ def _recognised(root: Path) -> Layout:
 
 
 def _davis(root: Path, subset: str) -> Dataset:
-    images = _subfolder(root / "JPEGImages", "480p", "Full-Resolution")
-    maps = root / "Annotations" / images.name
+    images, maps = davis_folders(root)
     listing = root / "ImageSets" / "2017" / f"{subset}.txt"
     rule = RULES["davis"]
-    videos = [_video(images, maps, name, rule.void) for name in _listed(listing)]
+    names = _listed(listing) if (root / "ImageSets").is_dir() else _folders(maps)
+    videos = [_video(images, maps, name, rule.void) for name in names]
     return Dataset("davis", rule, tuple(videos))
 
 
@@ -290,11 +292,44 @@ def _number(image: Path) -> int:
         raise InputError(f"{image}: expected a frame number as its name") from None
 
 
-def _subfolder(parent: Path, *names: str) -> Path:
-    for name in names:
-        if (parent / name).is_dir():
-            return parent / name
-    raise InputError(f"{parent} has no folder {' or '.join(names)}: expected frames there")
+def davis_folders(root: Path) -> tuple[Path, Path]:
+    """Where the videos' frames and annotations are, with the resolution's folder or without."""
+    images, maps = root / "JPEGImages", root / "Annotations"
+    for name in ("480p", "Full-Resolution"):
+        if (images / name).is_dir() and (maps / name).is_dir():
+            return images / name, maps / name
+    return images, maps
+
+
+def check_ids(dataset: Dataset, *, written: bool) -> list[str]:
+    """Read all maps of ids before any work; what to tell the user about them, a line each.
+
+    written: predictions are written, as 8-bit maps. Raises InputError for masks of 0 and 255 in
+    place of ids, and for ids that do not fit the maps.
+    """
+    dropped = []
+    for video in dataset.videos:
+        maps = video.merged.values() if isinstance(video, FolderVideo) else ()
+        ids: set[int] = set()
+        for path in maps:
+            ids.update(np.unique(read_labels(path)).tolist())
+        if ids - {0} == {UNDECIDED}:
+            raise InputError(
+                f"video {video.name}: its annotations hold 0 and 255 alone, expected ids of "
+                "objects: 255 means undecided, so write 1 for the object (labels[labels > 0] = 1)"
+            )
+        if written and max(ids, default=0) > UNDECIDED:
+            raise InputError(
+                f"video {video.name}: object id {max(ids)} does not fit 8-bit maps: number the "
+                "objects from 1, or leave the predictions out"
+            )
+        if UNDECIDED in ids:
+            dropped.append(video.name)
+    if not dropped:
+        return []
+    more = f" and {len(dropped) - 1} more" if dropped[1:] else ""
+    counted = "not scored" if dataset.rule.void == UNDECIDED else "background"
+    return [f"pixels of id 255 are no object but {counted}, in video {dropped[0]}{more}"]
 
 
 def _folders(parent: Path) -> list[str]:

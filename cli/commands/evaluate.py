@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from ...benchmarks.evaluation.datasets import LAYOUTS, Dataset, Layout, open_dataset
+from ...benchmarks.evaluation.datasets import LAYOUTS, Dataset, Layout, check_ids, open_dataset
 from ...benchmarks.evaluation.evaluate import evaluate, evaluate_to_file, parts_folder
 from ...benchmarks.evaluation.job import BundleOpener, Job, ProtocolName, Settings
 from ...benchmarks.evaluation.protocols import PromptKind
 from ...benchmarks.evaluation.report import table
 from ...benchmarks.evaluation.synthetic_dataset import synthetic_dataset
 from ...configs.bundle import Bundle
+from ...configs.errors import InputError
 from ...configs.progress import Progress
 from ...runtime.predictors.pretrained import pretrained_bundle
 from ..options import session_options
@@ -113,6 +114,8 @@ def eval_command(
     data = _dataset(dataset, **videos)
     usual: PromptKind = "click" if synthetic else "mask"
     settings = Settings(protocol, prompt or usual, clicks, rounds, masks_folder)
+    for note in check_ids(data, written=masks_folder is not None):
+        click.echo(note, err=True)
     with ProgressLine() as progress:
         progress("loading the bundle")
         bundle = Bundle.load(path) if path else pretrained_bundle(BUILT_IN)
@@ -122,6 +125,12 @@ def eval_command(
     click.echo(table(report))
     if json_path is not None:
         click.echo(f"written to {json_path}")
+    # of sets that annotate first frames alone predictions are made, to be scored elsewhere
+    if report["J&F"] is None and masks_folder is None:
+        raise InputError(
+            "nothing was scored: annotate objects (ids 1 to 254) on more frames than their first, "
+            "or write predictions with --masks"
+        )
 
 
 def _dataset(

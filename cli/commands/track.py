@@ -55,8 +55,8 @@ def track(
 ) -> None:
     """Track objects through a video, from points and boxes.
 
-    VIDEO is a file, a folder of images or an address of a stream. --object and --frame hold
-    for the prompts after them:
+    VIDEO is a file (a stack of TIFF has a frame a page), a folder of images or an address of a
+    stream. --object and --frame hold for the prompts after them:
 
     \b
     --object 1 --frame 0 --point 420,260 --object 2 --frame 5 --box 10,20,200,300

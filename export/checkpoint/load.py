@@ -11,7 +11,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ...configs.bundle import file_sha256
 from ...configs.checks import shown
 from ...configs.errors import CheckpointError, InputError
 from ...configs.models import MODELS, ModelConfig, model_config
@@ -19,11 +18,15 @@ from ...configs.progress import Progress, silent
 from ..model.sam2 import Sam2, build_model
 from .download import download_checkpoint
 from .official import OFFICIAL, names_a_download, official_name
-from .read import float32, plain_state, read_tensors
+from .read import float32, plain_state, read_files
 from .recognise import check_complete, check_fit, recognised
+from .shards import INDEX, files_sha256, shard_files
 
 #: files of a folder, best first; a folder holding several others is ambiguous
-_KNOWN_FILES = ("model.safetensors", "pytorch_model.bin")
+_KNOWN_FILES = (
+    "model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin",
+    f"pytorch_model.bin{INDEX}",
+)  # fmt: skip
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 
 
@@ -33,7 +36,7 @@ class Checkpoint:
 
     config: ModelConfig
     state: dict[str, Tensor]
-    #: of the file that was read
+    #: of the file that was read; of several files, see files_sha256
     sha256: str
     source: str
 
@@ -47,6 +50,8 @@ def load_checkpoint(
 ) -> Checkpoint:
     """The checkpoint at `source`: a file, a folder, an official name or URL, or a hub id.
 
+    A checkpoint in shards is given by its folder, its index or any of its shards.
+
     `model` names the model (or describes one that is not in the table) instead of recognising
     it; it must fit the tensors. `image_size` replaces the model's own, in pixels. `progress`
     gets what is being downloaded, bytes done and bytes in all.
@@ -56,17 +61,18 @@ def load_checkpoint(
     safetensors file is read without that package.
     """
     path = _checkpoint_file(source, progress)
-    state = plain_state(path, read_tensors(path))
+    files = shard_files(path)
+    state = plain_state(path, read_files(files))
     check_complete(path, state)
     config = _asked(model) or recognised(path, state)
     check_fit(path, state, config, asked=model is not None)
     if image_size is not None:
         config = config.with_image_size(image_size)
-    return Checkpoint(config, float32(path, state), file_sha256(path), str(source))
+    return Checkpoint(config, float32(path, state), files_sha256(files), str(source))
 
 
 def checkpoint_sha256(source: str | os.PathLike[str], *, progress: Progress = silent) -> str:
-    """sha256 of the file that :func:`load_checkpoint` reads of `source`, downloaded if need be.
+    """sha256 of what :func:`load_checkpoint` reads of `source`, downloaded if need be.
 
     An official file is not fetched for it, since its sha256 is known. Raises what
     :func:`load_checkpoint` raises for a source that is no file.
@@ -76,7 +82,7 @@ def checkpoint_sha256(source: str | os.PathLike[str], *, progress: Progress = si
         return known
     path = _checkpoint_file(source, progress)
     try:
-        return file_sha256(path)
+        return files_sha256(shard_files(path))
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be read ({error.strerror}): expected a checkpoint of yours"
@@ -128,7 +134,10 @@ def _file_in(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     found = sorted(p for p in folder.iterdir() if p.suffix in _SUFFIXES and p.is_file())
-    if len(found) == 1:
+    indices = sorted(p for p in folder.glob(f"*{INDEX}") if p.is_file())
+    if len(indices) == 1 and set(found) <= set(shard_files(indices[0])):
+        return indices[0]
+    if len(found) == 1 or (found and set(found) <= set(shard_files(found[0]))):
         return found[0]
     held = ", ".join(p.name for p in found) or "no file ending in " + ", ".join(_SUFFIXES)
     raise CheckpointError(f"expected one checkpoint in folder {folder}, found {held}: name a file")

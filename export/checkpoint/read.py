@@ -1,14 +1,15 @@
 """Read a file of weights, whatever wrote it, as a state dict under the original's names.
 
 Taken: the original's files (``{"model": ...}``), what its trainer saves beside the weights,
-a bare state dict, one under another name (an average) or with a wrapper's prefix, the layout
-of Hugging Face transformers. Nothing but tensors and plain values is ever unpickled.
+a bare state dict, one under another name (an average) or with names of wrappers in it, the layout
+of Hugging Face transformers, in one file or in shards. Nothing but tensors and plain values is
+ever unpickled.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ import torch
 from torch import Tensor
 
 from ...configs.errors import CheckpointError, MissingExtraError
+from .foreign import refuse_relatives
 from .keymap import original_from_transformers
 
 #: how files of torch begin: a zip archive, or the pickle of older versions
 _TORCH = (b"PK\x03\x04", b"\x80")
 #: where programs that save more than weights keep them
 _CONTAINERS = ("model", "state_dict", "model_state_dict")
+#: what torch puts into names: torch.compile, (distributed) data parallel, sharding, checkpointing
+_WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 #: a tensor that every checkpoint of the original's layout has, and one of transformers'
 ORIGINAL = "image_encoder.trunk.patch_embed.proj.weight"
 _TRANSFORMERS = "vision_encoder.backbone.patch_embed.projection.weight"
@@ -64,6 +68,13 @@ def read_tensors(path: Path) -> Mapping[str, Any]:
     return content
 
 
+def read_files(files: Sequence[Path]) -> Mapping[str, Any]:
+    """The content of a checkpoint's files together; errors as of :func:`read_tensors`."""
+    if len(files) == 1:
+        return read_tensors(files[0])
+    return {name: value for file in files for name, value in read_tensors(file).items()}
+
+
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         from safetensors import SafetensorError
@@ -90,6 +101,7 @@ def plain_state(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
             content = held
             break
     state = _tensors(content)
+    refuse_relatives(path, state or _tensors(content, nested=True))
     for anchor in (ORIGINAL, _TRANSFORMERS):
         # weights under a name of their own (an average, say) count where there are no others
         everything = state if _under(anchor, state) else _tensors(content, nested=True)
@@ -102,14 +114,24 @@ def plain_state(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
         if prefixes:
             start = prefixes[0]
             # what stands beside the prefix belongs to the wrapper
-            state = {k[len(start) :]: v for k, v in everything.items() if k.startswith(start)}
+            state = _inside(path, start, everything)
             return state if anchor == ORIGINAL else original_from_transformers(state)
-    if any(key.endswith("image_encoder.blocks.0.attn.rel_pos_h") for key in state):
-        raise CheckpointError(f"{path} is a checkpoint of SAM 1: sam2rt runs SAM 2 and SAM 2.1")
     names = ", ".join(map(str, list(content)[:3])) or "nothing"
     raise CheckpointError(
         f"{path} holds no SAM 2 weights: expected tensors such as {ORIGINAL}, found {names}"
     )
+
+
+def _inside(path: Path, start: str, everything: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with `start`, without it and without names of wrappers."""
+    inside = {k[len(start) :]: v for k, v in everything.items() if k.startswith(start)}
+    state = {_without_wrappers(k): v for k, v in inside.items()}
+    if len(state) < len(inside):
+        raise CheckpointError(
+            f"{path} holds tensors twice, with and without names of wrappers such as "
+            f"{', '.join(sorted(_WRAPPERS))}: save the inner module alone"
+        )
+    return state
 
 
 def _tensors(content: Mapping[str, Any], *, nested: bool = False) -> dict[str, Tensor]:
@@ -124,8 +146,22 @@ def _tensors(content: Mapping[str, Any], *, nested: bool = False) -> dict[str, T
     return found
 
 
+def _without_wrappers(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
 def _under(anchor: str, state: Mapping[str, Tensor]) -> list[str]:
-    return sorted(key.removesuffix(anchor) for key in state if key.endswith(anchor))
+    """What stands before the model's own names, with wrappers that stand right before them."""
+    root = anchor.partition(".")[0]
+    found = set()
+    for key in state:
+        if _without_wrappers(key).endswith(anchor):
+            parts = key.split(".")
+            own = [i for i, part in enumerate(parts) if part == root]
+            # a prefix may end without a dot
+            start = "".join(f"{part}." for part in parts[: own[-1]]) if own else None
+            found.add(key.removesuffix(anchor) if start is None else start)
+    return sorted(found)
 
 
 def float32(path: Path, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

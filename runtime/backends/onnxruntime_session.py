@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...configs.bundle import Bundle
+from ...configs.bundle import Bundle, BundleFile
 from ...configs.checks import whole_number
 from ...configs.errors import InputError, MissingExtraError, SessionError
 from ...configs.graphs import (
@@ -47,8 +47,9 @@ class OnnxRuntimeSession(Session):
     Entering opens all graphs; without entering, each opens when it is first run. `threads` is
     the number of CPU threads one call uses (None: one per core). Safe to share between threads
     of the program. A device that was asked for and is not active is a SessionError, never
-    another device. Matrix products on "cuda" keep full float32 precision (no TF32); "tensorrt"
-    has no such option, there NVIDIA_TF32_OVERRIDE=0 in the environment does it.
+    another device; :meth:`check_device` tells early. Matrix products on "cuda" keep full float32
+    precision (no TF32); "tensorrt" has no such option, there NVIDIA_TF32_OVERRIDE=0 in the
+    environment does it.
     """
 
     def __init__(self, bundle: Bundle, device: str = "cpu", threads: int | None = None) -> None:
@@ -72,6 +73,11 @@ class OnnxRuntimeSession(Session):
         self._runners: list[BoundRunner] = []
         #: what onnxruntime says of CUDA's libraries
         self._unloaded = ""
+
+    def check_device(self) -> None:
+        """Refuse, with SessionError, a device that the installed onnxruntime lacks."""
+        if self.device != "cpu":
+            self._onnxruntime()
 
     def run(
         self, graph: str, inputs: Mapping[str, Array], into: Into | None = None
@@ -202,15 +208,21 @@ class OnnxRuntimeSession(Session):
         with self._lock:
             self._open_still()
             if graph not in self._graphs:
-                self._graphs[graph] = self._opened(self.bundle.graph_path(graph))
+                self._graphs[graph] = self._opened(
+                    self.bundle.graph_path(graph), self.bundle.graphs[graph].external
+                )
             return self._graphs[graph]
 
-    def _opened(self, path: Path) -> Any:
+    def _opened(self, path: Path, external: tuple[BundleFile, ...]) -> Any:
         ort = self._onnxruntime()
+        self._preload(ort)
         try:
+            options = self._options(ort)
+            weights = _given_weights(options, path, external)
             session = ort.InferenceSession(
-                str(path), sess_options=self._options(ort), providers=self._providers()
+                str(path), sess_options=options, providers=self._providers()
             )
+            del weights
         except Exception as error:
             what = _line(error) if path.is_file() else "it is missing"
             raise SessionError(
@@ -241,13 +253,15 @@ class OnnxRuntimeSession(Session):
                 f"{ort.__version__} lacks it: pip uninstall onnxruntime, then "
                 "pip install 'sam2rt[gpu]'"
             )
+        return ort
+
+    def _preload(self, ort: Any) -> None:
         if self.device != "cpu" and hasattr(ort, "preload_dlls"):
             # CUDA libraries that came as pip packages are on no search path; those that are not
             # found are printed
             with contextlib.redirect_stdout(io.StringIO()) as said:
                 ort.preload_dlls()
             self._unloaded = next(iter(said.getvalue().splitlines()), "")
-        return ort
 
     def _options(self, ort: Any) -> Any:
         options = ort.SessionOptions()
@@ -274,6 +288,23 @@ class OnnxRuntimeSession(Session):
         if self.device == "tensorrt":
             _engine_cache(self.bundle).mkdir(parents=True, exist_ok=True)
         return [(name, options.get(name, {})) for name in PROVIDERS[self.device]]
+
+
+def _given_weights(options: Any, path: Path, external: tuple[BundleFile, ...]) -> list[bytes]:
+    """Hand over weights that ONNX Runtime would not open; they must live until it has read them.
+
+    It refuses files that lie, links resolved, outside the folder of the graph's link and that of
+    the graph itself. Stores such as git-annex and DVC keep each file in a folder of its own.
+    """
+    homes = (path.parent.resolve(), path.resolve().parent)
+    files = [path.parent / file.path for file in external]
+    if all(any(f.resolve().is_relative_to(home) for home in homes) for f in files):
+        return []
+    contents = [file.read_bytes() for file in files]
+    options.add_external_initializers_from_files_in_memory(
+        [file.path for file in external], contents, [len(content) for content in contents]
+    )
+    return contents
 
 
 def _engine_cache(bundle: Bundle) -> Path:

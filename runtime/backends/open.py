@@ -18,7 +18,8 @@ def open_session(
     `device` is "cpu", "cuda" or "tensorrt" for onnxruntime (its execution provider). The backend
     tensorrt knows GPUs alone: "cuda" or "cuda:1"; "cpu", the default, means the first. `threads`
     None leaves the number of CPU threads to the backend. Raises InputError for an unknown
-    backend or device, MissingExtraError when its packages are absent.
+    backend or device, MissingExtraError when its packages are absent, SessionError when the
+    installed ones lack the device.
     """
     if not isinstance(backend, str):
         raise InputError(f"backend is {shown(backend)}: expected one of {', '.join(BACKENDS)}")
@@ -27,7 +28,10 @@ def open_session(
     if backend == "onnxruntime":
         from .onnxruntime_session import OnnxRuntimeSession
 
-        return OnnxRuntimeSession(bundle, device=device, threads=threads)
+        session = OnnxRuntimeSession(bundle, device=device, threads=threads)
+        # a device that is never there is no matter of the first frame, as with TensorRT
+        session.check_device()
+        return session
     if backend == "tensorrt":
         from .tensorrt_session import TensorRTSession
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +18,58 @@ from ..packages import pillow_image
 from ..pixels.frame_tensor import check_frame
 
 #: what the name of an image file ends with, in lower case
-IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = {
+    ".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif",
+    ".tiff", ".webp",
+}  # fmt: skip
+#: others, which are read where the installed Pillow can; ".gif" on its own is opened as a video
+_OTHER_SUFFIXES = {
+    ".apng", ".avif", ".avifs", ".dib", ".dng", ".exr", ".gif", ".hdr", ".heic", ".heif", ".j2c",
+    ".j2k", ".jp2", ".jpf", ".jpx", ".jxl", ".pbm", ".pcx", ".qoi", ".sgi", ".tga",
+}  # fmt: skip
+#: formats whose further images are pages, not previews as in a JPEG of a camera (MPO)
+_PAGED = {"AVIF", "GIF", "PNG", "TIFF", "WEBP"}
+#: TIFF's NewSubfileType: bit 0 is set on a smaller copy of another page
+_SUBFILE, _REDUCED = 254, 1
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether the name is that of an image, readable here or not."""
+    return path.suffix.lower() in IMAGE_SUFFIXES | _OTHER_SUFFIXES
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images of a folder in natural order; hidden files are left out."""
-    files = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    return sorted((p for p in files if not p.name.startswith(".")), key=_natural)
+    """The images of a folder in natural order; hidden files and folders are left out.
+
+    An image left out would shift the index of every later frame. So FrameError names a link to
+    nothing, an image that Pillow cannot read, and two files of one name but for the ending.
+    """
+    named = (p for p in folder.iterdir() if is_image_name(p) and not p.name.startswith("."))
+    files = sorted((p for p in named if not p.is_dir()), key=_natural)
+    stems: dict[str, Path] = {}
+    for path in files:
+        if not path.is_file():
+            raise FrameError(
+                f"{path} is a link to nothing, or no file: restore the image, or remove the link"
+            )
+        if not _is_read(path.suffix.lower()):
+            raise FrameError(
+                f"{path} is an image that the installed Pillow cannot read: convert it to PNG, or "
+                "move it out of the folder"
+            )
+        if (other := stems.setdefault(path.stem, path)) is not path:
+            raise FrameError(
+                f"{other} and {path.name} have one name, so one is no frame: move the masks or "
+                "copies out of the folder"
+            )
+    return files
+
+
+def _is_read(suffix: str) -> bool:
+    if suffix in IMAGE_SUFFIXES:
+        return True
+    image_module = pillow_image()
+    return image_module.registered_extensions().get(suffix) in image_module.OPEN
 
 
 def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
@@ -33,16 +81,56 @@ def read_image(path: str | os.PathLike[str]) -> Array:
     """An image file as uint8 RGB [H, W, 3]; alpha is dropped, EXIF rotation is not applied.
 
     As the original reads it: of colours with 16 bits the upper 8 count. Raises FrameError: missing,
-    not an image, truncated, grey with 16 bits or floats (their range is not known).
+    not an image, truncated, of several pages, grey with 16 bits or floats (their range is not
+    known).
     """
+    with readable_image(path), pillow_image().open(path) as image:
+        pages = len(page_indices(image))
+        if pages > 1:
+            raise FrameError(
+                f"{os.fspath(path)} holds {pages} pages, expected an image of one: save the page "
+                "that is wanted, or read them as frames with open_frames or 'sam2rt track'"
+            )
+        return image_pixels(path, image)
+
+
+def count_pages(path: str | os.PathLike[str]) -> int:
+    """How many pages an image file has: 1 but for stacks and animations. Raises FrameError."""
+    with readable_image(path), pillow_image().open(path) as image:
+        return len(page_indices(image))
+
+
+def page_indices(image: Any) -> list[int]:
+    """Where Pillow seeks for the pages of an open image; smaller copies and previews are none."""
+    count = getattr(image, "n_frames", 1) if image.format in _PAGED else 1
+    if count == 1:
+        return [0]
+    # of an animated PNG the image for programs that know no animation may be no part of it
+    first = 1 if image.format == "PNG" and image.info.get("default_image") else 0
+    if image.format != "TIFF":
+        return list(range(first, count))
+    pages = []
+    for index in range(count):
+        image.seek(index)
+        if not int(image.tag_v2.get(_SUBFILE, 0)) & _REDUCED:
+            pages.append(index)
+    image.seek(pages[0] if pages else 0)
+    return pages or [0]
+
+
+def image_pixels(path: str | os.PathLike[str], image: Any) -> Array:
+    """The present page of an open image as uint8 RGB [H, W, 3]. Raises FrameError."""
+    if image.mode.startswith(("I", "F")):
+        raise FrameError(f"{os.fspath(path)} has pixels of mode {image.mode}: convert it to 8 bits")
+    return check_frame(image)
+
+
+@contextmanager
+def readable_image(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What Pillow raises in the block about the image of that path becomes a FrameError."""
     image_module = pillow_image()
     try:
-        with image_module.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise FrameError(
-                    f"{os.fspath(path)} has pixels of mode {image.mode}: convert it to 8 bits"
-                )
-            return check_frame(image)
+        yield
     except FileNotFoundError:
         raise FrameError(f"{os.fspath(path)} does not exist: expected an image") from None
     except IsADirectoryError:

@@ -11,7 +11,8 @@ import numpy as np
 
 from ...configs.errors import FrameError
 from .frames import FrameSource, OnError
-from .images import IMAGE_SUFFIXES, image_files
+from .images import IMAGE_SUFFIXES, count_pages, image_files, is_image_name
+from .pages import PagedImage
 from .sequences import SequenceFrames, SpooledFrames
 from .video_file import VideoFile
 
@@ -19,13 +20,15 @@ from .video_file import VideoFile
 def open_frames(source: Any, *, on_error: OnError = "raise") -> FrameSource:
     """Open `source` as frames; its first frame is read, to learn the size.
 
-    source: path of a video or image, URL of a video, folder of images (any names, natural
-    order: 2 before 10), array [T, H, W, 3], sequence of frames or of paths of images, any
-    iterable of frames (kept in a temporary file while open), or a FrameSource (given back).
+    source: path of a video or image (a stack of TIFF or an animation has a frame a page), URL of
+    a video, folder of images (any names, natural order: 2 before 10), array [T, H, W, 3],
+    sequence of frames or of paths of images, any iterable of frames (kept in a temporary file
+    while open), or a FrameSource (given back).
     Frames: whatever :func:`~sam2rt.runtime.pixels.frame_tensor.check_frame` takes. `on_error`: see
     FrameSource.
 
-    Raises FrameError for a source that is missing, unreadable or empty.
+    Paths are of the working folder at the time of the call. Raises FrameError for a source that
+    is missing, unreadable or empty, and for a folder some of whose images cannot be frames.
     """
     if isinstance(source, FrameSource):
         return source
@@ -73,6 +76,8 @@ def _from_path(name: str, on_error: OnError) -> FrameSource:
             kinds = " ".join(sorted(IMAGE_SUFFIXES))
             raise FrameError(f"folder {name} holds no images: expected files {kinds}")
         return SequenceFrames(images, on_error)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return SequenceFrames([path], on_error)
+    # OpenCV plays a GIF as it plays a video
+    if is_image_name(path) and path.suffix.lower() != ".gif":
+        paged = count_pages(path) > 1
+        return PagedImage(path, on_error) if paged else SequenceFrames([path], on_error)
     return VideoFile(name, on_error)

@@ -24,6 +24,7 @@ class SequenceFrames(FrameSource):
     def __init__(self, frames: Sequence[Any] | Array, on_error: OnError = "raise") -> None:
         super().__init__(on_error)
         self._frames = frames
+        self._folder = working_folder()
 
     def _count(self) -> int:
         return len(self._frames)
@@ -31,12 +32,22 @@ class SequenceFrames(FrameSource):
     def _load(self, index: int) -> Array:
         if index >= len(self._frames):
             raise NoMoreFrames
-        return _frame(self._frames[index], index)
+        return _frame(self._frames[index], index, self._folder)
 
 
-def _frame(item: Any, index: int) -> Array:
+def working_folder() -> str:
+    """The present one, which may be another when a file is read; empty where it was removed."""
     try:
-        return read_image(item) if isinstance(item, (str, os.PathLike)) else check_frame(item)
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+def _frame(item: Any, index: int, folder: str) -> Array:
+    try:
+        if isinstance(item, (str, os.PathLike)):
+            return read_image(os.path.join(folder, item))
+        return check_frame(item)
     except FrameError as error:
         # before the first there is nothing to hold
         policy = ", or use on_error='skip' or 'hold'" if index else ""
@@ -53,6 +64,7 @@ class SpooledFrames(FrameSource):
     def __init__(self, frames: Iterable[Any], on_error: OnError = "raise") -> None:
         super().__init__(on_error)
         self._pull = iter(frames)
+        self._folder = working_folder()
         self._file = tempfile.TemporaryFile(prefix="sam2rt-frames-")  # noqa: SIM115
         #: per frame pulled: offset and shape, or why it cannot be used
         self._known: list[tuple[int, tuple[int, ...]] | FrameError] = []
@@ -104,7 +116,7 @@ class SpooledFrames(FrameSource):
                 raise self._broke_off() from error
             raise
         try:
-            frame = _frame(item, len(self._known))
+            frame = _frame(item, len(self._known), self._folder)
         except FrameError as error:
             self._known.append(error)
             return

@@ -40,6 +40,8 @@ class VideoFile(FrameSource):
         super().__init__(on_error)
         self._cv2 = opencv("reading video")
         self._path = path
+        # opened again later, perhaps from another working folder
+        self._file = path if "://" in path else os.path.abspath(path)
         self._capture: Any = None
         #: index of the frame the next grab gives
         self._position = 0
@@ -187,15 +189,15 @@ class VideoFile(FrameSource):
         return True
 
     def _open(self) -> None:
-        path, is_address = Path(self._path), "://" in self._path
+        path, is_address = Path(self._file), "://" in self._path
         if not is_address and path.is_file() and path.stat().st_size == 0:
             raise FrameError(f"{self._path} is an empty file: expected a video")
-        if not opencv_opens(self._path):
+        if not opencv_opens(self._file):
             raise FrameError(f"{self._path!a} is no name in UTF-8, which OpenCV needs: rename it")
         if not is_address and not os.access(path, os.R_OK):
             raise FrameError(f"{self._path} may not be read: ask its owner, or copy it")
         with quiet_opencv():
-            self._capture = self._cv2.VideoCapture(self._path)
+            self._capture = self._cv2.VideoCapture(self._file)
         if not self._capture.isOpened() and is_address:
             raise FrameError(
                 f"{self._path} cannot be opened as a stream: check the address, and that it can "

@@ -123,7 +123,8 @@ class ImagePredictor(Predictor):
         point_coords: [P, 2] or [N, P, 2] x, y in pixels of the image (fractions 0..1 with
         normalize_coords False); point_labels: [P] or [N, P], 1 positive, 0 negative; box: [4]
         or [N, 4] x0, y0, x1, y1; mask_input: [1, 4h, 4w] (or [N, 1, 4h, 4w]) low-resolution
-        logits of an earlier prediction. Any may be left out.
+        logits of an earlier prediction. Any may be left out; empty points, labels and boxes
+        count as left out.
 
         Returns masks [C, H, W] bool (float32 logits with return_logits), predicted IoU [C]
         float32 and logits [C, 4h, 4w] float32 clamped to +-32; each with a leading N for N > 1

@@ -10,7 +10,14 @@ import numpy as np
 from ...configs.errors import InputError
 from ...configs.models import ModelConfig
 from ..arrays import Array, Coordinates, Logits
-from ..tracking.prompts import check_boxes, check_inside, numbers, sides
+from ..tracking.prompts import (
+    check_boxes,
+    check_inside,
+    given,
+    numbers,
+    points_with_labels,
+    sides,
+)
 
 #: -1 padding, 0 negative, 1 positive, 2 and 3 a box's top-left and bottom-right corner
 _LABELS = (-1, 0, 1, 2, 3)
@@ -48,6 +55,8 @@ def image_prompts(
 ) -> ImagePrompts:
     """Check and convert prompts; all four may be None (the decoder then sees no prompt).
 
+    Empty points, labels and boxes count as None.
+
     point_coords: [P, 2] or [N, P, 2] x, y. point_labels: [P] or [N, P]. box: [4] or [N, 4] x0,
     y0, x1, y1. mask_input: [1, 4h, 4w], or [N, 1, 4h, 4w], logits an earlier prediction gave.
     frame_size: (height, width) the coordinates are pixels of; None: they are fractions 0..1.
@@ -57,6 +66,7 @@ def image_prompts(
     reversed or outside, unequal numbers of prompts.
     """
     coords, labels = _points(point_coords, point_labels, frame_size)
+    box = given(box)
     if box is not None:
         corners = _boxes(box, frame_size)
         if coords is not None and len(coords) != len(corners):
@@ -86,11 +96,9 @@ def image_prompts(
 def _points(
     coords: Any | None, labels: Any | None, size: tuple[int, int] | None
 ) -> tuple[Coordinates, Array] | tuple[None, None]:
-    if coords is None and labels is None:
+    coords, labels = points_with_labels(coords, labels)
+    if coords is None:
         return None, None
-    if coords is None or labels is None:
-        given, lacking = ("points", "labels") if labels is None else ("labels", "points")
-        raise InputError(f"{given} were given without {lacking}: give both or neither")
     xy = numbers("point_coords", coords)
     if xy.ndim not in (2, 3) or xy.shape[-1] != 2 or 0 in xy.shape:
         raise InputError(f"point_coords must be [P, 2] or [N, P, 2], got shape {xy.shape}")

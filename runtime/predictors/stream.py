@@ -22,7 +22,7 @@ from ..pixels.frame_input import FrameInput
 from ..pixels.mask_output import FrameLogits, frame_logits
 from ..session import Session
 from ..tracking.prefetch import EncodedFrame, check_prefetch
-from ..tracking.prompts import Clicks, clicks_from, joined, mask_array, mask_from
+from ..tracking.prompts import Clicks, clicks_from, given, joined, mask_array, mask_from
 from ..tracking.tracker import Features, Points, TrackedObject, Tracker, TrackerOptions
 from .predictor import Predictor
 from .stream_result import StreamResult
@@ -130,14 +130,15 @@ class StreamTracker(Predictor):
     ) -> None:
         """Prompt an object on the next frame: clicks [P, 2], labels [P], a box [4], or both.
 
-        Coordinates are pixels of the frame (fractions 0..1 with normalize_coords False). An
-        unknown id starts a new object. What can be checked before the frame is known is checked
-        now (InputError), the rest when it is pushed. Clicks given one by one are segmented
-        together: only :class:`VideoPredictor` feeds the mask of one click back to the next.
+        Coordinates are pixels of the frame (fractions 0..1 with normalize_coords False); empty
+        arrays count as none. An unknown id starts a new object. What can be checked before the
+        frame is known is checked now (InputError), the rest when it is pushed. Clicks given one
+        by one are segmented together: only :class:`VideoPredictor` feeds the mask of one click
+        back to the next.
         """
         self._open_still()
         obj_id = whole_number("obj_id", obj_id)
-        if box is not None and not clear_old_points:
+        if given(box) is not None and not clear_old_points:
             raise InputError("a box must come before any click: use clear_old_points=True")
         size = (self._frame_size or _ANY_SIZE) if normalize_coords else None
         clicks = clicks_from(points, labels, box, frame_size=size)
@@ -165,7 +166,10 @@ class StreamTracker(Predictor):
         self.add_points(obj_id, box=box)
 
     def add_mask(self, obj_id: int, mask: Any) -> None:
-        """Prompt an object on the next frame with a mask [H, W] of the frame's size."""
+        """Prompt an object on the next frame with a mask [H, W] of the frame's size.
+
+        bool, or 0 with 1 or 255 of any type. Raises InputError for other sizes and values.
+        """
         self._open_still()
         obj_id, mask = whole_number("obj_id", obj_id), mask_array(mask)
         mask_from(mask, self._frame_size or mask.shape, 64)

@@ -23,7 +23,7 @@ from ..pixels.frame_input import FrameInput
 from ..pixels.mask_output import frame_logits
 from ..session import Session
 from ..tracking.prefetch import check_prefetch, prefetched_features
-from ..tracking.prompts import joined, mask_from, points_from
+from ..tracking.prompts import given, joined, mask_from, points_from
 from ..tracking.tracker import (
     NO_OBJECT_LOGIT,
     Features,
@@ -111,13 +111,14 @@ class VideoPredictor(Predictor):
     ) -> FrameResult:
         """Prompt an object on a frame with clicks [P, 2], labels [P], a box [4], or both.
 
-        Coordinates are video pixels (fractions 0..1 with normalize_coords False). Returns the
-        frame's result for all objects. A correction on a frame that was tracked already feeds
-        the earlier mask back; see add_all_frames_to_correct_as_cond for whether it lasts.
+        Coordinates are video pixels (fractions 0..1 with normalize_coords False); empty arrays
+        count as none. Returns the frame's result for all objects. A correction on a frame that
+        was tracked already feeds the earlier mask back; see add_all_frames_to_correct_as_cond
+        for whether it lasts.
         Raises InputError; the state is unchanged then.
         """
         frame_idx, obj_id = self._checked(inference_state, frame_idx, obj_id)
-        if box is not None and not clear_old_points:
+        if given(box) is not None and not clear_old_points:
             raise InputError(
                 "a box must come before any click on its frame: use clear_old_points=True"
             )
@@ -134,7 +135,10 @@ class VideoPredictor(Predictor):
     def add_new_mask(
         self, inference_state: VideoState, frame_idx: int, obj_id: int, mask: Any
     ) -> FrameResult:
-        """Prompt an object on a frame with a mask [H, W] of the video's size (bool or 0/1)."""
+        """Prompt an object on a frame with a mask [H, W] of the video's size.
+
+        bool, or 0 with 1 or 255 of any type. Raises InputError for other sizes and values.
+        """
         frame_idx, obj_id = self._checked(inference_state, frame_idx, obj_id)
         pixels = mask_from(mask, inference_state.frame_size, self.config.image_size)
         return self._prompted(inference_state, frame_idx, obj_id, pixels)

@@ -70,30 +70,45 @@ def clicks_from(
     """Check clicks and a box of one object, and copy them.
 
     points: [P, 2] or [1, P, 2] x, y; labels: [P] (1 positive, 0 negative); box: x0, y0, x1, y1
-    (any shape of four numbers). Either, or both. frame_size: (height, width) of the frame the
-    coordinates are pixels of, or None when they are fractions 0..1.
+    (any shape of four numbers). Either, or both; empty means none. frame_size: (height, width) of
+    the frame the coordinates are pixels of, or None when they are fractions 0..1.
 
     Raises InputError: points without labels or the reverse, neither points nor box, unequal
     counts, unknown labels, coordinates that are NaN, infinite or more than a tenth beyond the
     frame, a box that is empty, reversed or outside.
     """
-    if (points is None) != (labels is None):
-        given, lacking = ("points", "labels") if labels is None else ("labels", "points")
-        raise InputError(f"{given} were given without {lacking}: give both or neither")
+    points, labels = points_with_labels(points, labels)
+    box = given(box)
     if points is None and box is None:
         raise InputError("no prompt: give points with labels, a box, or both")
     xy = _points([] if points is None else points, frame_size)
     codes = numbers("labels", [] if labels is None else labels)
-    if box is None and not len(xy):
-        raise InputError("no prompt: give points with labels, a box, or both")
     if codes.size != len(xy):
         raise InputError(f"{len(xy)} points but {codes.size} labels: give one label a point")
     if not np.isin(codes, _LABELS).all():
-        given = np.asarray(labels).ravel().tolist()
-        raise InputError(f"labels {given}: expected 1 (positive) or 0 (negative)")
+        shown_labels = np.asarray(labels).ravel().tolist()
+        raise InputError(f"labels {shown_labels}: expected 1 (positive) or 0 (negative)")
     corners = None if box is None else _corners(box, frame_size)
     # the caller may fill its arrays anew before the prompt is used
     return Clicks(np.array(xy), codes.reshape(-1).astype(np.int32), corners)
+
+
+def given(values: Any | None) -> Any | None:
+    """What a caller gave; None where it is empty, as detectors give it that found nothing."""
+    try:
+        return None if values is None or np.asarray(values).size == 0 else values
+    except (TypeError, ValueError):
+        # what is no array is refused by name later
+        return values
+
+
+def points_with_labels(points: Any | None, labels: Any | None) -> tuple[Any, Any]:
+    """Both, or both None, empty ones too. InputError when one comes without the other."""
+    points, labels = given(points), given(labels)
+    if (points is None) != (labels is None):
+        there, lacking = ("points", "labels") if labels is None else ("labels", "points")
+        raise InputError(f"{there} were given without {lacking}: give both or neither")
+    return points, labels
 
 
 def _points(values: Any, size: tuple[int, int] | None) -> Coordinates:
@@ -188,10 +203,12 @@ def mask_array(mask: Any) -> Array:
 
 
 def mask_from(mask: Any, frame_size: tuple[int, int], image_size: int) -> MaskPrompt:
-    """A mask prompt [H, W] (bool, or 0/1) at the model's size: [S, S] float32 of 0 and 1.
+    """A mask prompt [H, W] at the model's size: [S, S] float32 of 0 and 1.
 
-    Antialiased bilinear, then at least one half, as the original. Raises InputError for
-    another shape, or values other than two.
+    Taken are bool, and 0 with 1 or 255 of any type. Antialiased bilinear, then at least one half,
+    as the original. The original resizes a mask of any size; here another one than the frame's
+    is an InputError, for it is as a rule the mask of another frame or lies on its side. So are
+    other values: the original takes all but 0 as the object, a map of ids too.
     """
     array = mask_array(mask)
     if array.shape != frame_size:
@@ -199,7 +216,8 @@ def mask_from(mask: Any, frame_size: tuple[int, int], image_size: int) -> MaskPr
             f"mask has shape {array.shape}, expected the frame's (height, width) {frame_size}"
         )
     if array.dtype != np.bool_:
-        if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+        known = array.dtype.kind in "biuf"
+        if not (known and any(np.isin(array, pair).all() for pair in ((0, 1), (0, 255)))):
             raise InputError("a mask must be bool or hold only 0 and 1: compare it with > 0 first")
         array = array.astype(bool)
     pixels = array.astype(np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -185,20 +186,64 @@ def test_path_that_leaves_the_folder(bundle_path: Path, path: str, place: str) -
     assert message(bundle_path) == f"{where} is not well formed ({reason}): {REMEDY}"
 
 
-@pytest.mark.parametrize("link", ["file", "folder"])
-def test_link_that_leaves_the_folder(bundle_path: Path, tmp_path: Path, link: str) -> None:
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    if link == "file":
-        inside = bundle_path / "mask_decoder.onnx"
-        shutil.move(inside, outside / "m.onnx")
-        inside.symlink_to(outside / "m.onnx")
-    else:
-        inside = bundle_path / "proof" / "clip.npz"
-        shutil.move(bundle_path / "proof", outside / "proof")
-        (bundle_path / "proof").symlink_to(outside / "proof")
-    expected = f"{inside} is a link that leaves the bundle folder: {REMEDY}"
-    assert message(bundle_path) == expected
+def _linked(bundle: Path, store: Path, layout: str) -> None:
+    """Move the bundle's files elsewhere and leave links, as stores of data do."""
+    store.mkdir()
+    if layout == "folder":
+        shutil.move(bundle / "proof", store / "proof")
+        (bundle / "proof").symlink_to(store / "proof")
+        return
+    if layout == "volume":
+        # Kubernetes: ..data is a link that an update turns to another folder
+        for item in list(bundle.iterdir()):
+            shutil.move(item, store / item.name)
+            item.symlink_to(Path("..data", item.name))
+        shutil.move(store, bundle / "..2026_11_30")
+        (bundle / "..data").symlink_to("..2026_11_30")
+        return
+    for file in [path for path in bundle.rglob("*") if path.is_file()]:
+        blob = store / file_sha256(file)
+        shutil.move(file, blob)
+        link = os.path.relpath(blob, file.parent) if layout == "relative" else blob
+        file.symlink_to(link)
+
+
+@pytest.mark.parametrize("layout", ["relative", "absolute", "folder", "volume"])
+def test_links_that_leave_the_folder_lead_to_the_files_of_the_manifest(
+    bundle_path: Path, tmp_path: Path, layout: str
+) -> None:
+    before = Bundle.load(bundle_path)
+    _linked(bundle_path, tmp_path / "blobs", layout)
+    assert Bundle.load(bundle_path) == before
+    assert Bundle.load(bundle_path, check_hashes=False) == before
+
+
+@pytest.mark.parametrize("check_hashes", [True, False])
+def test_a_link_that_leaves_the_folder_is_never_taken_without_its_hash(
+    bundle_path: Path, tmp_path: Path, check_hashes: bool
+) -> None:
+    outside = tmp_path / "m.onnx"
+    inside = bundle_path / "mask_decoder.onnx"
+    shutil.move(inside, outside)
+    inside.symlink_to(outside)
+    outside.write_bytes(b"x" * outside.stat().st_size)
+    with pytest.raises(BundleError, match=rf"^{inside} has sha256 .*, the manifest says"):
+        Bundle.load(bundle_path, check_hashes=check_hashes)
+    outside.unlink()
+    assert message(bundle_path) == f"{inside} is missing: {REMEDY}"
+    inside.unlink()
+    inside.symlink_to(tmp_path)
+    assert message(bundle_path) == f"{inside} is missing: {REMEDY}"
+
+
+def test_what_was_loaded_stays_where_it_was(
+    bundle_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(bundle_path.parent)
+    bundle = Bundle.load(bundle_path.name)
+    monkeypatch.chdir(tmp_path.parent)
+    assert bundle.path == bundle_path
+    assert bundle.graph_path("mask_decoder").read_bytes()[:5] == b"graph"
 
 
 def test_link_inside_the_folder_is_fine(bundle_path: Path) -> None:

@@ -50,8 +50,27 @@ def test_found_packages_are_the_folders() -> None:
         assert (ROOT / folder.lstrip(".").replace(".", "/") / "__init__.py").is_file(), folder
 
 
-def test_only_the_front_door_and_the_setup_lie_in_the_root() -> None:
-    assert {file.name for file in ROOT.glob("*.py")} == {"__init__.py", "setup.py"}
+def test_only_the_front_doors_and_the_setup_lie_in_the_root() -> None:
+    assert {file.name for file in ROOT.glob("*.py")} == {"__init__.py", "__main__.py", "setup.py"}
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["segment"], ["--help"]])
+def test_the_package_runs_as_the_command_does(arguments: list[str], tmp_path: Path) -> None:
+    """Where scripts are not on the search path, ``python -m sam2rt`` is all there is."""
+    ways = (["-c", "from sam2rt.cli import main; main()"], ["-m", "sam2rt"])
+    command, module = (
+        subprocess.run(
+            [sys.executable, *way, *arguments], capture_output=True, text=True, cwd=tmp_path
+        )
+        for way in ways
+    )
+    assert (module.returncode, module.stdout, module.stderr) == (
+        command.returncode,
+        command.stdout,
+        command.stderr,
+    )
+    assert module.returncode == (2 if arguments == ["segment"] else 0)
+    assert "sam2rt" in module.stdout + module.stderr
 
 
 def test_the_version_stands_in_one_file(wheel: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam2rt.benchmarks.evaluation.datasets import open_dataset, read_labels
+from sam2rt.benchmarks.evaluation.datasets import check_ids, open_dataset, read_labels
 from sam2rt.benchmarks.evaluation.metrics import RULES
 from sam2rt.benchmarks.evaluation.synthetic_dataset import (
     START_AREA,
@@ -19,6 +20,7 @@ from sam2rt.benchmarks.evaluation.synthetic_dataset import (
     synthetic_dataset,
 )
 from sam2rt.configs.errors import InputError
+from sam2rt.training.batches import FolderSource
 
 SIZE = (6, 9)
 
@@ -88,6 +90,48 @@ def test_davis_without_its_list_or_video(davis: Path) -> None:
     (davis / "ImageSets" / "2017" / "val.txt").write_text("wolf")
     with pytest.raises(InputError, match="wolf holds no frames"):
         open_dataset(davis)
+
+
+def test_davis_as_training_takes_it(davis: Path, tmp_path: Path) -> None:
+    """No folder of a resolution and no list: what docs/training.md describes."""
+    expected = open_dataset(davis)
+    plain = tmp_path / "plain"
+    for part in ("JPEGImages", "Annotations"):
+        shutil.copytree(davis / part / "480p", plain / part)
+    dataset = open_dataset(plain, "davis")
+    assert [v.name for v in dataset.videos] == ["bear", "dog", "left out"]
+    assert dataset.rule == expected.rule
+    assert column_ids(dataset.videos[1], 1) == column_ids(expected.videos[0], 1)
+    assert [v.name for v in training_videos(davis)] == [v.name for v in training_videos(plain)]
+
+
+def training_videos(root: Path) -> list[Path]:
+    """The folders of the videos that training draws from."""
+    found = FolderSource(root).videos
+    assert all(len(pairs) == 3 for pairs in found)
+    return [pairs[0][0].parent for pairs in found]
+
+
+def test_ids_are_checked_before_any_work(davis: Path, mose: Path) -> None:
+    message = r"^pixels of id 255 are no object but {}, in video {}$"
+    assert re.match(
+        message.format("not scored", "dog and 1 more"),
+        check_ids(open_dataset(davis), written=True)[0],
+    )
+    assert re.match(
+        message.format("background", "a"), check_ids(open_dataset(mose), written=True)[0]
+    )
+    assert check_ids(open_dataset(mose, only=("b",)), written=True) == []
+    for layout in ("mose", "davis"):
+        write_map(mose / "Annotations" / "a" / "00000.png", {3: 255})
+        with pytest.raises(InputError, match="video a: its annotations hold 0 and 255 alone"):
+            check_ids(open_dataset(mose, layout), written=False)
+    deep = np.zeros(SIZE, np.uint16)
+    deep[:, 2] = 300
+    Image.fromarray(deep).save(mose / "Annotations" / "a" / "00000.png")
+    assert check_ids(open_dataset(mose), written=False) == []
+    with pytest.raises(InputError, match="video a: object id 300 does not fit 8-bit maps: number"):
+        check_ids(open_dataset(mose), written=True)
 
 
 @pytest.fixture

@@ -83,6 +83,30 @@ def test_a_folder(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert written == ["00000.png", "00001.png", "00002.png"]
 
 
+def test_masks_in_place_of_ids_are_refused_before_any_work(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part, value in (("JPEGImages", 200), ("Annotations", 255)):
+        folder = tmp_path / "set" / part / "a"
+        folder.mkdir(parents=True)
+        for i in range(2):
+            pixels = np.zeros((40, 50), np.uint8)
+            pixels[10:20, 10 + i : 30] = value
+            Image.fromarray(pixels).save(folder / f"{i:05d}.png")
+    command = [tmp_path / "set", "--bundle", bundle.path, "--threads", "1", "--processes", "1"]
+    _, err = run(*command, capsys=capsys, code=1)
+    assert err.startswith("sam2rt: video a: its annotations hold 0 and 255 alone")
+    # a first frame alone scores nothing: that is no success, unless predictions are made
+    (tmp_path / "set" / "Annotations" / "a" / "00001.png").unlink()
+    pixels[pixels > 0] = 1
+    Image.fromarray(pixels).save(tmp_path / "set" / "Annotations" / "a" / "00000.png")
+    out, err = run(*command, capsys=capsys, code=1)
+    assert "0 objects, 1 videos" in out
+    assert "sam2rt: nothing was scored: annotate objects (ids 1 to 254) on more frames" in err
+    run(*command, "--masks", tmp_path / "masks", capsys=capsys)
+    assert len(list((tmp_path / "masks" / "a").iterdir())) == 2
+
+
 def test_bad_input_is_one_line(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -149,7 +149,9 @@ def test_sources_that_cannot_be_used(source: Any, message: str) -> None:
 
 def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("")
-    with pytest.raises(FrameError, match=r"holds no images: expected files \.bmp \.jpeg \.jpg"):
+    with pytest.raises(
+        FrameError, match=r"holds no images: expected files \.bmp \.jfif \.jpe \.jpeg \.jpg"
+    ):
         open_frames(tmp_path)
 
 

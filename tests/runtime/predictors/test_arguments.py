@@ -18,6 +18,7 @@ from sam2rt import (
     ImagePredictor,
     InputError,
     MaskGenerator,
+    SessionError,
     StreamTracker,
     VideoPredictor,
 )
@@ -46,6 +47,21 @@ def session() -> ColourSession:
 def test_what_is_no_bundle(owner: Any, bundle: Any, session: ColourSession) -> None:
     for options in ({}, {"session": session}):
         refused(lambda o=options: owner(bundle, **o), r"^bundle is .*Bundle\.load\(path\) gives")
+
+
+@pytest.mark.parametrize("owner", CLASSES)
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_a_device_that_is_never_there_is_refused_when_the_predictor_is_made(
+    owner: Any, device: str, session: ColourSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    refused(
+        lambda: owner(session.bundle, device=device),
+        f"^device '{device}' needs .*, the installed onnxruntime .* lacks it",
+        SessionError,
+    )
+    owner(session.bundle, device="cpu").close()
 
 
 @pytest.mark.parametrize("owner", CLASSES)
