@@ -25,8 +25,10 @@ from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import model_config
 from sam2rt.runtime.pixels.frame_tensor import image_tensor
 from sam2rt.runtime.pixels.upsample import upsample_bilinear
+from sam2rt.runtime.predictors import image
 from sam2rt.runtime.predictors.image import single_masks
-from sam2rt.runtime.session import Into, Session, SessionWrapper, check_inputs
+from sam2rt.runtime.predictors.image_prompts import image_prompts
+from sam2rt.runtime.session import Into, Session, check_inputs
 
 F32 = np.float32
 CONFIG = model_config("micro")
@@ -417,29 +419,26 @@ def test_an_image_set_by_another_thread_is_refused(predictor: ImagePredictor, ca
     getattr(predictor, call)(**given)
 
 
-def test_setting_an_image_waits_for_a_prediction(session: ScriptedSession) -> None:
+def test_setting_an_image_waits_for_a_prediction(
+    session: ScriptedSession, predictor: ImagePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The size of one image with the features of another would be a silent mix-up."""
+    frames = [np.full((32, 48, 3), 10, np.uint8), np.full((20, 20, 3), 200, np.uint8)]
+    other = threading.Thread(target=lambda: predictor.set_image(frames[1]))
+    predictor.set_image(frames[0])
 
-    class Slow(SessionWrapper):
-        def run(self, graph: str, inputs: Any, into: Into | None = None) -> Any:
-            if graph == "mask_decoder":
-                started.set()
-                assert not other.join(0.2)
-            return super().run(graph, inputs, into)
+    def slowly(*given: Any, **named: Any) -> Any:
+        # the size was read, the features were not
+        other.start()
+        other.join(0.3)
+        return image_prompts(*given, **named)
 
-    started = threading.Event()
-    predictor = ImagePredictor(session.bundle, session=Slow(session))
-    predictor.set_image(np.zeros((32, 48, 3), np.uint8))
-
-    def set_another() -> None:
-        started.wait(10)
-        predictor.set_image(np.zeros((20, 20, 3), np.uint8))
-
-    other = threading.Thread(target=set_another)
-    other.start()
+    monkeypatch.setattr(image, "image_prompts", slowly)
     masks, _, _ = predictor.predict([[1, 1]], [1])
     other.join()
     assert masks.shape == (3, 32, 48)
+    (decoded,) = [inputs for graph, inputs in session.calls if graph == "mask_decoder"]
+    assert decoded["high_res_0"][0, 0, 0, 0] == image_tensor(frames[0], 256)[0, 0, 0]
 
 
 @pytest.mark.parametrize("where", ["logits", "ious"])
