@@ -16,7 +16,7 @@ from sam2rt.configs.errors import BundleError, CheckpointError, InputError
 from sam2rt.configs.models import MODELS
 from sam2rt.export import bundle as exporting
 from sam2rt.export.bundle import bundle_for
-from sam2rt.export.checkpoint import load
+from sam2rt.export.checkpoint import load, shards
 from sam2rt.export.checkpoint.load import Checkpoint, checkpoint_sha256, load_checkpoint
 from sam2rt.export.checkpoint.official import OFFICIAL, names_a_download
 from sam2rt.runtime.predictors.pretrained import pretrained_bundle
@@ -213,6 +213,6 @@ def test_a_checkpoint_that_may_not_be_read_is_one_line(
     def refused(path: Path) -> str:
         raise PermissionError(13, "Permission denied", os.fspath(path))
 
-    monkeypatch.setattr(load, "file_sha256", refused)
+    monkeypatch.setattr(shards, "file_sha256", refused)
     with pytest.raises(CheckpointError, match=r"w\.pt cannot be read \(Permission denied\)"):
         bundle_for(str(tmp_path / "w.pt"))
