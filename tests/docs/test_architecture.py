@@ -6,6 +6,7 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
 import structure
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,8 +26,9 @@ def defined(file: str) -> set[str]:
     return names
 
 
-def test_the_drawing_is_made_from_the_imports() -> None:
-    (drawn,) = re.findall(r"```mermaid\n(.*?)```", PAGE, re.S)
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
+def test_the_drawing_is_made_from_the_imports(page: str) -> None:
+    (drawn,) = re.findall(r"```mermaid\n(.*?)```", (ROOT / page).read_text(), re.S)
     assert drawn == structure.drawing(ROOT)
 
 
