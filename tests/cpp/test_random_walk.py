@@ -136,7 +136,7 @@ class VideoWalk(Walk):
 
     def clear(self) -> None:
         t, obj_id = self.frame_idx(), self.object()
-        for item in self.state._objects.values():
+        for item in self.state.objects.values():
             # mostly a frame that has a prompt
             t = int(self.one_of(t, *item.points, *item.masks))
         self.same(
