@@ -40,6 +40,10 @@ class SessionError(Sam2rtError, RuntimeError):
     """A backend that cannot be opened or that failed while running a graph."""
 
 
+class NotFiniteError(SessionError):
+    """Graphs that gave NaN or infinity where numbers are expected."""
+
+
 class MissingExtraError(Sam2rtError, ImportError):
     """A feature whose optional packages are not installed."""
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..configs.errors import SessionError
+from ..configs.errors import NotFiniteError
 
 #: any dtype: the signature says which
 Array = NDArray[Any]
@@ -43,13 +43,13 @@ def check_numbers(where: str, **outputs: Any) -> None:
 
     A NaN is above no threshold: it would pass for an empty mask. Tensors on a GPU stay there and
     are not looked at. where: what the error names, such as "frame 3, object 1". Raises
-    SessionError.
+    NotFiniteError.
     """
     for name, array in outputs.items():
         if array is None or hasattr(array, "__cuda_array_interface__"):
             continue
         if not np.isfinite(array).all():
-            raise SessionError(
+            raise NotFiniteError(
                 f"{where}: the graphs gave NaN or infinity in {name}, expected numbers: check the "
                 "bundle with 'sam2rt verify', or export it as fp32"
             )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...configs.errors import NotFiniteError
 from ...configs.models import ModelConfig
 from ...configs.progress import Progress, silent, steps
 from ...runtime.arrays import Array
@@ -40,9 +41,13 @@ def compare(
         advance()
     clip = make_clip(config, expected.frames, expected.seed)
     dropped: set[int] = set()
-    for wanted, result in zip(expected.loop, closed_loop(Listener(session), clip), strict=True):
-        _compare_frame(report, wanted, result, bounds, dropped)
-        advance()
+    try:
+        for wanted, result in zip(expected.loop, closed_loop(Listener(session), clip), strict=True):
+            _compare_frame(report, wanted, result, bounds, dropped)
+            advance()
+    except NotFiniteError as error:
+        # which output it comes from stands in the single calls, where it was not fed back
+        report.broken = str(error)
     return report
 
 

@@ -98,6 +98,8 @@ class ProofReport:
     presence_flips: int = 0
     #: flips that nothing excuses, as sentences
     wrong_choices: list[str] = field(default_factory=list)
+    #: why the closed loop could not be tracked to its end
+    broken: str = ""
     lowest_iou: float = 1.0
     #: largest difference of the loop's logits
     loop_max: float = 0.0
@@ -135,6 +137,8 @@ def problems(report: ProofReport, bounds: Bounds) -> list[str]:
         for _, name, d in sorted(far, key=lambda item: -item[0])
     ]
     found += report.wrong_choices
+    if report.broken:
+        found.append(f"the clip cannot be tracked ({report.broken})")
     if not report.lowest_iou >= bounds.iou:
         found.append(f"mask IoU {report.lowest_iou:.4f} in the clip (bound {bounds.iou:g})")
     return found

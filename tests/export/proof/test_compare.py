@@ -150,6 +150,7 @@ def test_values_that_are_no_numbers_are_found(
     report = compare(recorded, Changed(reference, "memory_encoder", change), FP32)
     with pytest.raises(ProofError, match=r"memory_encoder\.memory differs by inf"):
         check(report, FP32, "the export")
+    assert "the clip cannot be tracked (frame 1, object 1: " in problems(report, FP32)[-1]
 
 
 def test_another_shape_is_found(recorded: Record, reference: ReferenceSession) -> None:
