@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 from ..configs.bundle import Bundle
 from ..configs.models import MODELS
 from ..configs.progress import Progress, silent
+from ..configs.staging import replaced_file
 from ..export.checkpoint.load import Checkpoint, built_in_file, load_checkpoint
 from ..export.model.untrained import untrained_state
 from ..runtime.media.video_writer import open_video_writer
@@ -29,6 +30,8 @@ _BUILT_IN = "sam2rt_micro"
 _SEED = 5
 #: source of a checkpoint that holds random weights
 RANDOM = "random weights"
+#: all that a demonstration leaves; the bundle is made by the caller
+_MADE = ("demo.mp4", "demo.png", "work/clip.mp4", "work/track", "work/bundle")
 
 
 @dataclass(frozen=True)
@@ -66,20 +69,32 @@ def demonstrate(
     summary = track_video(
         bundle, clip.frames, work / "track", prompts_of(clip), threads=threads, progress=progress
     )
-    shutil.copyfile(work / "track" / "overlay.mp4", out / "demo.mp4")
-    shutil.copyfile(work / "track" / "sheet.png", out / "demo.png")
+    for made, shown in (("overlay.mp4", "demo.mp4"), ("sheet.png", "demo.png")):
+        with replaced_file(out / shown) as part:
+            shutil.copyfile(work / "track" / made, part)
     return Demonstrated(summary, _overlap(clip, work / "track" / "masks"))
 
 
 @contextmanager
-def removed_on_failure(*folders: Path) -> Iterator[None]:
-    """Remove those of `folders` that the block made, should it end with an error."""
-    new = [folder for folder in folders if not folder.exists()]
+def removed_on_failure(out: Path) -> Iterator[None]:
+    """Remove what the block's demonstration made in `out`, should it end with an error.
+
+    What lay there before, and what others put there meanwhile, stays.
+    """
+    made = [out / name for name in _MADE if not (out / name).exists()]
+    folders = [folder for folder in (out / "work", out) if not folder.exists()]
     try:
         yield
     except BaseException:
-        for folder in new:
-            shutil.rmtree(folder, ignore_errors=True)
+        for path in made:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        for folder in folders:
+            # another's file keeps it
+            with suppress(OSError):
+                folder.rmdir()
         raise
 
 

@@ -37,7 +37,7 @@ def demo(checkpoint: str | None, out: Path, frames: int, threads: int | None) ->
     except ModuleNotFoundError as error:
         name = (error.name or "torch").partition(".")[0]
         raise MissingExtraError("the demonstration", name, "export") from None
-    with work.removed_on_failure(out, out / "work"), ProgressLine() as progress:
+    with work.removed_on_failure(out), ProgressLine() as progress:
         loaded = work.demo_checkpoint(checkpoint)
         if loaded.source == work.RANDOM:
             click.echo(

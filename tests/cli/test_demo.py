@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from sam2rt.benchmarks.demo import prompts_of
+from sam2rt.benchmarks.demo import prompts_of, removed_on_failure
 from sam2rt.benchmarks.synthetic.clips import make_clip
 from sam2rt.cli import main
 from sam2rt.configs.models import MODELS
@@ -62,3 +62,33 @@ def test_prompts_lie_on_their_objects() -> None:
     assert inside.sum() == inside[y0:y1, x0:x1].sum() > 0
     x, y, label = click.points[0]
     assert (clip.labels[0][int(y), int(x)], label) == (click.obj_id, 1)
+
+
+def test_a_failure_removes_what_the_demonstration_made_and_nothing_else(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    _interrupted(out, "work/bundle/manifest.json", "work/clip.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+    # another's file, there before or come meanwhile, keeps its folder
+    (out / "work" / "track").mkdir(parents=True)
+    _interrupted(out, "demo.mp4", "work/notes.txt")
+    left = sorted(path.relative_to(out).as_posix() for path in out.rglob("*"))
+    assert left == ["work", "work/notes.txt", "work/track"]
+
+    fresh = tmp_path / "fresh"
+    _interrupted(fresh, "work/track/masks.json", "notes.txt")
+    assert [path.name for path in fresh.rglob("*")] == ["notes.txt"]
+
+
+def _interrupted(out: Path, *made: str) -> None:
+    """A demonstration that is stopped after files of those names were made."""
+
+    def work() -> None:
+        with removed_on_failure(out):
+            for name in made:
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                (out / name).write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
