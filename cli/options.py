@@ -21,7 +21,12 @@ def session_options(command: F) -> F:
         click.option(
             "--backend", type=click.Choice(BACKENDS), default=BACKENDS[0], show_default=True
         ),
-        click.option("--device", default="cpu", show_default=True, help="cpu, cuda or tensorrt"),
+        click.option(
+            "--device",
+            default="cpu",
+            show_default=True,
+            help="cpu, cuda or tensorrt; with openvino cpu, gpu or npu.",
+        ),
         click.option("--threads", type=THREADS, help="CPU threads [default: all]"),
     ]
     for option in reversed(options):

@@ -7,7 +7,7 @@ from ...configs.checks import shown
 from ...configs.errors import InputError
 from ..session import Session
 
-BACKENDS = ("onnxruntime", "tensorrt")
+BACKENDS = ("onnxruntime", "openvino", "tensorrt")
 
 
 def open_session(
@@ -15,11 +15,12 @@ def open_session(
 ) -> Session:
     """A session on that backend; nothing is opened before it is entered or run.
 
-    `device` is "cpu", "cuda" or "tensorrt" for onnxruntime (its execution provider). The backend
-    tensorrt knows GPUs alone: "cuda" or "cuda:1"; "cpu", the default, means the first. `threads`
-    None leaves the number of CPU threads to the backend. Raises InputError for an unknown
-    backend or device, MissingExtraError when its packages are absent, SessionError when the
-    installed ones lack the device.
+    `device` is "cpu", "cuda" or "tensorrt" for onnxruntime (its execution provider); "cpu" or
+    what OpenVINO finds ("gpu", "npu") for openvino. The backend tensorrt knows GPUs alone: "cuda"
+    or "cuda:1"; "cpu", the default, means the first. `threads` None leaves the number of CPU
+    threads to the backend. Raises InputError for an unknown backend or device, MissingExtraError
+    when its packages are absent, SessionError when the installed ones or the machine lack the
+    device, or what the bundle's precision needs.
     """
     if not isinstance(backend, str):
         raise InputError(f"backend is {shown(backend)}: expected one of {', '.join(BACKENDS)}")
@@ -32,6 +33,10 @@ def open_session(
         # a device that is never there is no matter of the first frame, as with TensorRT
         session.check_device()
         return session
+    if backend == "openvino":
+        from .openvino_session import OpenVinoSession
+
+        return OpenVinoSession(bundle, device=device, threads=threads)
     if backend == "tensorrt":
         from .tensorrt_session import TensorRTSession
 

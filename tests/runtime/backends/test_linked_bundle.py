@@ -15,8 +15,8 @@ from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
 FRAME = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
 
 
-def _masks(bundle: Bundle) -> np.ndarray:
-    with ImagePredictor(bundle, threads=1) as image:
+def _masks(bundle: Bundle, backend: str = "onnxruntime") -> np.ndarray:
+    with ImagePredictor(bundle, backend=backend, threads=1) as image:
         image.set_image(FRAME)
         return image.predict([[20, 30]], [1])[2]
 
@@ -39,6 +39,13 @@ def test_graphs_and_their_weights_open_behind_links(
 ) -> None:
     linked = Bundle.load(_linked(bundle, tmp_path, layout))
     np.testing.assert_array_equal(_masks(linked), _masks(bundle))
+
+
+@pytest.mark.parametrize("layout", ["beside", "apart"])
+def test_openvino_opens_them_too(bundle: Bundle, tmp_path: Path, layout: str) -> None:
+    pytest.importorskip("openvino", reason="the package openvino is not installed")
+    linked = Bundle.load(_linked(bundle, tmp_path, layout))
+    np.testing.assert_array_equal(_masks(linked, "openvino"), _masks(bundle, "openvino"))
 
 
 def test_a_bundle_opens_after_the_working_folder_changed(

@@ -1,0 +1,267 @@
+"""The OpenVINO backend: processors with 16-bit units, and the other devices it opens.
+
+Precision lives in the graphs, and nothing else changes it: those of a bf16 bundle run their
+products in bfloat16 and keep float32 where the exporter left it, those of an fp32 bundle are
+float32 throughout. Each graph is compiled for the sizes of a clip's steady state, one image or
+object with all memories and pointers, when these first come; every other size takes a model
+with dynamic sizes. Which of the two runs depends on the sizes alone, so that results do not
+depend on what ran before.
+
+Frames take the three separate graphs. In ``track_step`` at fixed sizes and bfloat16, OpenVINO
+2026.4 fuses the decoder's attentions of narrow heads into code with wrong results; the decoder by
+itself, whose number of points varies, is not fused that way.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...configs.bundle import Bundle, Precision
+from ...configs.checks import whole_number
+from ...configs.errors import InputError, MissingExtraError, SessionError
+from ...configs.graphs import GraphSpec, engine_specs
+from ...configs.models import ModelConfig
+from ..arrays import Array
+from ..session import Into, Session, check_inputs
+
+#: what OpenVINO calls the units that a bundle of that precision needs
+_UNITS: dict[Precision, str] = {"fp16": "FP16", "bf16": "BF16"}
+ATTENTION = "memory_attention"
+#: sizes of the dynamic dimensions of a call, by the contract's symbols
+Sizes = Mapping[str, int]
+
+
+class OpenVinoSession(Session):
+    """Runs a bundle's graphs with OpenVINO.
+
+    device: "cpu", or another that OpenVINO finds, such as "gpu", "gpu.1" or "npu". `threads`
+    is the number of CPU threads of a call (None: OpenVINO's choice). Entering compiles the graphs;
+    without entering, each is compiled when it is first run. Safe to share between threads.
+
+    Raises MissingExtraError without the package, SessionError for a device that OpenVINO does
+    not find and for a half-precision bundle where the device lacks units for it: it would run in
+    float32 without a word.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "cpu", threads: int | None = None) -> None:
+        if threads is not None:
+            threads = whole_number("threads", threads, 1, ", or None for all cores")
+        self.bundle = bundle
+        self.device = device
+        self.threads = threads
+        self._core = openvino_module().Core()
+        self._name = _present(self._core, device)
+        _check_units(self._core, self._name, bundle.precision)
+        self._steady = steady_sizes(bundle.model)
+        self._closed = False
+        self._compiled: dict[tuple[str, bool], Any] = {}
+        self._lock = threading.Lock()
+        #: one request a thread and model: a request serves one call at a time
+        self._threads = threading.local()
+
+    def run(
+        self, graph: str, inputs: Mapping[str, Array], into: Into | None = None
+    ) -> dict[str, Array]:
+        """Run one graph; see :class:`~sam2rt.runtime.session.Session`."""
+        self._open_still()
+        if graph not in self.graphs:
+            known = ", ".join(self.graphs)
+            raise InputError(f"unknown graph '{graph}': expected one of {known}")
+        spec = self.bundle.graphs[graph].spec
+        checked = check_inputs(spec, inputs)
+        if graph == ATTENTION and len(checked["memory"]) > 1:
+            return self._per_object(spec, checked)
+        return self._run(spec, checked)
+
+    def _per_object(self, spec: GraphSpec, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Objects one after another: at sizes that a graph is compiled for, in bounded memory."""
+        made = []
+        for i in range(len(inputs["memory"])):
+            own = {name: a if len(a) == 1 else a[i : i + 1] for name, a in inputs.items()}
+            made.append(self._run(spec, own))
+        return {name: np.concatenate([one[name] for one in made]) for name in made[0]}
+
+    def _run(self, spec: GraphSpec, checked: dict[str, Array]) -> dict[str, Array]:
+        graph = spec.name
+        request = self._request(graph, self._is_steady(spec, checked))
+        try:
+            # the outputs are copies: a request's own are overwritten by its next call
+            found = request.infer(checked, share_inputs=True)
+            return {tensor.name: found[tensor.name] for tensor in spec.outputs}
+        except Exception as error:
+            raise SessionError(
+                f"graph {graph} failed on OpenVINO's {self._name} ({_line(error)}): fewer objects "
+                "per call or a smaller image size need less memory"
+            ) from None
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """The separate graphs; what ``track_step`` does, they do in three calls."""
+        return tuple(engine_specs(self.bundle.model))
+
+    @property
+    def max_images(self) -> int | None:
+        """One image a call: the size that the encoder is compiled for."""
+        return 1
+
+    def close(self) -> None:
+        """Free the graphs; running one again raises InputError."""
+        self._closed = True
+        self._free()
+
+    def _free(self) -> None:
+        with self._lock:
+            self._compiled.clear()
+            self._threads = threading.local()
+
+    def __enter__(self) -> OpenVinoSession:
+        self._open_still()
+        try:
+            for graph, spec in engine_specs(self.bundle.model).items():
+                # as it is first needed: memories, pointers and points grow
+                self._model(graph, steady={"M", "K", "P"}.isdisjoint(spec.dynamic))
+        except BaseException:
+            self._free()
+            raise
+        return self
+
+    def _open_still(self) -> None:
+        if self._closed:
+            raise InputError("the session is closed: make another one")
+
+    def _is_steady(self, spec: GraphSpec, inputs: Mapping[str, Array]) -> bool:
+        """Whether all sizes of a call are those that a graph is compiled for."""
+        return all(
+            size == self._steady.get(dim, dim)
+            for tensor in spec.inputs
+            for dim, size in zip(tensor.shape, inputs[tensor.name].shape, strict=True)
+            if isinstance(dim, str)
+        )
+
+    def _request(self, graph: str, steady: bool) -> Any:
+        made = self._threads.__dict__.setdefault("requests", {})
+        if (graph, steady) not in made:
+            made[graph, steady] = self._model(graph, steady).create_infer_request()
+        return made[graph, steady]
+
+    def _model(self, graph: str, steady: bool) -> Any:
+        with self._lock:
+            self._open_still()
+            if (graph, steady) not in self._compiled:
+                self._compiled[graph, steady] = self._compile(graph, steady)
+            return self._compiled[graph, steady]
+
+    def _compile(self, graph: str, steady: bool) -> Any:
+        path, entry = self.bundle.graph_path(graph), self.bundle.graphs[graph]
+        spec = entry.spec
+        try:
+            with _side_by_side(path, [file.path for file in entry.external]) as readable:
+                model = self._core.read_model(readable)
+            sizes = self._steady if steady else {}
+            shapes = {
+                tensor.name: [sizes.get(dim, -1) if isinstance(dim, str) else dim for dim in shape]
+                for tensor in spec.inputs
+                for shape in [tensor.shape]
+            }
+            model.reshape(shapes)
+            return self._core.compile_model(model, self._name, self._options())
+        except Exception as error:
+            what = _line(error) if path.is_file() else "it is missing"
+            version = openvino_module().__version__.partition("-")[0]
+            raise SessionError(
+                f"cannot open graph {path} with OpenVINO {version} on {self._name} ({what}): check "
+                "it with 'sam2rt inspect', or use the backend onnxruntime"
+            ) from None
+
+    def _options(self) -> dict[str, Any]:
+        # what is float32 in the graph stays float32; OpenVINO would lower it where it can
+        half = self._name != "CPU" and self.bundle.precision == "fp16"
+        options: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": "f16" if half else "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        if self.threads is not None and self._name == "CPU":
+            options["INFERENCE_NUM_THREADS"] = self.threads
+        return options
+
+
+@contextmanager
+def _side_by_side(path: Path, weights: Sequence[str]) -> Iterator[Path]:
+    """The path of a graph whose weights lie in its folder when links are resolved.
+
+    OpenVINO reads no others; a folder of links gets a temporary one of the files themselves.
+    """
+    real = {name: (path.parent / name).resolve() for name in (path.name, *weights)}
+    if all(file.is_relative_to(path.parent.resolve()) for file in real.values()):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for name, file in real.items():
+            copy = Path(folder) / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(file, copy)
+            except OSError:
+                # another file system
+                shutil.copyfile(file, copy)
+        yield Path(folder) / path.name
+
+
+def steady_sizes(config: ModelConfig) -> dict[str, int]:
+    """Sizes of a frame once memories have grown: one image, one object, all that it remembers."""
+    singles = dict.fromkeys(("B", "N", "I", "G"), 1)
+    return {**singles, "M": config.num_maskmem, "K": config.max_obj_ptrs}
+
+
+def openvino_module() -> Any:
+    """The module ``openvino``; MissingExtraError without it, SessionError when it does not load."""
+    try:
+        return importlib.import_module("openvino")
+    except ModuleNotFoundError as error:
+        if error.name == "openvino":
+            raise MissingExtraError("the openvino backend", "openvino", "openvino") from None
+        raise SessionError(_unloadable(error)) from None
+    except ImportError as error:
+        raise SessionError(_unloadable(error)) from None
+
+
+def _unloadable(error: BaseException) -> str:
+    return f"openvino is installed but does not load ({_line(error)}): install it again"
+
+
+def _present(core: Any, device: str) -> str:
+    """OpenVINO's name of a device, which must be there."""
+    name, found = device.upper(), list(core.available_devices)
+    # "GPU" is the first of several
+    if name not in found and f"{name}.0" not in found:
+        known = ", ".join(one.lower() for one in found)
+        raise SessionError(
+            f"OpenVINO finds no device '{device}' on this machine: expected one of {known}"
+        )
+    return name
+
+
+def _check_units(core: Any, name: str, precision: Precision) -> None:
+    unit = _UNITS.get(precision)
+    if unit and unit not in core.get_property(name, "OPTIMIZATION_CAPABILITIES"):
+        raise SessionError(
+            f"OpenVINO's {name} has no units for {precision} on this machine and would run the "
+            f"{precision} bundle in float32: export with --precision fp32, which is as fast here"
+        )
+
+
+def _line(error: BaseException) -> str:
+    """The last line of an error, which names the cause: OpenVINO's first ones name its files."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[-1] if lines else type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."
