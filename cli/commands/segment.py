@@ -9,40 +9,45 @@ import click
 from ...configs.bundle import Bundle
 from ..options import bundle_option, output_option, session_options
 from ..progress_line import ProgressLine
-from ..prompts import BOX, NO_PROMPT, POINT
+from ..prompts import PromptCommand, image_prompts, prompt_options
 
 
-@click.command("segment", no_args_is_help=True)
+@click.command("segment", cls=PromptCommand, no_args_is_help=True)
 @click.argument("image", type=click.Path(path_type=Path))
 @bundle_option
-@click.option("--point", "points", multiple=True, type=POINT, help="Label 1 object, 0 background.")
-@click.option("--box", "boxes", multiple=True, type=BOX, help="Several boxes make several objects.")
+@prompt_options(frames=False)
 @click.option("--all-masks", is_flag=True, help="Keep all three readings of an unclear prompt.")
 @output_option
 @session_options
+@click.pass_context
 def segment(
+    context: click.Context,
+    /,
     image: Path,
     path: Path,
-    points: tuple[tuple[float, float, float], ...],
-    boxes: tuple[tuple[float, float, float, float], ...],
     all_masks: bool,
     out: Path,
     backend: str,
     device: str,
     threads: int | None,
+    **_: object,
 ) -> None:
-    """Segment what points and boxes mark in an image."""
+    """Segment what points, boxes and masks mark in an image.
+
+    --object holds for the prompts after it; without it, several boxes are an object each:
+
+    \b
+    --object 1 --point 420,260 --object 2 --box 10,20,200,300 --point 60,60,0
+    """
     from ...runtime.tasks.segment import segment_image
 
-    if not points and not boxes:
-        raise click.UsageError(NO_PROMPT, click.get_current_context())
+    prompts = image_prompts(context)
     with ProgressLine() as progress:
         segments = segment_image(
             Bundle.load(path),
             image,
             out,
-            points=[(x, y, int(label)) for x, y, label in points],
-            boxes=boxes,
+            prompts=prompts,
             all_masks=all_masks,
             backend=backend,
             device=device,

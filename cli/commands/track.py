@@ -11,18 +11,28 @@ from ...configs.bundle import Bundle
 from ...runtime.media.frames import OnError
 from ..options import bundle_option, output_option, session_options
 from ..progress_line import ProgressLine
-from ..prompts import BOX, POINT, PromptCommand, ordered_prompts
+from ..prompts import PromptCommand, ordered_prompts, prompt_options
 
 
 @click.command("track", cls=PromptCommand, no_args_is_help=True)
 @click.argument("video")
 @bundle_option
-@click.option("--object", multiple=True, type=int, help="Whose prompts follow.  [default: 1]")
+@prompt_options(frames=True)
 @click.option(
-    "--frame", multiple=True, type=click.IntRange(0), help="Whose prompts follow.  [default: 0]"
+    "--start",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="First frame of the range that is tracked; frames keep their numbers.",
 )
-@click.option("--point", multiple=True, type=POINT, help="Label 1 object, 0 background.")
-@click.option("--box", multiple=True, type=BOX)
+@click.option(
+    "--end", type=click.IntRange(0), help="Last frame of that range.  [default: the video's last]"
+)
+@click.option(
+    "--reverse",
+    is_flag=True,
+    help="Track from the end of the range to its start; without --end from the last prompt.",
+)
 @click.option(
     "--on-error",
     type=click.Choice(get_args(OnError)),
@@ -42,6 +52,9 @@ def track(
     /,
     video: str,
     path: Path,
+    start: int,
+    end: int | None,
+    reverse: bool,
     on_error: OnError,
     no_masks: bool,
     no_video: bool,
@@ -53,13 +66,15 @@ def track(
     threads: int | None,
     **_: object,
 ) -> None:
-    """Track objects through a video, from points and boxes.
+    """Track objects through a video, from points, boxes and masks.
 
     VIDEO is a file (a stack of TIFF has a frame a page), a folder of images or an address of a
     stream. --object and --frame hold for the prompts after them:
 
     \b
     --object 1 --frame 0 --point 420,260 --object 2 --frame 5 --box 10,20,200,300
+
+    Frames count from 0, in options and in results, whatever range is tracked.
     """
     from ...runtime.tasks.track import track_video
 
@@ -70,6 +85,9 @@ def track(
             video,
             out,
             prompts,
+            start=start,
+            end=end,
+            reverse=reverse,
             on_error=on_error,
             write_masks=not no_masks,
             write_video=not no_video,
