@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from ..runtime.backends.open import BACKENDS
+from .completion import bundles, one_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: more than any machine has use for; far more would not start, or hang
@@ -19,10 +20,20 @@ def session_options(command: F) -> F:
     """Adds --backend, --device and --threads."""
     options = [
         click.option(
-            "--backend", type=click.Choice(BACKENDS), default=BACKENDS[0], show_default=True
+            "--backend",
+            type=click.Choice(BACKENDS),
+            default=BACKENDS[0],
+            show_default=True,
+            help="Library that runs the graphs.",
         ),
-        click.option("--device", default="cpu", show_default=True, help="cpu, cuda or tensorrt"),
-        click.option("--threads", type=THREADS, help="CPU threads [default: all]"),
+        click.option(
+            "--device",
+            default="cpu",
+            show_default=True,
+            shell_complete=one_of("cpu", "cuda", "tensorrt"),
+            help="Where graphs run: cpu, cuda or tensorrt.",
+        ),
+        click.option("--threads", type=THREADS, help="CPU threads.  [default: all]"),
     ]
     for option in reversed(options):
         command = option(command)
@@ -48,5 +59,6 @@ def bundle_option(command: F) -> F:
         "path",
         required=True,
         type=click.Path(path_type=Path),
+        shell_complete=bundles,
         help="Folder made by 'sam2rt export'.",
     )(command)

@@ -8,11 +8,12 @@ import click
 
 from ...benchmarks.evaluation.accuracy import write_page
 from ...benchmarks.evaluation.accuracy_runs import AccuracyPlan
+from ..completion import checkpoints
 from ..progress_line import ProgressLine
 
 
 @click.command("accuracy")
-@click.argument("checkpoint")
+@click.argument("checkpoint", shell_complete=checkpoints)
 @click.option("-o", "--output", "folder", default="docs", type=click.Path(path_type=Path))
 @click.option("--work", default="out/accuracy", type=click.Path(path_type=Path), show_default=True)
 @click.option("--size", "sizes", multiple=True, type=int, help="[default: the model's own]")

@@ -17,6 +17,7 @@ from ...benchmarks.speed.text import compare, table
 from ...configs.bundle import Bundle
 from ...configs.staging import check_file_target
 from ...runtime.backends.open import BACKENDS
+from ..completion import bundles, checkpoints, one_of
 from ..options import THREADS
 from ..progress_line import ProgressLine
 
@@ -81,8 +82,19 @@ _WORK = (
 #: what is compared
 _SYSTEMS = (
     click.option("--backend", type=click.Choice(BACKENDS), default=BACKENDS[0], show_default=True),
-    click.option("--device", default="cpu", show_default=True),
-    click.option("--also", multiple=True, type=_FOLDER, help="Another sam2rt bundle."),
+    click.option(
+        "--device",
+        default="cpu",
+        show_default=True,
+        shell_complete=one_of("cpu", "cuda", "tensorrt"),
+    ),
+    click.option(
+        "--also",
+        multiple=True,
+        type=_FOLDER,
+        shell_complete=bundles,
+        help="Another sam2rt bundle.",
+    ),
     click.option(
         "--ablate",
         "ablations",
@@ -111,6 +123,7 @@ _SYSTEMS = (
     click.option(
         "--checkpoint",
         metavar="FILE|NAME",
+        shell_complete=checkpoints,
         help="The bundle's weights: for other variants, for baselines, and for float32 masks.",
     ),
 )
@@ -124,7 +137,7 @@ def _comparison_options(command: F) -> F:
 
 
 @click.command("bench")
-@click.argument("bundle", type=_FILE)
+@click.argument("bundle", type=_FILE, shell_complete=bundles)
 @_comparison_options
 @click.option("--json", "json_path", type=_FILE, help="Write the report.")
 @click.option("--plot", type=_FILE, help="Draw the report (.png, .svg or .pdf).")

@@ -15,6 +15,7 @@ from ...configs.bundle import Bundle, Precision
 from ...export.engines.build import build_engines
 from ...export.engines.options import ATTENTIONS, BuildOptions, BuildReport, EngineOptions
 from ...export.engines.profiles import Limits
+from ..completion import bundles
 from ..progress_line import ProgressLine
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -30,7 +31,7 @@ def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int
 
 
 @click.command("build")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=click.Path(path_type=Path), shell_complete=bundles)
 @click.option("--graphs", help="Comma-separated graphs to build. Default: all.")
 @click.option(
     "--precision",

@@ -13,13 +13,14 @@ import click
 
 from ...configs.bundle import Bundle
 from ...configs.errors import MissingExtraError
+from ..completion import checkpoints
 from ..describe import proof_lines
 from ..options import THREADS
 from ..progress_line import ProgressLine
 
 
 @click.command("demo")
-@click.argument("checkpoint", required=False)
+@click.argument("checkpoint", required=False, shell_complete=checkpoints)
 @click.option(
     "-o", "--output", "out", type=click.Path(path_type=Path), default="out", show_default=True
 )

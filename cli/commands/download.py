@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from ..completion import checkpoints
 from ..progress_line import ProgressLine
 
 
 @click.command("download", no_args_is_help=True)
-@click.argument("name")
+@click.argument("name", shell_complete=checkpoints)
 @click.option(
     "-o",
     "--output",

@@ -18,6 +18,7 @@ from ...configs.bundle import Bundle
 from ...configs.errors import InputError
 from ...configs.progress import Progress
 from ...runtime.predictors.pretrained import pretrained_bundle
+from ..completion import bundles, name_or_folder, one_of
 from ..options import session_options
 from ..progress_line import ProgressLine
 
@@ -31,11 +32,12 @@ _MOST_PROCESSES = 8
 
 
 @click.command("eval", no_args_is_help=True)
-@click.argument("dataset")
+@click.argument("dataset", shell_complete=name_or_folder("synthetic"))
 @click.option(
     "--bundle",
     "path",
     type=click.Path(path_type=Path),
+    shell_complete=bundles,
     help="Folder made by 'sam2rt export'.  [default: the built-in model]",
 )
 @click.option(
@@ -77,6 +79,7 @@ _MOST_PROCESSES = 8
     "--level",
     default="standard",
     show_default=True,
+    shell_complete=one_of("plain", "standard", "hard"),
     help="Synthetic: plain, standard or hard.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Synthetic.")

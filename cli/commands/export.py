@@ -9,13 +9,14 @@ import click
 
 from ...configs.bundle import Precision, check_bundle_target
 from ...configs.errors import MissingExtraError
+from ..completion import checkpoints, models
 from ..describe import proof_lines
 from ..options import THREADS
 from ..progress_line import ProgressLine
 
 
 @click.command("export", no_args_is_help=True)
-@click.argument("checkpoint")
+@click.argument("checkpoint", shell_complete=checkpoints)
 @click.option(
     "-o",
     "--output",
@@ -24,7 +25,9 @@ from ..progress_line import ProgressLine
     type=click.Path(path_type=Path),
     help="Folder of the bundle; a bundle there is replaced.",
 )
-@click.option("--model", help="Which model it is, instead of recognising it.")
+@click.option(
+    "--model", shell_complete=models, help="Which model it is, instead of recognising it."
+)
 @click.option("--image-size", type=int, help="Side of the model's input, pixels.")
 @click.option(
     "--precision", type=click.Choice(get_args(Precision)), default="fp32", show_default=True

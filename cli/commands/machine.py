@@ -10,12 +10,13 @@ import click
 
 from ...plugins.registry import list_plugins
 from ...runtime.tasks.doctor import doctor
+from ..completion import bundles
 
 _MARKS = {"ok": "ok", "missing": "--", "problem": "!!"}
 
 
 @click.command("doctor")
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.argument("bundle", required=False, type=click.Path(path_type=Path), shell_complete=bundles)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor_command(bundle: Path | None, as_json: bool) -> None:
     """Say what this machine can run, and what fixes the rest.

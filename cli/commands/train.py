@@ -11,6 +11,7 @@ import click
 from ...configs.errors import MissingExtraError
 from ...configs.models import model_config
 from ...training.recipe import COOL_DOWN, Recipe
+from ..completion import checkpoints, models, one_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 _COUNT, _FROM_ZERO = click.IntRange(1), click.IntRange(0)
@@ -51,8 +52,19 @@ def _recipe_options(command: F) -> F:
 
 @click.command("train", no_args_is_help=True)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--model", default=Recipe.model.name, show_default=True, help="When not fine-tuning.")
-@click.option("--from", "start", help="Fine-tune this checkpoint (path, name or hub id).")
+@click.option(
+    "--model",
+    default=Recipe.model.name,
+    show_default=True,
+    shell_complete=models,
+    help="Model that is trained when no checkpoint is fine-tuned.",
+)
+@click.option(
+    "--from",
+    "start",
+    shell_complete=checkpoints,
+    help="Fine-tune this checkpoint (path, name or hub id).",
+)
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -64,7 +76,13 @@ def _recipe_options(command: F) -> F:
     type=click.FloatRange(0, min_open=True),
     help="Stop after this long; run again to resume.",
 )
-@click.option("--device", default="cpu", show_default=True)
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    shell_complete=one_of("cpu", "cuda"),
+    help="Where torch trains, such as cpu or cuda.",
+)
 @click.option(
     "--threads", default=0, type=click.IntRange(0, 1024), help="CPU threads; 0 leaves it to torch."
 )

@@ -7,14 +7,19 @@ from pathlib import Path
 import click
 
 from ...configs.errors import MissingExtraError
+from ..completion import bundles, checkpoints
 from ..describe import proof_lines
 from ..options import session_options
 from ..progress_line import ProgressLine
 
 
 @click.command("verify", no_args_is_help=True)
-@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
-@click.option("--checkpoint", help="Compare with it on fresh inputs; needs the extra 'export'.")
+@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path), shell_complete=bundles)
+@click.option(
+    "--checkpoint",
+    shell_complete=checkpoints,
+    help="Compare with it on fresh inputs; needs the extra 'export'.",
+)
 @session_options
 def verify(
     path: Path, checkpoint: str | None, backend: str, device: str, threads: int | None
