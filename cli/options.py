@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
 from ..runtime.backends.open import BACKENDS
 from .completion import bundles, one_of
+from .console import Console
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: more than any machine has use for; far more would not start, or hang
 THREADS = click.IntRange(1, 1024)
+#: the name of standard output where a file could be named
+STDOUT = "-"
+_QUIET = click.option(
+    "-q", "--quiet", is_flag=True, help="Leave out progress and notes; the answer stays."
+)
 
 
 def session_options(command: F) -> F:
@@ -38,6 +45,39 @@ def session_options(command: F) -> F:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def console_options(command: F) -> F:
+    """Adds --json and -q; the command gets its :class:`Console` as `console`."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print the answer as one JSON document.")
+    @_QUIET
+    @wraps(command)
+    def called(*given: Any, as_json: bool, quiet: bool, **named: Any) -> Any:
+        return command(*given, console=Console(as_json, quiet), **named)
+
+    return cast(F, called)
+
+
+def report_options(command: F) -> F:
+    """As :func:`console_options`, but --json may name a file, given as `report` (else None)."""
+
+    @click.option(
+        "--json",
+        "target",
+        is_flag=False,
+        flag_value=STDOUT,
+        type=click.Path(),
+        metavar="[FILE]",
+        help="Write the report to FILE; without FILE, or with -, print it as one JSON document.",
+    )
+    @_QUIET
+    @wraps(command)
+    def called(*given: Any, target: str | None, quiet: bool, **named: Any) -> Any:
+        report = None if target in (None, STDOUT) else Path(str(target))
+        return command(*given, report=report, console=Console(target == STDOUT, quiet), **named)
+
+    return cast(F, called)
 
 
 def output_option(command: F) -> F:

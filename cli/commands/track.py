@@ -9,8 +9,8 @@ import click
 
 from ...configs.bundle import Bundle
 from ...runtime.media.frames import OnError
-from ..options import bundle_option, output_option, session_options
-from ..progress_line import ProgressLine
+from ..console import Console
+from ..options import bundle_option, console_options, output_option, session_options
 from ..prompts import PromptCommand, ordered_prompts, prompt_options
 
 
@@ -46,6 +46,7 @@ from ..prompts import PromptCommand, ordered_prompts, prompt_options
 @click.option("--prefetch", is_flag=True, help="Encode later frames while one is tracked.")
 @output_option
 @session_options
+@console_options
 @click.pass_context
 def track(
     context: click.Context,
@@ -64,6 +65,7 @@ def track(
     backend: str,
     device: str,
     threads: int | None,
+    console: Console,
     **_: object,
 ) -> None:
     """Track objects through a video, from points, boxes and masks.
@@ -79,7 +81,7 @@ def track(
     from ...runtime.tasks.track import track_video
 
     prompts = ordered_prompts(context)
-    with ProgressLine() as progress:
+    with console.progress() as progress:
         summary = track_video(
             Bundle.load(path),
             video,
@@ -100,8 +102,16 @@ def track(
         )
     objects = ", ".join(map(str, summary.obj_ids))
     speed = summary.num_frames / max(summary.seconds, 1e-9)
-    click.echo(f"{summary.num_frames} frames, objects {objects}: {speed:.2f} frames per second")
-    click.echo(f"written to {out}")
+    line = f"{summary.num_frames} frames, objects {objects}: {speed:.2f} frames per second"
+    document = {
+        "folder": str(out),
+        "frames": summary.num_frames,
+        "objects": summary.obj_ids,
+        "seconds": round(summary.seconds, 3),
+        "frames_per_second": round(speed, 3),
+    }
+    console.answer([line], document)
+    console.note(f"written to {out}")
 
 
 COMMANDS: list[click.Command] = [track]

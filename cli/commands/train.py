@@ -12,13 +12,15 @@ from ...configs.errors import MissingExtraError
 from ...configs.models import model_config
 from ...training.recipe import COOL_DOWN, Recipe
 from ..completion import checkpoints, models, one_of
+from ..console import Console
+from ..options import console_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 _COUNT, _FROM_ZERO = click.IntRange(1), click.IntRange(0)
 _SHARE = click.FloatRange(0, 1)
 #: options named after fields of the recipe: the field, its range, the help
-_FIELDS: tuple[tuple[str, Any, str | None], ...] = (
-    ("steps", _COUNT, None),
+_FIELDS: tuple[tuple[str, Any, str], ...] = (
+    ("steps", _COUNT, "Steps of the whole run."),
     ("rate", click.FloatRange(0, 1, min_open=True), "Highest learning rate."),
     (
         "cool_down",
@@ -34,7 +36,7 @@ _FIELDS: tuple[tuple[str, Any, str | None], ...] = (
     ("swaps", _SHARE, "Share of clips with an object that gives way."),
     ("images", _COUNT, "Images a step."),
     ("objects", _COUNT, "Objects an image, at most."),
-    ("seed", _FROM_ZERO, None),
+    ("seed", _FROM_ZERO, "Fixes what is drawn at random."),
 )
 
 
@@ -86,8 +88,15 @@ def _recipe_options(command: F) -> F:
 @click.option(
     "--threads", default=0, type=click.IntRange(0, 1024), help="CPU threads; 0 leaves it to torch."
 )
+@console_options
 def train(
-    folder: Path, model: str, hours: float | None, device: str, threads: int, **chosen: Any
+    folder: Path,
+    model: str,
+    hours: float | None,
+    device: str,
+    threads: int,
+    console: Console,
+    **chosen: Any,
 ) -> None:
     """Train in FOLDER, resuming what is there; writes weights.safetensors for 'sam2rt export'.
 
@@ -106,10 +115,11 @@ def train(
         device=device,
         threads=threads,
         seconds=hours * 3600 if hours else None,
-        log=click.echo,
+        log=console.note,
     )
     path = done.weights
-    click.echo(f"step {done.step}: wrote {path}; next: sam2rt export {path} -o BUNDLE")
+    line = f"step {done.step}: wrote {path}; next: sam2rt export {path} -o BUNDLE"
+    console.answer([line], {"step": done.step, "weights": str(path)})
 
 
 COMMANDS: list[click.Command] = [train]

@@ -33,13 +33,14 @@ from .segment_prompts import check_prompts, predicted
 class Segment:
     """One mask found: its object, and which of several readings of the prompt, from 0.
 
-    mask: bool [H, W]. iou: predicted quality 0..1.
+    mask: bool [H, W]. iou: predicted quality 0..1. file_name: of its image in the folder.
     """
 
     obj_id: int
     reading: int
     mask: Array
     iou: float
+    file_name: str
 
 
 def segment_image(
@@ -111,7 +112,16 @@ def _prompts(points: Sequence[Click], boxes: Sequence[Box]) -> list[ObjectPrompt
 def _segments(obj_id: int, masks: Array, ious: Array, all_masks: bool) -> list[Segment]:
     """masks [C, H, W], ious [C]; the best of C readings unless all."""
     readings = range(len(ious)) if all_masks else [int(ious.argmax())]
-    return [Segment(obj_id, reading, masks[reading], float(ious[reading])) for reading in readings]
+    return [
+        Segment(
+            obj_id,
+            reading,
+            masks[reading],
+            float(ious[reading]),
+            f"mask_{obj_id}_{reading + 1}.png" if len(readings) > 1 else f"mask_{obj_id}.png",
+        )
+        for reading in readings
+    ]
 
 
 def _write(folder: Path, image: Path, rgb: Array, segments: Sequence[Segment]) -> None:
@@ -120,15 +130,14 @@ def _write(folder: Path, image: Path, rgb: Array, segments: Sequence[Segment]) -
     header = {"image": {"file_name": image.name, "height": height, "width": width}}
     with records_file(folder / MASKS, header, "annotations") as annotations:
         for i, segment in enumerate(segments):
-            name = f"mask_{segment.obj_id}" + (f"_{segment.reading + 1}" if several else "")
-            write_image(folder / f"{name}.png", segment.mask)
+            write_image(folder / segment.file_name, segment.mask)
             reading = {"reading": segment.reading + 1} if several else {}
             annotations.add(
                 {
                     "id": i + 1,
                     "object": segment.obj_id,
                     **reading,
-                    "file_name": f"{name}.png",
+                    "file_name": segment.file_name,
                     "predicted_iou": round(segment.iou, 6),
                     **mask_record(segment.mask),
                 }

@@ -1,8 +1,7 @@
-"""Prompts on the command line count in their order; progress speaks only when it helps."""
+"""Prompts on the command line count in their order."""
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,6 @@ import click
 import numpy as np
 import pytest
 
-from sam2rt.cli.progress_line import ProgressLine
 from sam2rt.cli.prompts import PromptCommand, image_prompts, ordered_prompts, prompt_options
 from sam2rt.runtime.media.images import write_image
 from sam2rt.runtime.pixels.rle import rle_from_mask
@@ -198,42 +196,3 @@ def test_boxes_of_an_image_are_an_object_each_until_objects_are_named(files: Pat
     assert usage("--object", "1", *boxes, parsed=parse_image) == (
         "two boxes for object 1 on frame 0: give one"
     )
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_waits_two_seconds_and_clears_its_line() -> None:
-    now = [0.0]
-    stream = Terminal()
-    with ProgressLine(stream, clock=lambda: now[0]) as progress:
-        progress("export", 0, 4)
-        now[0] = 1.9
-        progress("export", 1, 4)
-        assert stream.getvalue() == ""
-        now[0] = 2.0
-        progress("export", 2, 4)
-        assert stream.getvalue() == "\r\033[Kexport 50 %"
-        progress("export", 3, 4)  # too soon after the last
-        now[0] = 2.2
-        progress("frame", 17)
-        progress("end")
-    assert stream.getvalue() == "\r\033[Kexport 50 %\r\033[Kframe 17\r\033[K"
-
-
-def test_progress_is_silent_off_a_terminal() -> None:
-    now = [0.0]
-    stream = io.StringIO()
-    with ProgressLine(stream, clock=lambda: now[0]) as progress:
-        now[0] = 5.0
-        progress("export", 2, 4)
-    assert stream.getvalue() == ""
-
-
-def test_short_work_leaves_the_terminal_alone() -> None:
-    stream = Terminal()
-    with ProgressLine(stream) as progress:
-        progress("export", 2, 4)
-    assert stream.getvalue() == ""
