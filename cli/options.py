@@ -59,6 +59,22 @@ def console_options(command: F) -> F:
     return cast(F, called)
 
 
+class ReportCommand(click.Command):
+    """A command with :func:`report_options`, whose ``--json`` may take what stands after it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as missing:
+            taken = ctx.params.get("target")
+            if taken in (None, STDOUT):
+                raise
+            ctx.fail(
+                f"{missing.format_message()} {str(taken)!r} was taken as the file of --json: name "
+                "--json last, or write --json -"
+            )
+
+
 def report_options(command: F) -> F:
     """As :func:`console_options`, but --json may name a file, given as `report` (else None)."""
 

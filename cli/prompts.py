@@ -61,6 +61,26 @@ POINT = _Point("x,y[,label]", (2, 3))
 BOX = _Numbers("x0,y0,x1,y1", (4,))
 
 
+class _File(click.Path):
+    """The name of a file; an empty one, as a variable that is not set gives, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the name is empty: expected a file", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+_FILE = _File()
+_FILE_OR_STDIN = _File(allow_dash=True)
+_OBJECT = "Id of the object that the prompts after it are for.  [default: 1]"
+_FRAME = "Frame that the prompts after it are on, from 0.  [default: 0]"
+_POINT = "Click in pixels; label 1 is on the object (the default), 0 on the background."
+_BOX = "Box around the object, in pixels."
+_MASK = "Mask of the object: an image of 0 with 1 or 255, or a .json file of COCO's run lengths."
+_MASK_IDS = "Image whose pixel values are object ids, each of which becomes an object."
+_PROMPT_FILE = "JSON file of prompts, in addition to those given here; - reads standard input."
+
+
 class PromptCommand(click.Command):
     """A command whose prompt options count in the order in which they were given."""
 
@@ -88,17 +108,6 @@ def prompt_options(frames: bool) -> Callable[[F], F]:
         return command
 
     return add
-
-
-_FILE = click.Path()
-_FILE_OR_STDIN = click.Path(allow_dash=True)
-_OBJECT = "Id of the object that the prompts after it are for.  [default: 1]"
-_FRAME = "Frame that the prompts after it are on, from 0.  [default: 0]"
-_POINT = "Click in pixels; label 1 is on the object (the default), 0 on the background."
-_BOX = "Box around the object, in pixels."
-_MASK = "Mask of the object: an image of 0 with 1 or 255, or a .json file of COCO's run lengths."
-_MASK_IDS = "Image whose pixel values are object ids, each of which becomes an object."
-_PROMPT_FILE = "JSON file of prompts, in addition to those given here; - reads standard input."
 
 
 def ordered_prompts(ctx: click.Context) -> list[ObjectPrompt]:

@@ -19,7 +19,7 @@ from ...configs.staging import check_file_target
 from ...runtime.backends.open import BACKENDS
 from ..completion import bundles, checkpoints, one_of
 from ..console import Console
-from ..options import THREADS, report_options
+from ..options import THREADS, ReportCommand, report_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 _FILE = click.Path(path_type=Path)
@@ -150,7 +150,7 @@ def _comparison_options(command: F) -> F:
     return command
 
 
-@click.command("bench")
+@click.command("bench", cls=ReportCommand)
 @click.argument("bundle", type=_FILE, shell_complete=bundles)
 @_comparison_options
 @click.option("--plot", type=_FILE, help="Draw the report (.png, .svg or .pdf).")

@@ -20,7 +20,7 @@ from ...configs.progress import Progress
 from ...runtime.predictors.pretrained import pretrained_bundle
 from ..completion import bundles, name_or_folder, one_of
 from ..console import Console
-from ..options import report_options, session_options
+from ..options import ReportCommand, report_options, session_options
 
 if TYPE_CHECKING:
     from ...benchmarks.synthetic.clips import Level
@@ -31,7 +31,7 @@ BUILT_IN = "sam2rt_micro"
 _MOST_PROCESSES = 8
 
 
-@click.command("eval", no_args_is_help=True)
+@click.command("eval", cls=ReportCommand, no_args_is_help=True)
 @click.argument("dataset", shell_complete=name_or_folder("synthetic"))
 @click.option(
     "--bundle",

@@ -102,7 +102,8 @@ def track(
         )
     objects = ", ".join(map(str, summary.obj_ids))
     speed = summary.num_frames / max(summary.seconds, 1e-9)
-    line = f"{summary.num_frames} frames, objects {objects}: {speed:.2f} frames per second"
+    frames = "1 frame" if summary.num_frames == 1 else f"{summary.num_frames} frames"
+    line = f"{frames}, objects {objects}: {speed:.2f} frames per second"
     document = {
         "folder": str(out),
         "frames": summary.num_frames,

@@ -152,6 +152,34 @@ def test_eval_prints_its_report_or_writes_it(
     assert "written to" not in quiet
 
 
+@pytest.mark.parametrize("command", ["eval", "bench"])
+def test_a_file_that_json_took_is_named(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    what = "DATASET" if command == "eval" else "BUNDLE"
+    out, err = run(command, "--json", "synthetic", capsys=capsys, code=2)
+    assert (out, err) == (
+        "",
+        f"sam2rt: Missing argument '{what}'. 'synthetic' was taken as the file of --json: name "
+        f"--json last, or write --json - (see 'sam2rt {command} --help')\n",
+    )
+
+
+def test_one_frame_is_no_frames(
+    bundle: Bundle, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["track", clip, "--bundle", bundle.path, "--point", "40,30", "--end", "0"]
+    out, _ = run(*args, "--no-video", "-q", "-o", tmp_path / "o", "--threads", "1", capsys=capsys)
+    assert out.startswith("1 frame, objects 1: ")
+
+
+@pytest.mark.parametrize("option", ["--mask", "--mask-ids", "--prompts"])
+def test_an_empty_name_is_told(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["track", "c", "--bundle", "b", "-o", "o", option, ""]
+    assert run(*args, capsys=capsys, code=2)[1] == (
+        f"sam2rt: Invalid value for '{option}': the name is empty: expected a file (see 'sam2rt "
+        "track --help')\n"
+    )
+
+
 def test_doctor_and_plugins(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     out, err = run("doctor", bundle.path, "--json", capsys=capsys)
     assert err == ""
