@@ -201,7 +201,7 @@ class _Reader:
         earlier = prompt.box if name == "box" else prompt.mask
         if earlier is not None:
             what = "boxes" if name == "box" else "masks"
-            self._ctx.fail(f"two {what} for {prompt.where}: give one")
+            self._ctx.fail(f"two {what} for {prompt.where}: give one, or --object before each")
         return replace(prompt, box=value) if name == "box" else replace(prompt, mask=value)
 
     def _refuse(self, idle: str | None) -> None:

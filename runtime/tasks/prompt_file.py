@@ -31,6 +31,8 @@ from .prompts import Box, Click, MaskRuns, ObjectPrompt
 
 T = TypeVar("T")
 _FIELDS = ("object", "frame", "points", "labels", "box", "mask", "mask_ids")
+#: pixels of a frame's side, at most
+_LONGEST = 1 << 16
 #: the name of standard input, and what errors call it
 STDIN, _STDIN_NAME = "-", "standard input"
 
@@ -201,6 +203,10 @@ def _checked_runs(value: Any) -> MaskRuns:
     """COCO's run lengths that hold a mask."""
     if not isinstance(value, Mapping) or not {"size", "counts"} <= set(value):
         raise InputError(f"expected COCO's run lengths, size and counts, found {shown(value)}")
+    sides = value["size"]
+    if isinstance(sides, list) and any(type(s) is int and s > _LONGEST for s in sides):
+        # decoding it would ask for more memory than there is
+        raise InputError(f"size is {shown(sides)}: expected the frame's height and width in pixels")
     mask = mask_from_rle(value)
     if not mask.any():
         raise InputError("the run lengths mark no pixel: expected the object's")
@@ -216,7 +222,7 @@ def _text(path: str, name: str) -> str:
         if path == STDIN:
             # None where the caller closed it
             return sys.stdin.read() if sys.stdin is not None else ""
-        return Path(path).read_text(encoding="utf-8-sig")
+        return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{name} does not exist: expected a file of prompts or a mask") from None
     except UnicodeDecodeError:
@@ -236,7 +242,8 @@ def _parsed(text: str, name: str) -> Any:
         return found
 
     try:
-        return json.loads(text, object_pairs_hook=once)
+        # editors of Windows begin a file with a mark of byte order
+        return json.loads(text.removeprefix("\ufeff"), object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise

@@ -94,7 +94,7 @@ def test_order_is_kept_around_other_options() -> None:
         ),
         (
             ["--box", "1,1,2,2", "--box", "1,1,3,3"],
-            "two boxes for object 1 on frame 0: give one",
+            "two boxes for object 1 on frame 0: give one, or --object before each",
         ),
         (
             ["--point", "1;2"],
@@ -194,5 +194,5 @@ def test_boxes_of_an_image_are_an_object_each_until_objects_are_named(files: Pat
         "--object before each object's, one box, or boxes alone"
     )
     assert usage("--object", "1", *boxes, parsed=parse_image) == (
-        "two boxes for object 1 on frame 0: give one"
+        "two boxes for object 1 on frame 0: give one, or --object before each"
     )

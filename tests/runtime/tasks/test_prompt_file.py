@@ -88,8 +88,12 @@ def test_ids_become_objects(folder: Path) -> None:
 def test_standard_input(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     text = json.dumps({"prompts": [{"mask": "mask.png"}]})
-    monkeypatch.setattr("sys.stdin", io.StringIO(text))
-    assert load_prompts("-") == [ObjectPrompt(1, 0, mask=RUNS)]
+    # with and without the mark that some editors begin a file with
+    for begin in ("", "\ufeff"):
+        monkeypatch.setattr("sys.stdin", io.StringIO(begin + text))
+        assert load_prompts("-") == [ObjectPrompt(1, 0, mask=RUNS)]
+        (folder / "p.json").write_text(begin + text, encoding="utf-8")
+        assert load_prompts("p.json") == [ObjectPrompt(1, 0, mask=RUNS)]
     monkeypatch.setattr("sys.stdin", io.StringIO("{"))
     with pytest.raises(InputError, match=r"^standard input is no JSON \("):
         load_prompts("-")
@@ -144,6 +148,10 @@ def test_a_list_of_entries_is_read_on_its_own(folder: Path) -> None:
         (
             {"mask": {"size": [6, 8], "counts": [1, 2]}},
             ", mask: runs of 3 pixels do not fill a mask of 6 x 8: the encoding is damaged",
+        ),
+        (
+            {"mask": {"size": [10**9, 10**9], "counts": [10**18]}},
+            ", mask: size is [1000000000, 1000000000]: expected the frame's height and width in",
         ),
         (
             {"mask": {"size": [6, 8], "counts": [48]}},
