@@ -65,9 +65,10 @@ def accuracy(
     processes: int,
     console: Console,
 ) -> None:
-    """Measure the accuracy of a checkpoint's exports and write docs/accuracy.md.
+    """Measure the accuracy of a checkpoint's exports.
 
-    The first --size is the model's own, which is measured in every precision.
+    Writes accuracy.md into the folder. The first --size is the model's own, which is measured in
+    every precision.
     """
     plan = AccuracyPlan(checkpoint, work, sizes, clips, frames, seed, processes)
     with console.progress() as progress:

@@ -164,9 +164,10 @@ def bench(
     console: Console,
     **asked: Any,
 ) -> None:
-    """Time a bundle per stage and end to end, beside other systems on the same work.
+    """Time a bundle per stage and end to end, beside other systems.
 
-    Every system is a process of its own, and each takes one frame in rotation.
+    All do the same work. Every system is a process of its own, and each takes one frame in
+    rotation.
     """
     before = read_report(old) if old else None
     if plot is not None:

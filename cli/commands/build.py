@@ -90,7 +90,7 @@ def build_command(
     attention: str,
     console: Console,
 ) -> None:
-    """Build TensorRT engines of BUNDLE for this machine, and prove them."""
+    """Build TensorRT engines for this machine, and prove them."""
     loaded = Bundle.load(bundle)
     options = BuildOptions(
         graphs=tuple(graphs.split(",")) if graphs else None,

@@ -42,7 +42,7 @@ from ..options import THREADS, console_options
 def demo(
     checkpoint: str | None, out: Path, frames: int, threads: int | None, console: Console
 ) -> None:
-    """Export a model, track two objects through a synthetic clip, show the result.
+    """Export a model, track a synthetic clip, show the result.
 
     CHECKPOINT is what 'sam2rt export' takes, such as sam2.1_hiera_tiny; without it the weights
     that ship with the package.

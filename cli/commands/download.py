@@ -22,7 +22,10 @@ from ..options import console_options
 )
 @console_options
 def download(name: str, folder: Path | None, console: Console) -> None:
-    """Fetch a checkpoint: an official name or a hub id; resumed and checked."""
+    """Fetch a checkpoint by its official name or hub id.
+
+    What was begun is resumed, and what is fetched is checked.
+    """
     from ...export.checkpoint.download import download_checkpoint
     from ...export.checkpoint.transfer import sha256_of
 

@@ -98,11 +98,11 @@ def train(
     console: Console,
     **chosen: Any,
 ) -> None:
-    """Train in FOLDER, resuming what is there; writes weights.safetensors for 'sam2rt export'.
+    """Train in FOLDER, resuming what is there.
 
-    The rate stays high until --cool-down steps before --steps: to end a run that was stopped,
-    resume it with --steps a little above where it stands. --steps at or below that trains no
-    more and writes the weights.
+    Writes weights.safetensors for 'sam2rt export'. The rate stays high until --cool-down steps
+    before --steps: to end a run that was stopped, resume it with --steps a little above where it
+    stands. --steps at or below that trains no more and writes the weights.
     """
     try:
         from ...training import run

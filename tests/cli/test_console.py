@@ -235,6 +235,17 @@ def test_every_command_has_both_options_and_says_what_its_options_do() -> None:
             assert sentence.endswith("."), f"{name} {option.opts[0]}: {option.help}"
 
 
+def test_no_line_of_the_help_is_cut_off(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out, _ = run("--help", capsys=capsys)
+    rows = [line for line in out.splitlines() if line.startswith("  ")]
+    assert len(rows) > len(command_group().commands)
+    assert [row for row in rows if row.endswith("...")] == []
+    assert max(map(len, rows)) <= 80
+
+
 def test_the_codes_of_exit_are_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     out, _ = run("--help", capsys=capsys)
     assert " ".join(out.split()).endswith(
