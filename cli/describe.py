@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ..configs.bundle import Bundle
@@ -26,6 +27,33 @@ def bundle_lines(bundle: Bundle) -> Iterator[str]:
     yield f"{_size(size)} in all"
     yield ""
     yield from proof_lines(bundle.proof)
+
+
+def bundle_document(bundle: Bundle) -> dict[str, Any]:
+    """What ``sam2rt inspect --json`` prints: the same as :func:`bundle_lines`, for programs."""
+    model = bundle.model
+    return {
+        "path": str(bundle.path),
+        "model": model.name,
+        "family": model.family,
+        "image_size": model.image_size,
+        "precision": bundle.precision,
+        "opset": bundle.opset,
+        "checkpoint_sha256": bundle.checkpoint_sha256,
+        "generator": bundle.generator,
+        "bytes": sum(file.size for file in bundle.files()),
+        "graphs": {
+            name: {
+                "file": entry.file.path,
+                "bytes": entry.file.size,
+                "external": [file.path for file in entry.external],
+                "inputs": [asdict(tensor) for tensor in entry.spec.inputs],
+                "outputs": [asdict(tensor) for tensor in entry.spec.outputs],
+            }
+            for name, entry in bundle.graphs.items()
+        },
+        "proof": dict(bundle.proof),
+    }
 
 
 def _size(count: int) -> str:

@@ -42,6 +42,7 @@ def make_group() -> click.Group:
     group = _InOrder(
         "sam2rt",
         help="SAM 2 in production: export with proof, segment and track without torch.",
+        epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated.",
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     click.version_option(VERSION, prog_name="sam2rt")(group)

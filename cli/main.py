@@ -92,6 +92,10 @@ def _run(args: list[str]) -> int:
     group = command_group()
     import click
 
+    from .completion import asked_by_shell
+
+    if (code := asked_by_shell(group, "sam2rt")) is not None:
+        return code
     # click's own main() would print a blank line on Ctrl-C and hide which error it was
     try:
         with group.make_context("sam2rt", args) as context:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["bundles", "processes"]
+pytest_plugins = ["bundles", "processes", "progress_lines"]
 
 # before numpy and torch are loaded: processes with a thread for every core each get into each
 # other's way

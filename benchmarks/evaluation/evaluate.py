@@ -127,7 +127,9 @@ def _made(
         for index, record in in_processes(job, todo, processes, moved):
             yield index, record
             done += 1
-            progress(f"{done} of {count} videos, {record['name']} finished", done, count)
+            # of one whole with the parts above, so that the time left goes by both
+            name = f"{done} of {count} videos, {record['name']} finished"
+            progress(name, 100 * done, 100 * count)
         return
     with job.opener.open() as session:
         for number, index in enumerate(todo, count - len(todo) + 1):

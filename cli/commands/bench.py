@@ -17,8 +17,9 @@ from ...benchmarks.speed.text import compare, table
 from ...configs.bundle import Bundle
 from ...configs.staging import check_file_target
 from ...runtime.backends.open import BACKENDS
-from ..options import THREADS
-from ..progress_line import ProgressLine
+from ..completion import bundles, checkpoints, one_of
+from ..console import Console
+from ..options import THREADS, ReportCommand, report_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 _FILE = click.Path(path_type=Path)
@@ -46,14 +47,21 @@ def _counts(ctx: click.Context, param: click.Parameter, value: str | None) -> tu
     return tuple(map(int, parts))
 
 
+def _number(name: str, default: int, text: str) -> Callable[[F], F]:
+    """An option that is a number from 1 on."""
+    return click.option(name, default=default, show_default=True, type=click.IntRange(1), help=text)
+
+
 #: what every system does
 _WORK = (
-    click.option("--objects", default=1, show_default=True, type=click.IntRange(1)),
-    click.option("--memories", default=7, show_default=True, type=click.IntRange(1)),
-    click.option("--pointers", default=16, show_default=True, type=click.IntRange(1)),
-    click.option("--frames", default=10, show_default=True, type=click.IntRange(1)),
-    click.option("--threads", default=2, show_default=True, type=THREADS),
-    click.option("--video", type=click.Path(exists=True), help="Frames fed.  [default: noise]"),
+    _number("--objects", 1, "Objects tracked at a time."),
+    _number("--memories", 7, "Memories that each object attends to."),
+    _number("--pointers", 16, "Object pointers that each object attends to."),
+    _number("--frames", 10, "Frames that are timed."),
+    click.option("--threads", default=2, show_default=True, type=THREADS, help="CPU threads."),
+    click.option(
+        "--video", type=click.Path(exists=True), help="Frames that are fed.  [default: noise]"
+    ),
     click.option(
         "--scored-frames",
         default=8,
@@ -61,13 +69,13 @@ _WORK = (
         type=click.IntRange(0),
         help="Frames of the clip whose masks are compared; 0: none.",
     ),
-    click.option("--growing", is_flag=True, help="Also with 1 to all memories."),
+    click.option("--growing", is_flag=True, help="Time it also with 1 to all memories."),
     click.option(
         "--sweep-objects",
         "object_counts",
         callback=_counts,
         metavar="N,N,...",
-        help="Also with these numbers of objects, such as 1,2,4,8,16.",
+        help="Time it also with these numbers of objects, such as 1,2,4,8,16.",
     ),
     click.option(
         "--point-frames",
@@ -76,13 +84,31 @@ _WORK = (
         type=click.IntRange(1),
         help="Frames of each point of --growing and --sweep-objects.",
     ),
-    click.option("--prefetch", is_flag=True, help="Also clips with prefetched frames (CPU)."),
+    click.option("--prefetch", is_flag=True, help="Time clips with prefetched frames too (CPU)."),
 )
 #: what is compared
 _SYSTEMS = (
-    click.option("--backend", type=click.Choice(BACKENDS), default=BACKENDS[0], show_default=True),
-    click.option("--device", default="cpu", show_default=True),
-    click.option("--also", multiple=True, type=_FOLDER, help="Another sam2rt bundle."),
+    click.option(
+        "--backend",
+        type=click.Choice(BACKENDS),
+        default=BACKENDS[0],
+        show_default=True,
+        help="Library that runs the bundle's graphs.",
+    ),
+    click.option(
+        "--device",
+        default="cpu",
+        show_default=True,
+        shell_complete=one_of("cpu", "cuda", "tensorrt"),
+        help="Where the bundle's graphs run: cpu, cuda or tensorrt.",
+    ),
+    click.option(
+        "--also",
+        multiple=True,
+        type=_FOLDER,
+        shell_complete=bundles,
+        help="Another sam2rt bundle.",
+    ),
     click.option(
         "--ablate",
         "ablations",
@@ -111,6 +137,7 @@ _SYSTEMS = (
     click.option(
         "--checkpoint",
         metavar="FILE|NAME",
+        shell_complete=checkpoints,
         help="The bundle's weights: for other variants, for baselines, and for float32 masks.",
     ),
 )
@@ -123,39 +150,44 @@ def _comparison_options(command: F) -> F:
     return command
 
 
-@click.command("bench")
-@click.argument("bundle", type=_FILE)
+@click.command("bench", cls=ReportCommand)
+@click.argument("bundle", type=_FILE, shell_complete=bundles)
 @_comparison_options
-@click.option("--json", "json_path", type=_FILE, help="Write the report.")
 @click.option("--plot", type=_FILE, help="Draw the report (.png, .svg or .pdf).")
 @click.option("--compare", "old", type=_FILE, help="An earlier report: print new / old ratios.")
+@report_options
 def bench(
-    bundle: Path, json_path: Path | None, plot: Path | None, old: Path | None, **asked: Any
+    bundle: Path,
+    plot: Path | None,
+    old: Path | None,
+    report: Path | None,
+    console: Console,
+    **asked: Any,
 ) -> None:
-    """Time a bundle per stage and end to end, beside other systems on the same work.
+    """Time a bundle per stage and end to end, beside other systems.
 
-    Every system is a process of its own, and each takes one frame in rotation.
+    All do the same work. Every system is a process of its own, and each takes one frame in
+    rotation.
     """
     before = read_report(old) if old else None
     if plot is not None:
         from ...benchmarks.speed.plot import check_plot
 
         check_plot(plot)
-    for target in (json_path, plot):
+    for target in (report, plot):
         if target is not None:
             check_file_target(target)
     loaded = Bundle.load(bundle)
-    with ProgressLine() as progress:
-        report = bench_bundle(loaded, _request(loaded, asked), progress)
-    click.echo(table(report))
-    if before is not None:
-        click.echo(compare(report, before))
-    _save(report, json_path, plot)
+    with console.progress() as progress:
+        measured = bench_bundle(loaded, _request(loaded, asked), progress)
+    compared = [compare(measured, before)] if before is not None else []
+    console.answer([table(measured), *compared], measured.as_dict())
+    _save(measured, report, plot)
 
 
-def _save(report: BenchReport, json_path: Path | None, plot: Path | None) -> None:
-    if json_path is not None:
-        write_json(report.as_dict(), json_path)
+def _save(report: BenchReport, path: Path | None, plot: Path | None) -> None:
+    if path is not None:
+        write_json(report.as_dict(), path)
     if plot is not None:
         from ...benchmarks.speed.plot import draw
 

@@ -5,7 +5,9 @@ Neither torch nor onnx is imported, so that it runs on the machine the engines a
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -15,7 +17,9 @@ from ...configs.bundle import Bundle, Precision
 from ...export.engines.build import build_engines
 from ...export.engines.options import ATTENTIONS, BuildOptions, BuildReport, EngineOptions
 from ...export.engines.profiles import Limits
-from ..progress_line import ProgressLine
+from ..completion import bundles
+from ..console import Console
+from ..options import console_options
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -30,7 +34,7 @@ def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int
 
 
 @click.command("build")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=click.Path(path_type=Path), shell_complete=bundles)
 @click.option("--graphs", help="Comma-separated graphs to build. Default: all.")
 @click.option(
     "--precision",
@@ -71,6 +75,7 @@ def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int
     type=click.Choice(ATTENTIONS),
     help="Variant of memory attention; auto keeps the fastest that passes its proof.",
 )
+@console_options
 def build_command(
     bundle: Path,
     graphs: str | None,
@@ -83,8 +88,9 @@ def build_command(
     version_compat: bool,
     opt_level: int | None,
     attention: str,
+    console: Console,
 ) -> None:
-    """Build TensorRT engines of BUNDLE for this machine, and prove them."""
+    """Build TensorRT engines for this machine, and prove them."""
     loaded = Bundle.load(bundle)
     options = BuildOptions(
         graphs=tuple(graphs.split(",")) if graphs else None,
@@ -93,19 +99,20 @@ def build_command(
         limits=Limits(objects=max_objects, memories=max_memories),
         engine=EngineOptions(workspace, opt_level, hardware_compat, version_compat, timing_cache),
     )
-    with ProgressLine() as progress:
+    with console.progress() as progress:
         report = build_engines(loaded, options, progress)
-    _print(report)
+    document = {**dataclasses.asdict(report), "folder": str(report.folder)}
+    console.answer(_lines(report), document)
 
 
-def _print(report: BuildReport) -> None:
-    click.echo(f"{report.folder}: {report.machine.gpu}, TensorRT {report.machine.tensorrt}")
+def _lines(report: BuildReport) -> Iterator[str]:
+    yield f"{report.folder}: {report.machine.gpu}, TensorRT {report.machine.tensorrt}"
     for graph, seconds in report.seconds.items():
-        click.echo(f"  {graph}: built in {seconds:.0f} s")
+        yield f"  {graph}: built in {seconds:.0f} s"
     for tried in report.candidates:
         said = tried.error or f"{tried.milliseconds:.2f} ms"
-        click.echo(f"  memory attention, {tried.attention}: {said}")
-    click.echo(f"  proof: lowest mask IoU {report.proof['clip']['lowest_iou']:.4f}")
+        yield f"  memory attention, {tried.attention}: {said}"
+    yield f"  proof: lowest mask IoU {report.proof['clip']['lowest_iou']:.4f}"
 
 
 COMMANDS: list[click.Command] = [build_command]

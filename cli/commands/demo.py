@@ -13,20 +13,36 @@ import click
 
 from ...configs.bundle import Bundle
 from ...configs.errors import MissingExtraError
+from ..completion import checkpoints
+from ..console import Console
 from ..describe import proof_lines
-from ..options import THREADS
-from ..progress_line import ProgressLine
+from ..options import THREADS, console_options
 
 
 @click.command("demo")
-@click.argument("checkpoint", required=False)
+@click.argument("checkpoint", required=False, shell_complete=checkpoints)
 @click.option(
-    "-o", "--output", "out", type=click.Path(path_type=Path), default="out", show_default=True
+    "-o",
+    "--output",
+    "out",
+    type=click.Path(path_type=Path),
+    default="out",
+    show_default=True,
+    help="Folder for the results.",
 )
-@click.option("--frames", type=click.IntRange(1), default=24, show_default=True)
-@click.option("--threads", type=THREADS, help="CPU threads  [default: all]")
-def demo(checkpoint: str | None, out: Path, frames: int, threads: int | None) -> None:
-    """Export a model, track two objects through a synthetic clip, show the result.
+@click.option(
+    "--frames",
+    type=click.IntRange(1),
+    default=24,
+    show_default=True,
+    help="Length of the clip.",
+)
+@click.option("--threads", type=THREADS, help="CPU threads.  [default: all]")
+@console_options
+def demo(
+    checkpoint: str | None, out: Path, frames: int, threads: int | None, console: Console
+) -> None:
+    """Export a model, track a synthetic clip, show the result.
 
     CHECKPOINT is what 'sam2rt export' takes, such as sam2.1_hiera_tiny; without it the weights
     that ship with the package.
@@ -37,23 +53,34 @@ def demo(checkpoint: str | None, out: Path, frames: int, threads: int | None) ->
     except ModuleNotFoundError as error:
         name = (error.name or "torch").partition(".")[0]
         raise MissingExtraError("the demonstration", name, "export") from None
-    with work.removed_on_failure(out), ProgressLine() as progress:
+    with work.removed_on_failure(out), console.progress() as progress:
         loaded = work.demo_checkpoint(checkpoint)
         if loaded.source == work.RANDOM:
-            click.echo(
+            console.note(
                 "no trained weights at hand: these are random, so the masks mean nothing; name a "
                 "checkpoint, such as sam2.1_hiera_tiny, to see real ones"
             )
         bundle = export_bundle(loaded, out / "work" / "bundle", threads=threads, progress=progress)
-        click.echo(f"exported {bundle.model.name} at {bundle.model.image_size} pixels, proved:")
-        click.echo(f"  {list(proof_lines(bundle.proof))[-2].strip()}")
+        console.note(f"exported {bundle.model.name} at {bundle.model.image_size} pixels, proved:")
+        console.note(f"  {list(proof_lines(bundle.proof))[-2].strip()}")
         done = work.demonstrate(bundle, out, frames=frames, threads=threads, progress=progress)
     summary = done.summary
     speed = summary.num_frames / summary.seconds
-    click.echo(f"tracked {len(summary.obj_ids)} objects through {summary.num_frames} frames:")
-    click.echo(f"  {speed:.2f} frames per second ({_machine(bundle, threads)})")
-    click.echo(f"mean IoU with the true masks {done.overlap:.3f}")
-    click.echo(f"look at {out / 'demo.mp4'} and {out / 'demo.png'}")
+    lines = [
+        f"tracked {len(summary.obj_ids)} objects through {summary.num_frames} frames:",
+        f"  {speed:.2f} frames per second ({_machine(bundle, threads)})",
+        f"mean IoU with the true masks {done.overlap:.3f}",
+    ]
+    document = {
+        "video": str(out / "demo.mp4"),
+        "sheet": str(out / "demo.png"),
+        "objects": summary.obj_ids,
+        "frames": summary.num_frames,
+        "frames_per_second": round(speed, 3),
+        "mean_iou": round(done.overlap, 6),
+    }
+    console.answer(lines, document)
+    console.note(f"look at {out / 'demo.mp4'} and {out / 'demo.png'}")
 
 
 def _machine(bundle: Bundle, threads: int | None) -> str:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
-from ..progress_line import ProgressLine
+from ..completion import checkpoints
+from ..console import Console
+from ..options import console_options
 
 
 @click.command("download", no_args_is_help=True)
-@click.argument("name")
+@click.argument("name", shell_complete=checkpoints)
 @click.option(
     "-o",
     "--output",
@@ -18,14 +20,19 @@ from ..progress_line import ProgressLine
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder to put it in.  [default: the user's cache]",
 )
-def download(name: str, folder: Path | None) -> None:
-    """Fetch a checkpoint: an official name or a hub id; resumed and checked."""
+@console_options
+def download(name: str, folder: Path | None, console: Console) -> None:
+    """Fetch a checkpoint by its official name or hub id.
+
+    What was begun is resumed, and what is fetched is checked.
+    """
     from ...export.checkpoint.download import download_checkpoint
     from ...export.checkpoint.transfer import sha256_of
 
-    with ProgressLine() as progress:
+    with console.progress() as progress:
         path = download_checkpoint(name, folder=folder, progress=progress)
-    click.echo(f"{path}\nsha256 {sha256_of(path)}")
+    sha256 = sha256_of(path)
+    console.answer([str(path), f"sha256 {sha256}"], {"path": str(path), "sha256": sha256})
 
 
 COMMANDS: list[click.Command] = [download]

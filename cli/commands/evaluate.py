@@ -18,8 +18,9 @@ from ...configs.bundle import Bundle
 from ...configs.errors import InputError
 from ...configs.progress import Progress
 from ...runtime.predictors.pretrained import pretrained_bundle
-from ..options import session_options
-from ..progress_line import ProgressLine
+from ..completion import bundles, name_or_folder, one_of
+from ..console import Console
+from ..options import ReportCommand, report_options, session_options
 
 if TYPE_CHECKING:
     from ...benchmarks.synthetic.clips import Level
@@ -30,30 +31,26 @@ BUILT_IN = "sam2rt_micro"
 _MOST_PROCESSES = 8
 
 
-@click.command("eval", no_args_is_help=True)
-@click.argument("dataset")
+@click.command("eval", cls=ReportCommand, no_args_is_help=True)
+@click.argument("dataset", shell_complete=name_or_folder("synthetic"))
 @click.option(
     "--bundle",
     "path",
     type=click.Path(path_type=Path),
+    shell_complete=bundles,
     help="Folder made by 'sam2rt export'.  [default: the built-in model]",
-)
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(path_type=Path),
-    help="Write the report; an interrupted run goes on when it is repeated.",
 )
 @click.option(
     "--protocol",
     type=click.Choice(get_args(ProtocolName)),
     default="semi-supervised",
     show_default=True,
+    help="How objects are prompted.",
 )
 @click.option(
     "--prompt",
     type=click.Choice(get_args(PromptKind)),
-    help="On an object's first frame.  [default: mask; synthetic: click]",
+    help="Prompt on an object's first frame.  [default: mask; synthetic: click]",
 )
 @click.option(
     "--clicks",
@@ -69,29 +66,55 @@ _MOST_PROCESSES = 8
     show_default=True,
     help="Interactive: frames clicked on.",
 )
-@click.option("--masks", "masks_folder", type=click.Path(path_type=Path), help="Write predictions.")
-@click.option("--layout", type=click.Choice(LAYOUTS), help="Of the folder.  [default: recognised]")
+@click.option(
+    "--masks",
+    "masks_folder",
+    type=click.Path(path_type=Path),
+    help="Write predictions to this folder.",
+)
+@click.option(
+    "--layout", type=click.Choice(LAYOUTS), help="Layout of the folder.  [default: recognised]"
+)
 @click.option("--subset", default="val", show_default=True, help="DAVIS: which list of videos.")
 @click.option("--video", "videos", multiple=True, help="Only this one; may be repeated.")
 @click.option(
     "--level",
     default="standard",
     show_default=True,
-    help="Synthetic: plain, standard or hard.",
+    shell_complete=one_of("plain", "standard", "hard"),
+    help="Synthetic: how hard clips are (plain, standard or hard).",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Synthetic.")
-@click.option("--clips", type=click.IntRange(1), default=20, show_default=True, help="Synthetic.")
-@click.option("--frames", type=click.IntRange(3), default=30, show_default=True, help="Synthetic.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Synthetic: fixes the clips.",
+)
+@click.option(
+    "--clips",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="Synthetic: number of clips.",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(3),
+    default=30,
+    show_default=True,
+    help="Synthetic: frames of a clip.",
+)
 @click.option(
     "--processes",
     type=click.IntRange(1),
     help="Videos worked on at a time.  [default: one a core on the CPU, else 1]",
 )
 @session_options
+@report_options
 def eval_command(
     dataset: str,
     path: Path | None,
-    json_path: Path | None,
     protocol: ProtocolName,
     prompt: PromptKind | None,
     clicks: int,
@@ -101,13 +124,16 @@ def eval_command(
     backend: str,
     device: str,
     threads: int | None,
+    report: Path | None,
+    console: Console,
     **videos: Any,
 ) -> None:
     """Measure J&F on a dataset.
 
     DATASET is a folder in the layout of DAVIS 2017, MOSE, SA-V or LVOS, or 'synthetic' for clips
     drawn here. Semi-supervised: every object is prompted on its first frame. Interactive, offline
-    or online: clicks are simulated where the result is wrong.
+    or online: clicks are simulated where the result is wrong. With --json FILE an interrupted run
+    goes on when it is repeated.
     """
     synthetic = dataset == "synthetic"
     _refuse_idle_options(click.get_current_context(), synthetic, protocol)
@@ -115,18 +141,18 @@ def eval_command(
     usual: PromptKind = "click" if synthetic else "mask"
     settings = Settings(protocol, prompt or usual, clicks, rounds, masks_folder)
     for note in check_ids(data, written=masks_folder is not None):
-        click.echo(note, err=True)
-    with ProgressLine() as progress:
+        console.warn(note)
+    with console.progress() as progress:
         progress("loading the bundle")
         bundle = Bundle.load(path) if path else pretrained_bundle(BUILT_IN)
         count, share = _processes(processes, device, len(data.videos))
         opener = BundleOpener(bundle.path, backend, device, threads or share)
-        report = _evaluated(Job(data, opener, settings), json_path, count, progress)
-    click.echo(table(report))
-    if json_path is not None:
-        click.echo(f"written to {json_path}")
+        found = _evaluated(Job(data, opener, settings), report, count, progress)
+    console.answer([table(found)], found)
+    if report is not None:
+        console.note(f"written to {report}")
     # of sets that annotate first frames alone predictions are made, to be scored elsewhere
-    if report["J&F"] is None and masks_folder is None:
+    if found["J&F"] is None and masks_folder is None:
         raise InputError(
             "nothing was scored: annotate objects (ids 1 to 254) on more frames than their first, "
             "or write predictions with --masks"

@@ -9,13 +9,14 @@ import click
 
 from ...configs.bundle import Precision, check_bundle_target
 from ...configs.errors import MissingExtraError
-from ..describe import proof_lines
-from ..options import THREADS
-from ..progress_line import ProgressLine
+from ..completion import checkpoints, models
+from ..console import Console
+from ..describe import bundle_document, proof_lines
+from ..options import THREADS, console_options
 
 
 @click.command("export", no_args_is_help=True)
-@click.argument("checkpoint")
+@click.argument("checkpoint", shell_complete=checkpoints)
 @click.option(
     "-o",
     "--output",
@@ -24,15 +25,22 @@ from ..progress_line import ProgressLine
     type=click.Path(path_type=Path),
     help="Folder of the bundle; a bundle there is replaced.",
 )
-@click.option("--model", help="Which model it is, instead of recognising it.")
+@click.option(
+    "--model", shell_complete=models, help="Which model it is, instead of recognising it."
+)
 @click.option("--image-size", type=int, help="Side of the model's input, pixels.")
 @click.option(
-    "--precision", type=click.Choice(get_args(Precision)), default="fp32", show_default=True
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default="fp32",
+    show_default=True,
+    help="What the graphs compute in; int8 is for CPUs.",
 )
 @click.option("--opset", type=int, help="ONNX operator set.  [default: 20]")
 @click.option("--engine-variants", is_flag=True, help="Add the variants that 'build' chooses from.")
 @click.option("--threads", type=THREADS, help="CPU threads of the proof.")
 @click.option("--seed", type=click.IntRange(0), help="Fixes the proof's inputs.  [default: fresh]")
+@console_options
 def export(
     checkpoint: str,
     target: Path,
@@ -43,6 +51,7 @@ def export(
     engine_variants: bool,
     threads: int | None,
     seed: int | None,
+    console: Console,
 ) -> None:
     """Make a bundle from a checkpoint, and prove it.
 
@@ -57,7 +66,7 @@ def export(
     except ModuleNotFoundError as error:
         raise MissingExtraError("export", error.name or "torch", "export") from None
     check_export(image_size, precision, opset, engine_variants)
-    with ProgressLine() as progress:
+    with console.progress() as progress:
         loaded = load_checkpoint(checkpoint, model=model, image_size=image_size, progress=progress)
         bundle = export_bundle(
             loaded,
@@ -69,9 +78,9 @@ def export(
             seed=seed,
             progress=progress,
         )
-    click.echo(f"{bundle.model.name}, {bundle.model.image_size} pixels, {bundle.precision}")
-    click.echo("\n".join(proof_lines(bundle.proof)))
-    click.echo(f"written to {target}")
+    title = f"{bundle.model.name}, {bundle.model.image_size} pixels, {bundle.precision}"
+    console.answer([title, *proof_lines(bundle.proof)], bundle_document(bundle))
+    console.note(f"written to {target}")
 
 
 COMMANDS: list[click.Command] = [export]

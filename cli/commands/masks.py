@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,8 +10,8 @@ import click
 
 from ...configs.bundle import Bundle
 from ...configs.errors import InputError
-from ..options import bundle_option, output_option, session_options
-from ..progress_line import ProgressLine
+from ..console import Console
+from ..options import bundle_option, console_options, output_option, session_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 _SHARE = click.FloatRange(0, 1)
@@ -55,6 +55,7 @@ def _setting(
 @click.option("--no-masks", is_flag=True, help="Write no PNG of each mask.")
 @output_option
 @session_options
+@console_options
 def masks(
     image: Path,
     path: Path,
@@ -64,6 +65,7 @@ def masks(
     backend: str,
     device: str,
     threads: int | None,
+    console: Console,
     **settings: Any,
 ) -> None:
     """Find the masks of everything in an image, without prompts."""
@@ -71,7 +73,7 @@ def masks(
 
     _check_grids(settings)
     settings["multimask_output"] = not single
-    with ProgressLine() as progress:
+    with console.progress() as progress:
         records = write_image_masks(
             Bundle.load(path),
             image,
@@ -83,9 +85,18 @@ def masks(
             threads=threads,
             progress=progress,
         )
-    click.echo(f"{len(records)} masks written to {out}")
+    console.answer([f"{len(records)} masks written to {out}"], _document(records, out))
     if not records:
-        click.echo("for more, lower --pred-iou-thresh and --stability-score-thresh")
+        console.note("for more, lower --pred-iou-thresh and --stability-score-thresh")
+
+
+def _document(records: Sequence[Mapping[str, Any]], out: Path) -> dict[str, Any]:
+    """The records without their run lengths, which lie in the folder."""
+    masks = [
+        {"id": number, **{k: v for k, v in record.items() if k != "segmentation"}}
+        for number, record in enumerate(records, 1)
+    ]
+    return {"folder": str(out), "masks": masks}
 
 
 def _check_grids(settings: dict[str, Any]) -> None:

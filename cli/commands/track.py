@@ -9,20 +9,30 @@ import click
 
 from ...configs.bundle import Bundle
 from ...runtime.media.frames import OnError
-from ..options import bundle_option, output_option, session_options
-from ..progress_line import ProgressLine
-from ..prompts import BOX, POINT, PromptCommand, ordered_prompts
+from ..console import Console
+from ..options import bundle_option, console_options, output_option, session_options
+from ..prompts import PromptCommand, ordered_prompts, prompt_options
 
 
 @click.command("track", cls=PromptCommand, no_args_is_help=True)
 @click.argument("video")
 @bundle_option
-@click.option("--object", multiple=True, type=int, help="Whose prompts follow.  [default: 1]")
+@prompt_options(frames=True)
 @click.option(
-    "--frame", multiple=True, type=click.IntRange(0), help="Whose prompts follow.  [default: 0]"
+    "--start",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="First frame of the range that is tracked; frames keep their numbers.",
 )
-@click.option("--point", multiple=True, type=POINT, help="Label 1 object, 0 background.")
-@click.option("--box", multiple=True, type=BOX)
+@click.option(
+    "--end", type=click.IntRange(0), help="Last frame of that range.  [default: the video's last]"
+)
+@click.option(
+    "--reverse",
+    is_flag=True,
+    help="Track from the end of the range to its start; without --end from the last prompt.",
+)
 @click.option(
     "--on-error",
     type=click.Choice(get_args(OnError)),
@@ -36,12 +46,16 @@ from ..prompts import BOX, POINT, PromptCommand, ordered_prompts
 @click.option("--prefetch", is_flag=True, help="Encode later frames while one is tracked.")
 @output_option
 @session_options
+@console_options
 @click.pass_context
 def track(
     context: click.Context,
     /,
     video: str,
     path: Path,
+    start: int,
+    end: int | None,
+    reverse: bool,
     on_error: OnError,
     no_masks: bool,
     no_video: bool,
@@ -51,25 +65,31 @@ def track(
     backend: str,
     device: str,
     threads: int | None,
+    console: Console,
     **_: object,
 ) -> None:
-    """Track objects through a video, from points and boxes.
+    """Track objects through a video, from points, boxes and masks.
 
     VIDEO is a file (a stack of TIFF has a frame a page), a folder of images or an address of a
     stream. --object and --frame hold for the prompts after them:
 
     \b
     --object 1 --frame 0 --point 420,260 --object 2 --frame 5 --box 10,20,200,300
+
+    Frames count from 0, in options and in results, whatever range is tracked.
     """
     from ...runtime.tasks.track import track_video
 
     prompts = ordered_prompts(context)
-    with ProgressLine() as progress:
+    with console.progress() as progress:
         summary = track_video(
             Bundle.load(path),
             video,
             out,
             prompts,
+            start=start,
+            end=end,
+            reverse=reverse,
             on_error=on_error,
             write_masks=not no_masks,
             write_video=not no_video,
@@ -82,8 +102,17 @@ def track(
         )
     objects = ", ".join(map(str, summary.obj_ids))
     speed = summary.num_frames / max(summary.seconds, 1e-9)
-    click.echo(f"{summary.num_frames} frames, objects {objects}: {speed:.2f} frames per second")
-    click.echo(f"written to {out}")
+    frames = "1 frame" if summary.num_frames == 1 else f"{summary.num_frames} frames"
+    line = f"{frames}, objects {objects}: {speed:.2f} frames per second"
+    document = {
+        "folder": str(out),
+        "frames": summary.num_frames,
+        "objects": summary.obj_ids,
+        "seconds": round(summary.seconds, 3),
+        "frames_per_second": round(speed, 3),
+    }
+    console.answer([line], document)
+    console.note(f"written to {out}")
 
 
 COMMANDS: list[click.Command] = [track]

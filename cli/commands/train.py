@@ -11,13 +11,16 @@ import click
 from ...configs.errors import MissingExtraError
 from ...configs.models import model_config
 from ...training.recipe import COOL_DOWN, Recipe
+from ..completion import checkpoints, models, one_of
+from ..console import Console
+from ..options import console_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 _COUNT, _FROM_ZERO = click.IntRange(1), click.IntRange(0)
 _SHARE = click.FloatRange(0, 1)
 #: options named after fields of the recipe: the field, its range, the help
-_FIELDS: tuple[tuple[str, Any, str | None], ...] = (
-    ("steps", _COUNT, None),
+_FIELDS: tuple[tuple[str, Any, str], ...] = (
+    ("steps", _COUNT, "Steps of the whole run."),
     ("rate", click.FloatRange(0, 1, min_open=True), "Highest learning rate."),
     (
         "cool_down",
@@ -33,7 +36,7 @@ _FIELDS: tuple[tuple[str, Any, str | None], ...] = (
     ("swaps", _SHARE, "Share of clips with an object that gives way."),
     ("images", _COUNT, "Images a step."),
     ("objects", _COUNT, "Objects an image, at most."),
-    ("seed", _FROM_ZERO, None),
+    ("seed", _FROM_ZERO, "Fixes what is drawn at random."),
 )
 
 
@@ -51,8 +54,19 @@ def _recipe_options(command: F) -> F:
 
 @click.command("train", no_args_is_help=True)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--model", default=Recipe.model.name, show_default=True, help="When not fine-tuning.")
-@click.option("--from", "start", help="Fine-tune this checkpoint (path, name or hub id).")
+@click.option(
+    "--model",
+    default=Recipe.model.name,
+    show_default=True,
+    shell_complete=models,
+    help="Model that is trained when no checkpoint is fine-tuned.",
+)
+@click.option(
+    "--from",
+    "start",
+    shell_complete=checkpoints,
+    help="Fine-tune this checkpoint (path, name or hub id).",
+)
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -64,18 +78,31 @@ def _recipe_options(command: F) -> F:
     type=click.FloatRange(0, min_open=True),
     help="Stop after this long; run again to resume.",
 )
-@click.option("--device", default="cpu", show_default=True)
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    shell_complete=one_of("cpu", "cuda"),
+    help="Where torch trains, such as cpu or cuda.",
+)
 @click.option(
     "--threads", default=0, type=click.IntRange(0, 1024), help="CPU threads; 0 leaves it to torch."
 )
+@console_options
 def train(
-    folder: Path, model: str, hours: float | None, device: str, threads: int, **chosen: Any
+    folder: Path,
+    model: str,
+    hours: float | None,
+    device: str,
+    threads: int,
+    console: Console,
+    **chosen: Any,
 ) -> None:
-    """Train in FOLDER, resuming what is there; writes weights.safetensors for 'sam2rt export'.
+    """Train in FOLDER, resuming what is there.
 
-    The rate stays high until --cool-down steps before --steps: to end a run that was stopped,
-    resume it with --steps a little above where it stands. --steps at or below that trains no
-    more and writes the weights.
+    Writes weights.safetensors for 'sam2rt export'. The rate stays high until --cool-down steps
+    before --steps: to end a run that was stopped, resume it with --steps a little above where it
+    stands. --steps at or below that trains no more and writes the weights.
     """
     try:
         from ...training import run
@@ -88,10 +115,11 @@ def train(
         device=device,
         threads=threads,
         seconds=hours * 3600 if hours else None,
-        log=click.echo,
+        log=console.note,
     )
     path = done.weights
-    click.echo(f"step {done.step}: wrote {path}; next: sam2rt export {path} -o BUNDLE")
+    line = f"step {done.step}: wrote {path}; next: sam2rt export {path} -o BUNDLE"
+    console.answer([line], {"step": done.step, "weights": str(path)})
 
 
 COMMANDS: list[click.Command] = [train]

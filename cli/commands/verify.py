@@ -7,22 +7,33 @@ from pathlib import Path
 import click
 
 from ...configs.errors import MissingExtraError
+from ..completion import bundles, checkpoints
+from ..console import Console
 from ..describe import proof_lines
-from ..options import session_options
-from ..progress_line import ProgressLine
+from ..options import console_options, session_options
 
 
 @click.command("verify", no_args_is_help=True)
-@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
-@click.option("--checkpoint", help="Compare with it on fresh inputs; needs the extra 'export'.")
+@click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path), shell_complete=bundles)
+@click.option(
+    "--checkpoint",
+    shell_complete=checkpoints,
+    help="Compare with it on fresh inputs; needs the extra 'export'.",
+)
 @session_options
+@console_options
 def verify(
-    path: Path, checkpoint: str | None, backend: str, device: str, threads: int | None
+    path: Path,
+    checkpoint: str | None,
+    backend: str,
+    device: str,
+    threads: int | None,
+    console: Console,
 ) -> None:
     """Prove a bundle again, on the backend and device at hand."""
     from ...export.verify import verify_bundle
 
-    with ProgressLine() as progress:
+    with console.progress() as progress:
         try:
             outcome = verify_bundle(
                 path,
@@ -35,7 +46,7 @@ def verify(
         except ModuleNotFoundError as error:
             package = error.name or "torch"
             raise MissingExtraError("verify --checkpoint", package, "export") from None
-    click.echo("\n".join(proof_lines(outcome)))
+    console.answer(proof_lines(outcome), dict(outcome))
 
 
 COMMANDS: list[click.Command] = [verify]

@@ -24,7 +24,8 @@ from ..pixels.rle import rle_from_mask
 MASKS = "masks.json"
 #: all that segment, masks and track write
 _OURS = re.compile(
-    r"masks\.json|overlay\.(png|mp4)|sheet\.png|mask_\d+(_\d)?\.png|masks(/-?\d+(/\d+\.png)?)?"
+    r"masks\.json|overlay\.mp4|overlay(_\d)?\.png|sheet\.png|mask_-?\d+(_\d)?\.png"
+    r"|masks(/-?\d+(/\d+\.png)?)?"
 )
 
 

@@ -1,7 +1,9 @@
 """The work behind ``sam2rt segment``: one image, prompts, a folder of masks.
 
 :func:`segment_image` writes ``masks.json`` (COCO annotations), ``mask_<object>.png`` (0 and 255)
-and ``overlay.png``.
+and ``overlay.png``, which shows the prompts too. With all readings these are ``mask_<object>_
+<reading>.png``, each reading has an ``overlay_<reading>.png`` of its own, and ``overlay.png`` shows
+the best ones.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,24 +20,27 @@ from ...configs.errors import InputError
 from ...configs.progress import Progress, silent
 from ..arrays import Array
 from ..media.images import read_image, write_image
+from ..media.marks import draw_prompt
 from ..media.overlay import draw_overlay
 from ..predictors.image import ImagePredictor
 from ..session import Session
-from .prompts import Box, Click
+from .prompts import Box, Click, ObjectPrompt
 from .results import MASKS, mask_record, records_file, results_folder
+from .segment_prompts import check_prompts, predicted
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One mask found: its object, counted from 1, and which of several readings of the prompt.
+    """One mask found: its object, and which of several readings of the prompt, from 0.
 
-    mask: bool [H, W]. iou: predicted quality 0..1.
+    mask: bool [H, W]. iou: predicted quality 0..1. file_name: of its image in the folder.
     """
 
     obj_id: int
     reading: int
     mask: Array
     iou: float
+    file_name: str
 
 
 def segment_image(
@@ -46,6 +50,7 @@ def segment_image(
     *,
     points: Sequence[Click] = (),
     boxes: Sequence[Box] = (),
+    prompts: Sequence[ObjectPrompt] = (),
     all_masks: bool = False,
     max_hole_area: float = 0.0,
     max_sprinkle_area: float = 0.0,
@@ -58,13 +63,14 @@ def segment_image(
     """Segment an image and write the results into `out_dir`, whole or not at all.
 
     points: x, y in pixels and label (1 object, 0 background), all of one object. boxes: x0, y0,
-    x1, y1; several give one object each and take no points. A single click is ambiguous: the
-    reading with the best predicted IoU is kept, or all three with all_masks. Raises InputError
-    and FrameError before anything is written.
+    x1, y1; several give one object each and take no points. prompts: instead of both, one an
+    object, on frame 0; a mask is where the search starts, with clicks or a box or alone. A single
+    click is ambiguous: the reading with the best predicted IoU is kept, or all three with
+    all_masks. Raises InputError and FrameError before anything is written.
     """
     rgb = read_image(image_path)
-    prompts = _prompts(points, boxes)
-    ambiguous = all_masks or (len(points) == 1 and not boxes)
+    asked = [*prompts, *_prompts(points, boxes)]
+    check_prompts(asked, (rgb.shape[0], rgb.shape[1]))
     with results_folder(out_dir) as folder:
         progress("opening the bundle")
         predictor = ImagePredictor(
@@ -80,36 +86,41 @@ def segment_image(
             progress("encoding the image")
             predictor.set_image(rgb)
             progress("segmenting")
-            masks, ious, _ = predictor.predict(**prompts, multimask_output=ambiguous)
-        segments = _segments(masks, ious, all_masks)
+            found = predicted(predictor, asked, (rgb.shape[0], rgb.shape[1]), all_masks)
+        segments = [
+            segment
+            for prompt, (masks, ious) in zip(asked, found, strict=True)
+            for segment in _segments(prompt.obj_id, masks, ious, all_masks)
+        ]
         progress("writing masks")
         _write(folder, Path(image_path), rgb, segments)
+        _draw(folder, rgb, segments, asked)
     return segments
 
 
-def _prompts(points: Sequence[Click], boxes: Sequence[Box]) -> dict[str, Any]:
-    if not points and not boxes:
-        raise InputError("nothing to segment: give at least one point or box")
+def _prompts(points: Sequence[Click], boxes: Sequence[Box]) -> list[ObjectPrompt]:
     if points and len(boxes) > 1:
         raise InputError(
             f"{len(boxes)} boxes make as many objects, and points cannot tell whose they are: "
             "give one box with points, or boxes alone"
         )
-    return {
-        "point_coords": [point[:2] for point in points] or None,
-        "point_labels": [point[2] for point in points] or None,
-        "box": np.array(boxes, np.float32) if boxes else None,
-    }
+    if points:
+        return [ObjectPrompt(1, 0, points, boxes[0] if boxes else None)]
+    return [ObjectPrompt(number, 0, box=box) for number, box in enumerate(boxes, 1)]
 
 
-def _segments(masks: Array, ious: Array, all_masks: bool) -> list[Segment]:
-    """masks [N, C, H, W] or [C, H, W], ious likewise; the best of C readings unless all."""
-    masks, ious = masks.reshape(-1, *masks.shape[-3:]), ious.reshape(-1, ious.shape[-1])
-    readings = [range(len(row)) if all_masks else [int(row.argmax())] for row in ious]
+def _segments(obj_id: int, masks: Array, ious: Array, all_masks: bool) -> list[Segment]:
+    """masks [C, H, W], ious [C]; the best of C readings unless all."""
+    readings = range(len(ious)) if all_masks else [int(ious.argmax())]
     return [
-        Segment(i + 1, reading, masks[i, reading], float(ious[i, reading]))
-        for i, chosen in enumerate(readings)
-        for reading in chosen
+        Segment(
+            obj_id,
+            reading,
+            masks[reading],
+            float(ious[reading]),
+            f"mask_{obj_id}_{reading + 1}.png" if len(readings) > 1 else f"mask_{obj_id}.png",
+        )
+        for reading in readings
     ]
 
 
@@ -119,19 +130,37 @@ def _write(folder: Path, image: Path, rgb: Array, segments: Sequence[Segment]) -
     header = {"image": {"file_name": image.name, "height": height, "width": width}}
     with records_file(folder / MASKS, header, "annotations") as annotations:
         for i, segment in enumerate(segments):
-            name = f"mask_{segment.obj_id}" + (f"_{segment.reading + 1}" if several else "")
-            write_image(folder / f"{name}.png", segment.mask)
+            write_image(folder / segment.file_name, segment.mask)
+            reading = {"reading": segment.reading + 1} if several else {}
             annotations.add(
                 {
                     "id": i + 1,
                     "object": segment.obj_id,
-                    "file_name": f"{name}.png",
+                    **reading,
+                    "file_name": segment.file_name,
                     "predicted_iou": round(segment.iou, 6),
                     **mask_record(segment.mask),
                 }
             )
-    # readings overlap: the smallest must not be covered
-    order = sorted(segments, key=lambda s: -int(np.count_nonzero(s.mask)))
-    labels = [s.reading + 1 if several else s.obj_id for s in order]
-    overlay = draw_overlay(rgb, np.stack([s.mask for s in order]), labels)
-    write_image(folder / "overlay.png", overlay)
+
+
+def _draw(
+    folder: Path, rgb: Array, segments: Sequence[Segment], prompts: Sequence[ObjectPrompt]
+) -> None:
+    """The overlay; of several readings the best, and each in an image of its own."""
+    best: dict[int, Segment] = {}
+    for segment in segments:
+        if segment.obj_id not in best or segment.iou > best[segment.obj_id].iou:
+            best[segment.obj_id] = segment
+    drawings = {"overlay.png": list(best.values())}
+    if len(best) < len(segments):
+        for reading in sorted({s.reading for s in segments}):
+            name = f"overlay_{reading + 1}.png"
+            drawings[name] = [s for s in segments if s.reading == reading]
+    for name, shown in drawings.items():
+        # the smallest must not be covered
+        order = sorted(shown, key=lambda s: -int(np.count_nonzero(s.mask)))
+        drawn = draw_overlay(rgb, np.stack([s.mask for s in order]), [s.obj_id for s in order])
+        for prompt in prompts:
+            draw_prompt(drawn, prompt.points, prompt.box, prompt.obj_id)
+        write_image(folder / name, drawn)

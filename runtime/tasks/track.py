@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,13 @@ from ...configs.progress import Progress, silent
 from ..arrays import Array
 from ..media.frames import FrameSource, OnError
 from ..media.open import open_frames
+from ..pixels.rle import mask_from_rle
 from ..predictors.stream import StreamTracker
 from ..predictors.stream_result import StreamResult
 from ..session import Session
 from ..tracking.prefetch import check_prefetch, prefetched
+from ..tracking.tracker import Points
+from .frame_range import FrameRange
 from .prompts import FramePrompts, ObjectPrompt, prompts_by_frame, refuse_unreached
 from .results import results_folder
 from .track_results import track_results
@@ -43,6 +46,9 @@ def track_video(
     out_dir: str | os.PathLike[str],
     prompts: Sequence[ObjectPrompt],
     *,
+    start: int = 0,
+    end: int | None = None,
+    reverse: bool = False,
     on_error: OnError = "raise",
     write_masks: bool = True,
     write_video: bool = True,
@@ -59,14 +65,18 @@ def track_video(
 
     source, on_error: see :func:`~sam2rt.runtime.media.open.open_frames`; frames stream through, the
     length of the video costs no memory. prompts: one an object and frame; an object is tracked
-    from its first on, a later one corrects it from there. prefetch: later frames are encoded
-    while one is tracked, for the same masks. Raises InputError and FrameError.
+    from its first on, a later one corrects it from there. start, end, reverse: which frames are
+    tracked and in which order, see :class:`FrameRange`; results and video come in that order.
+    prefetch: later frames are encoded while one is tracked, for the same masks. Raises InputError
+    and FrameError.
     """
+    chosen = FrameRange(start, end, reverse)
     with ExitStack() as stack:
         folder = stack.enter_context(results_folder(out_dir))
         frames = stack.enter_context(open_frames(source, on_error=on_error))
         total = None if _is_live(source) else frames.num_frames
         waiting = prompts_by_frame(prompts, frames.measure(), total, bundle.model.image_size)
+        order = chosen.order(waiting, total)
         progress("opening the bundle")
         tracker = stack.enter_context(
             StreamTracker(
@@ -84,12 +94,21 @@ def track_video(
         writing = track_results(folder, header, write_masks, write_video, asked=out_dir)
         started = time.monotonic()
         # closed before the frames are: a thread reads them
-        with writing as results, closing(_tracked(tracker, frames, waiting, prefetch)) as steps:
+        items = chosen.items(frames, order)
+        with writing as results, closing(_tracked(tracker, items, waiting, prefetch)) as steps:
             for frame_idx, result, rgb in steps:
-                results.add(frame_idx, rgb, result)
-                progress("tracking", frame_idx + 1, total)
+                shown = [prompt for prompt in prompts if prompt.frame_idx == frame_idx]
+                results.add(frame_idx, rgb, result, shown)
+                progress("tracking", *_place(frame_idx, order))
         refuse_unreached(waiting, results.count)
         return TrackSummary(results.count, tracker.obj_ids, time.monotonic() - started)
+
+
+def _place(frame_idx: int, order: range | None) -> tuple[int, int | None]:
+    """How many frames are done with this one, those left out included, and of how many."""
+    if order is None:
+        return frame_idx + 1, None
+    return order.index(frame_idx) + 1, len(order)
 
 
 def _header(source: Any, frames: FrameSource) -> dict[str, Any]:
@@ -102,22 +121,30 @@ def _header(source: Any, frames: FrameSource) -> dict[str, Any]:
 
 
 def _tracked(
-    tracker: StreamTracker, frames: FrameSource, waiting: FramePrompts, prefetch: bool
+    tracker: StreamTracker,
+    items: Iterator[tuple[int, Array]],
+    waiting: FramePrompts,
+    prefetch: bool,
 ) -> Generator[tuple[int, StreamResult, Array], None, None]:
     """Each frame's index, result and pixels; frames are prefetched, prompts taken up."""
-    # frames before the first prompt are not encoded
-    first = min(waiting)
     if prefetch:
         check_prefetch(tracker.session)
+    prompted = frozenset(waiting)
 
-    def prepared(item: tuple[int, Array]) -> Any:
-        return tracker.encoded(item[1]) if prefetch and item[0] >= first else item[1]
+    def prepared() -> Iterator[tuple[int, Array, Any]]:
+        begun = False
+        for frame_idx, rgb in items:
+            # frames before the first prompt are not encoded
+            begun = begun or frame_idx in prompted
+            yield frame_idx, rgb, tracker.encoded(rgb) if prefetch and begun else rgb
 
-    source = ((*item, prepared(item)) for item in frames.items())
-    with closing(prefetched(source, depth=1 if prefetch else 2)) as items:
-        for frame_idx, rgb, frame in items:
-            for obj_id, points in waiting.pop(frame_idx, {}).items():
-                tracker.add_prompt(obj_id, points)
+    with closing(prefetched(prepared(), depth=1 if prefetch else 2)) as steps:
+        for frame_idx, rgb, frame in steps:
+            for obj_id, prompt in waiting.pop(frame_idx, {}).items():
+                if isinstance(prompt, Points):
+                    tracker.add_prompt(obj_id, prompt)
+                else:
+                    tracker.add_mask(obj_id, mask_from_rle(prompt))
             yield frame_idx, tracker.step(frame), rgb
 
 

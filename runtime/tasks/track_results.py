@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from typing import Any
 from ...configs.errors import InputError
 from ..arrays import Array
 from ..media.images import write_image
+from ..media.marks import draw_prompt
 from ..media.overlay import contact_sheet, draw_object, thumbnail
 from ..media.video_writer import VideoWriter, open_video_writer
 from ..predictors.stream_result import StreamResult
+from .prompts import ObjectPrompt
 from .results import MASKS, RecordsWriter, mask_record, records_file
 
 #: thumbnails on the contact sheet, at most, and their width in pixels
@@ -71,8 +73,13 @@ class TrackResults:
         self._sheet: list[Array] = []
         self._stride = 1
 
-    def add(self, frame_idx: int, rgb: Array, result: StreamResult) -> None:
-        """Write one frame, uint8 [H, W, 3]; one object's mask at a time is in memory."""
+    def add(
+        self, frame_idx: int, rgb: Array, result: StreamResult, prompts: Sequence[ObjectPrompt] = ()
+    ) -> None:
+        """Write one frame, uint8 [H, W, 3]; one object's mask at a time is in memory.
+
+        prompts: those of this frame, which the drawings show.
+        """
         sampled = self.count % self._stride == 0
         drawn = rgb.copy() if self._video is not None or sampled else None
         objects = []
@@ -83,6 +90,9 @@ class TrackResults:
             self._write_mask(obj_id, frame_idx, mask)
             if drawn is not None:
                 draw_object(drawn, mask, obj_id)
+        if drawn is not None:
+            for prompt in prompts:
+                draw_prompt(drawn, prompt.points, prompt.box, prompt.obj_id)
         self._records.add({"frame": frame_idx, "objects": objects})
         if drawn is not None and self._video is not None:
             self._video.write(drawn)

@@ -198,13 +198,13 @@ def test_track_gives_the_predictors_masks(
         (["track"], None),
         (
             ["track", "x.mp4", "--bundle", "b", "-o", "o"],
-            "nothing to look for: give a --point x,y or a --box x0,y0,x1,y1 "
-            "(see 'sam2rt track --help')",
+            "nothing to look for: give a --point x,y, a --box x0,y0,x1,y1, a --mask FILE, or "
+            "--prompts FILE (see 'sam2rt track --help')",
         ),
         (
             ["segment", "x.png", "--bundle", "b", "-o", "o"],
-            "nothing to look for: give a --point x,y or a --box x0,y0,x1,y1 "
-            "(see 'sam2rt segment --help')",
+            "nothing to look for: give a --point x,y, a --box x0,y0,x1,y1, a --mask FILE, or "
+            "--prompts FILE (see 'sam2rt segment --help')",
         ),
         (["export", "w.pt"], "Missing option '-o' / '--output' (see 'sam2rt export --help')"),
         (

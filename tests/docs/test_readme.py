@@ -52,14 +52,15 @@ def test_blocks_run_in_order(folder: Path) -> None:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{code}\n{done.stdout}{done.stderr}"
         ran += 1
-    assert ran == 6
+    assert ran == 7
     for made in _MADE:
         assert (folder / made).is_file(), made
 
 
 _MADE = [
     "out/overlay.mp4", "out/sheet.png", "out/masks.json", "out/masks/1/00003.png",
-    "segmented/mask_1.png", "boxes/mask_2.png", "bundle512/manifest.json",
+    "segmented/mask_1.png", "boxes/mask_2.png", "bundle512/manifest.json", "refined/mask_1.png",
+    "two/masks/2/00003.png", "backwards/masks/1/00001.png",
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -143,5 +144,12 @@ def test_build_options_reach_the_builder(bundle: Bundle, monkeypatch: pytest.Mon
         "proof: lowest mask IoU 0.9877",
     ):  # fmt: skip
         assert line in result.output
+    document = json.loads(
+        CliRunner().invoke(console_build.build_command, [*arguments, "--json"]).stdout
+    )
+    assert document["folder"] == str(bundle.path)
+    assert document["machine"]["gpu"] == "Fake GPU"
+    assert [c["milliseconds"] for c in document["candidates"]] == [2.5, None]
+    assert document["proof"] == {"clip": {"lowest_iou": 0.98765}}
     wrong = CliRunner().invoke(console_build.build_command, [str(bundle.path), "--workspace", "4x"])
     assert "expected a number of bytes such as 4G" in wrong.output

@@ -12,9 +12,12 @@ from golden import data_path, golden_set
 
 from sam2rt import FrameError, ImagePredictor, InputError
 from sam2rt.runtime.media.images import read_image
-from sam2rt.runtime.pixels.rle import mask_from_rle
+from sam2rt.runtime.pixels.antialias import resize_antialias
+from sam2rt.runtime.pixels.rle import mask_from_rle, rle_from_mask
 from sam2rt.runtime.session import Session
+from sam2rt.runtime.tasks.prompts import ObjectPrompt
 from sam2rt.runtime.tasks.segment import segment_image
+from sam2rt.runtime.tracking.prompts import mask_from
 
 BOXES = [(75, 275, 1725, 850), (425, 600, 700, 875), (1375, 550, 1650, 800)]
 
@@ -80,6 +83,19 @@ def test_all_readings_on_request(micro_session: Session, tmp_path: Path) -> None
     items = _masks(tmp_path / "out")
     assert [i["file_name"] for i in items] == ["mask_1_1.png", "mask_1_2.png", "mask_1_3.png"]
     assert [i["object"] for i in items] == [1, 1, 1]
+    assert [i["reading"] for i in items] == [1, 2, 3]
+    assert [i["predicted_iou"] for i in items] == [round(f.iou, 6) for f in found]
+    rgb = read_image(data_path("truck.jpg"))
+    best = max(found, key=lambda f: f.iou).mask
+    names = ["overlay_1.png", "overlay_2.png", "overlay_3.png", "overlay.png"]
+    for name, mask in zip(names, [*(f.mask for f in found), best], strict=True):
+        changed = (read_image(tmp_path / "out" / name) != rgb).any(-1)
+        assert changed[mask].mean() > 0.95
+        # beside the mask there are its outline, its label and the click
+        assert changed[~mask].sum() < 0.05 * mask.size
+    # the folder can be replaced
+    _segment(micro_session, tmp_path / "out", points=[(500, 375, 1)])
+    assert not (tmp_path / "out" / "overlay_1.png").exists()
     np.testing.assert_allclose(
         [f.iou for f in found], golden_set("micro").array("click1_multi.iou"), atol=1e-4
     )
@@ -195,3 +211,74 @@ def test_an_interruption_leaves_the_earlier_result(micro_session: Session, tmp_p
         _segment(micro_session, tmp_path / "out", boxes=BOXES[:1], progress=interrupt)
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert len(_masks(tmp_path / "out")) == 3
+
+
+TRUCK = np.zeros((1200, 1800), bool)
+TRUCK[280:850, 80:1720] = True
+
+
+def test_objects_of_several_kinds_are_what_each_is_alone(
+    micro_session: Session, tmp_path: Path
+) -> None:
+    prompts = [
+        ObjectPrompt(7, 0, [(500, 375, 1)]),
+        ObjectPrompt(-3, 0, box=BOXES[1]),
+        ObjectPrompt(2, 0, [(1500, 700, 1), (900, 300, 0)], BOXES[2]),
+        ObjectPrompt(9, 0, box=BOXES[0]),
+        ObjectPrompt(4, 0, mask=dict(rle_from_mask(TRUCK))),
+    ]
+    found = _segment(micro_session, tmp_path / "all", prompts=prompts)
+    assert [f.obj_id for f in found] == [7, -3, 2, 9, 4]
+    items = _masks(tmp_path / "all")
+    assert [i["file_name"] for i in items] == [f"mask_{i}.png" for i in (7, -3, 2, 9, 4)]
+    for prompt, together in zip(prompts, found, strict=True):
+        (alone,) = _segment(micro_session, tmp_path / "one", prompts=[prompt])
+        assert alone.iou == pytest.approx(together.iou, abs=1e-5)
+        assert np.count_nonzero(alone.mask != together.mask) < 20
+    # a name of any id is a result's own
+    _segment(micro_session, tmp_path / "all", boxes=BOXES[:1])
+
+
+def test_a_mask_is_where_the_search_starts(micro_session: Session, tmp_path: Path) -> None:
+    """The same as giving the predictor logits of -10 and 10 at its own size."""
+    prompt = ObjectPrompt(1, 0, [(500, 375, 1)], mask=dict(rle_from_mask(TRUCK)))
+    (found,) = _segment(micro_session, tmp_path / "out", prompts=[prompt])
+    predictor = ImagePredictor(micro_session.bundle, session=micro_session)
+    predictor.set_image(read_image(data_path("truck.jpg")))
+    side, size = predictor.config.mask_size, predictor.config.image_size
+    coarse = resize_antialias(mask_from(TRUCK, TRUCK.shape, size) * 20 - 10, (side, side))
+    masks, ious, _ = predictor.predict(
+        [[500, 375]], [1], mask_input=coarse[None], multimask_output=False
+    )
+    # the graph and numpy round differently
+    assert np.count_nonzero(masks[0] != found.mask) < 50
+    assert found.iou == pytest.approx(float(ious[0]), abs=1e-4)
+    (without,) = _segment(
+        micro_session, tmp_path / "out", prompts=[ObjectPrompt(1, 0, [(500, 375, 1)])]
+    )
+    assert (without.mask != found.mask).any()
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        ([ObjectPrompt(1, 2, box=BOXES[0])], "object 1 on frame 2: an image has frame 0 alone"),
+        (
+            [ObjectPrompt(1, 0, box=BOXES[0]), ObjectPrompt(1, 0, box=BOXES[1])],
+            "object 1 on frame 0 has two prompts: give them as one",
+        ),
+        (
+            [ObjectPrompt(1, 0, mask=dict(rle_from_mask(TRUCK.T)), place="m.png")],
+            "m.png: object 1 on frame 0: the mask is 1200 x 1800, the frame 1800 x 1200",
+        ),
+        ([ObjectPrompt(3, 0)], "object 3 on frame 0: no prompt: give points with labels"),
+        ([ObjectPrompt(3, 0, box=(9, 9, 5, 5))], "object 3 on frame 0: box [9.0, 9.0, 5.0, 5.0]"),
+    ],
+)
+def test_prompts_that_cannot_be_used_write_nothing(
+    micro_session: Session, tmp_path: Path, prompts: list[ObjectPrompt], message: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        _segment(micro_session, tmp_path / "out", prompts=prompts)
+    assert str(refused.value).startswith(message)
+    assert list(tmp_path.iterdir()) == []

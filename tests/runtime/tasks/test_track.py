@@ -16,7 +16,7 @@ from PIL import Image
 from sam2rt import FrameError, InputError, SessionError, VideoPredictor
 from sam2rt.runtime.media.images import read_image
 from sam2rt.runtime.media.open import open_frames
-from sam2rt.runtime.pixels.rle import mask_from_rle
+from sam2rt.runtime.pixels.rle import mask_from_rle, rle_from_mask
 from sam2rt.runtime.session import Session
 from sam2rt.runtime.tasks.prompts import ObjectPrompt
 from sam2rt.runtime.tasks.track import TrackSummary, track_video
@@ -314,3 +314,163 @@ def test_what_is_no_number_leaves_a_video_as_it_was(micro_session: Session, clip
     with pytest.raises(SessionError, match=r"^frame 5, object 7: the graphs gave NaN"):
         predictor.add_new_points_or_box(state, 5, 7, [(210, 350)], [1])
     assert state.obj_ids == [1]
+
+
+SQUARE = np.zeros((540, 960), bool)
+SQUARE[300:420, 160:280] = True
+MASK = dict(rle_from_mask(SQUARE))
+
+
+def test_a_mask_prompt_is_the_video_predictor_s(
+    micro_session: Session, clip: Path, tmp_path: Path
+) -> None:
+    prompts = [ObjectPrompt(1, 2, mask=MASK), ObjectPrompt(4, 3, [(210, 350, 1)])]
+    _track(micro_session, clip, tmp_path / "out", prompts, write_video=False, end=5)
+    predictor = VideoPredictor(micro_session.bundle, session=micro_session)
+    state = predictor.init_state(clip)
+    predictor.add_new_mask(state, 2, 1, SQUARE)
+    frames = _frames(tmp_path / "out")
+    assert [sorted(f) for f in frames] == [[], [], [1], [1, 4], [1, 4], [1, 4]]
+    for frame_idx, _, logits in predictor.propagate_in_video(state, max_frame_num_to_track=3):
+        np.testing.assert_array_equal(frames[frame_idx][1], logits[0, 0] > 0)
+
+
+@pytest.mark.parametrize("prefetch", [False, True])
+def test_reverse_is_the_video_predictor_s(
+    micro_session: Session, clip: Path, tmp_path: Path, prefetch: bool
+) -> None:
+    reports: list[Any] = []
+    summary = _track(
+        micro_session,
+        clip,
+        tmp_path / "out",
+        [ObjectPrompt(1, 6, [(210, 350, 1)]), ObjectPrompt(7, 6, box=(300, 0, 500, 400))],
+        reverse=True,
+        prefetch=prefetch,
+        progress=lambda *a: reports.append(a),
+    )
+    assert summary.num_frames == 7
+    assert reports[1:] == [("tracking", i + 1, 7) for i in range(7)]
+    content = json.loads((tmp_path / "out" / "masks.json").read_text())
+    assert [f["frame"] for f in content["frames"]] == [6, 5, 4, 3, 2, 1, 0]
+    predictor = VideoPredictor(micro_session.bundle, session=micro_session)
+    state = predictor.init_state(clip)
+    predictor.add_new_points_or_box(state, 6, 1, points=[[210, 350]], labels=[1])
+    predictor.add_new_points_or_box(state, 6, 7, box=[300, 0, 500, 400])
+    seen = []
+    for frame_idx, _, logits in predictor.propagate_in_video(state, reverse=True):
+        for obj_id, plane in zip((1, 7), logits[:, 0], strict=True):
+            image = read_image(tmp_path / "out" / "masks" / str(obj_id) / f"{frame_idx:05d}.png")
+            np.testing.assert_array_equal(image[..., 0] > 0, plane > 0)
+        seen.append(frame_idx)
+    assert seen == [6, 5, 4, 3, 2, 1, 0]
+    with open_frames(tmp_path / "out" / "overlay.mp4") as video:
+        assert video.num_frames == 7
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ({"start": 3}, [3, 4, 5, 6, 7, 8]),
+        ({"end": 4}, [0, 1, 2, 3, 4]),
+        ({"start": 2, "end": 6}, [2, 3, 4, 5, 6]),
+        ({"start": 2, "end": 6, "reverse": True}, [6, 5, 4, 3, 2]),
+        ({"start": 3, "reverse": True}, [4, 3]),
+        ({"start": 4, "end": 4}, [4]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["folder", "generator"])
+def test_a_range_keeps_the_numbers_of_the_source(
+    micro_session: Session,
+    clip: Path,
+    tmp_path: Path,
+    chosen: dict[str, Any],
+    expected: list[int],
+    kind: str,
+) -> None:
+    prompts = [ObjectPrompt(1, 4, [(210, 350, 1)])]
+    reports: list[Any] = []
+    with open_frames(clip) as frames:
+        source = clip if kind == "folder" else iter(frames)
+        more = {"write_video": False, "progress": lambda *a: reports.append(a), **chosen}
+        summary = _track(micro_session, source, tmp_path / "out", prompts, **more)
+    content = json.loads((tmp_path / "out" / "masks.json").read_text())
+    assert [f["frame"] for f in content["frames"]] == expected
+    assert summary.num_frames == len(expected)
+    assert reports[-1] == ("tracking", len(expected), len(expected))
+    tracked = expected[expected.index(4) :]
+    written = sorted(p.name for p in (tmp_path / "out" / "masks" / "1").iterdir())
+    assert written == [f"{i:05d}.png" for i in sorted(tracked)]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"start": 5, "end": 3}, "frames 5 to 3: expected an end that is not before the start"),
+        ({"start": -1}, "start is -1: expected at least 0"),
+        ({"start": 9}, "frame 9: the video has frames 0 to 8"),
+        ({"end": 9}, "frame 9: the video has frames 0 to 8"),
+        (
+            {"start": 5},
+            "a prompt is on frame 4, but frames 5 to the last one are tracked: prompt one of "
+            "these, or track more",
+        ),
+        (
+            {"end": 3, "reverse": True},
+            "a prompt is on frame 4, but frames 0 to 3 are tracked: prompt one of these, or track "
+            "more",
+        ),
+    ],
+)
+def test_a_range_that_cannot_be_tracked_is_found_before_any_work(
+    micro_session: Session, clip: Path, tmp_path: Path, chosen: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        _track(micro_session, clip, tmp_path / "out", [ObjectPrompt(1, 4, mask=MASK)], **chosen)
+    assert str(refused.value) == message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        (
+            ObjectPrompt(
+                2, 0, mask=dict(rle_from_mask(SQUARE[::2, ::2])), place="p.json, prompt 3"
+            ),
+            "p.json: object 2 on frame 0: the mask is 480 x 270, the frame 960 x 540: "
+            "give one of the frame's size",
+        ),
+        (
+            ObjectPrompt(2, 0, [(5, 5, 1)], mask=MASK),
+            "object 2 on frame 0: a mask and clicks or a box were given: give one or the other",
+        ),
+    ],
+)
+def test_masks_that_cannot_be_used(
+    micro_session: Session, clip: Path, tmp_path: Path, prompt: ObjectPrompt, message: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        _track(micro_session, clip, tmp_path / "out", [prompt])
+    assert str(refused.value) == message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_drawings_show_the_prompts_of_their_frame(micro_session: Session, tmp_path: Path) -> None:
+    """A green plus, a red minus and a box; on the next frame they are gone."""
+    frames = [np.full((480, 640, 3), 60, np.uint8) for _ in range(3)]
+    prompts = [
+        ObjectPrompt(1, 0, [(100, 100, 1), (300, 400, 0)]),
+        ObjectPrompt(2, 1, box=(200, 200, 400, 300)),
+    ]
+    _track(micro_session, frames, tmp_path / "out", prompts, write_masks=False)
+    with open_frames(tmp_path / "out" / "overlay.mp4") as video:
+        first, second, _ = (frame.astype(int) for frame in video)
+    for (x, y), lead in (((100, 100), 1), ((300, 400), 0)):
+        others = [channel for channel in range(3) if channel != lead]
+        assert first[y, x, lead] > first[y, x, others].max() + 60
+        assert np.abs(second[y, x] - second[y + 40, x + 40]).max() < 30
+    edge, inside = second[200, 220:380].mean(0), second[250, 220:380].mean(0)
+    assert np.abs(edge - inside).max() > 40
+    sheet = read_image(tmp_path / "out" / "sheet.png").astype(int)
+    assert sheet[50, 50, 1] > sheet[50, 50, 0] + 30

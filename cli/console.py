@@ -1,0 +1,40 @@
+"""What a command says: its answer on stdout; notes, and progress, beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from .progress_line import ProgressLine
+
+
+class Console:
+    """Where a command's words go, as ``--json`` and ``--quiet`` ask.
+
+    The answer goes to stdout, as lines of text or as one JSON document. Notes go there too, but
+    to stderr beside JSON. Progress goes to stderr. quiet leaves out notes and progress.
+    """
+
+    def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json, self.quiet = as_json, quiet
+
+    def progress(self) -> ProgressLine:
+        """A line of progress for a ``with`` block."""
+        return ProgressLine(quiet=self.quiet)
+
+    def note(self, text: str) -> None:
+        """Say something a person may want to know, and a program does not."""
+        if not self.quiet:
+            click.echo(text, err=self.as_json)
+
+    def warn(self, text: str) -> None:
+        """Say on stderr what may spoil the answer, unless quiet."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def answer(self, lines: Iterable[str], document: Any) -> None:
+        """Give the answer: as these lines, or as this document."""
+        click.echo(json.dumps(document, indent=1) if self.as_json else "\n".join(lines))
