@@ -22,13 +22,13 @@ class Predictor(Closing):
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: Bundle | None,
         backend: str = "onnxruntime",
         device: str = "cpu",
         threads: int | None = None,
         session: Session | None = None,
     ) -> None:
-        _check_bundle(bundle)
+        bundle = checked_bundle(bundle)
         if session is not None and not isinstance(session, Session):
             raise InputError(
                 f"session is {shown(session)}: expected an open session, or backend and device"
@@ -36,6 +36,7 @@ class Predictor(Closing):
         self._closed = False
         self._owns_session = session is None
         self.session: Session = session or open_session(bundle, backend, device, threads)
+        self.device = self.session.device
         self.bundle = bundle
         self.config: ModelConfig = bundle.model
 
@@ -65,10 +66,20 @@ class Predictor(Closing):
             raise InputError(f"the {type(self).__name__} is closed: make another one")
 
 
-def _check_bundle(bundle: Any) -> None:
+def one_bundle(bundle: Bundle | None, name: str, same: Bundle | None) -> Bundle | None:
+    """The bundle, under our name or `same` under the original's `name`; InputError for both."""
+    if bundle is not None and same is not None:
+        raise InputError(f"bundle and {name} were both given: they are one thing, give one")
+    return same if bundle is None else bundle
+
+
+def checked_bundle(bundle: Any) -> Bundle:
+    """What was given as a bundle; InputError for anything else."""
     # by what is used of it: tests and tools have bundles of their own
     if not isinstance(getattr(bundle, "model", None), ModelConfig):
         raise InputError(
             f"bundle is {shown(bundle)}: expected what Bundle.load(path) gives, or "
             "use from_pretrained(path)"
         )
+    made: Bundle = bundle
+    return made

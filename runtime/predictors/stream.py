@@ -51,6 +51,7 @@ class StreamTracker(Predictor):
     its frame a prompted frame, kept for ever unless max_cond_frames_in_attn caps how many count:
     then older ones are dropped. num_frames, if the length is known, makes short clips (under 16
     frames) equal to :class:`VideoPredictor`, whose pointer distances are scaled by the length.
+    apply_postprocessing and fill_hole_area: as there.
     Belongs to one thread; a session may be shared by many trackers.
     """
 
@@ -63,7 +64,8 @@ class StreamTracker(Predictor):
         *,
         non_overlap_masks: bool = False,
         max_cond_frames_in_attn: int = -1,
-        fill_hole_area: int = 8,
+        apply_postprocessing: bool = True,
+        fill_hole_area: int | None = None,
         memory_dtype: str | None = None,
         objects_per_call: int | None = None,
         num_frames: int | None = None,
@@ -74,11 +76,12 @@ class StreamTracker(Predictor):
         super().__init__(bundle, backend, device, threads, session)
         self.non_overlap_masks = non_overlap_masks
         self.num_frames = num_frames
-        options = TrackerOptions(
-            max_cond_frames_in_attn,
+        options = TrackerOptions.of(
             fill_hole_area,
-            memory_dtype,
-            objects_per_call,
+            apply_postprocessing,
+            max_cond_frames_in_attn=max_cond_frames_in_attn,
+            memory_dtype=memory_dtype,
+            objects_per_call=objects_per_call,
             forward_only=True,
         )
         self._tracker = Tracker(self.session, options)
@@ -166,9 +169,10 @@ class StreamTracker(Predictor):
         self.add_points(obj_id, box=box)
 
     def add_mask(self, obj_id: int, mask: Any) -> None:
-        """Prompt an object on the next frame with a mask [H, W] of the frame's size.
+        """Prompt an object on the next frame with a mask [H, W] of the whole frame.
 
-        bool, or 0 with 1 or 255 of any type. Raises InputError for other sizes and values.
+        What is taken and refused: see :meth:`VideoPredictor.add_new_mask`; on its side a mask may
+        be noticed only when the first frame is pushed.
         """
         self._open_still()
         obj_id, mask = whole_number("obj_id", obj_id), mask_array(mask)

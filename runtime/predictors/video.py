@@ -50,6 +50,11 @@ class VideoPredictor(Predictor):
     non_overlap_masks: each pixel belongs to one object at most (output only).
     add_all_frames_to_correct_as_cond: a corrected frame becomes a prompted one; without it a
     later propagation that passes over the frame recomputes it and the correction is lost.
+    clear_non_cond_mem_around_input: what was tracked around a prompted frame, of old knowledge, is
+    forgotten when propagation takes the prompt up or passes it; so is a correction that is no
+    prompted frame, hence give the option before it too.
+    apply_postprocessing: False leaves out what the original's builder adds, see TrackerOptions.
+    fill_hole_area: None for the builder's: 8 low-resolution pixels, 0 without apply_postprocessing.
     prefetch: propagation encodes later frames while it tracks one; the same masks, and the
     first of them later. On the CPU alone.
     Others: see :class:`~sam2rt.runtime.tracking.tracker.TrackerOptions`.
@@ -63,9 +68,11 @@ class VideoPredictor(Predictor):
         threads: int | None = None,
         *,
         non_overlap_masks: bool = False,
+        clear_non_cond_mem_around_input: bool = False,
         add_all_frames_to_correct_as_cond: bool = False,
+        apply_postprocessing: bool = True,
         max_cond_frames_in_attn: int = -1,
-        fill_hole_area: int = 8,
+        fill_hole_area: int | None = None,
         memory_dtype: str | None = None,
         objects_per_call: int | None = None,
         prefetch: bool = False,
@@ -74,9 +81,15 @@ class VideoPredictor(Predictor):
         super().__init__(bundle, backend, device, threads, session)
         self.non_overlap_masks = non_overlap_masks
         self.add_all_frames_to_correct_as_cond = add_all_frames_to_correct_as_cond
-        options = TrackerOptions(
-            max_cond_frames_in_attn, fill_hole_area, memory_dtype, objects_per_call
+        self.clear_non_cond_mem_around_input = clear_non_cond_mem_around_input
+        options = TrackerOptions.of(
+            fill_hole_area,
+            apply_postprocessing,
+            max_cond_frames_in_attn=max_cond_frames_in_attn,
+            memory_dtype=memory_dtype,
+            objects_per_call=objects_per_call,
         )
+        self.fill_hole_area = options.fill_hole_area
         self._tracker = Tracker(self.session, options)
         self._input = FrameInput(self.session, self.config.image_size)
         self.prefetch = prefetch
@@ -135,9 +148,11 @@ class VideoPredictor(Predictor):
     def add_new_mask(
         self, inference_state: VideoState, frame_idx: int, obj_id: int, mask: Any
     ) -> FrameResult:
-        """Prompt an object on a frame with a mask [H, W] of the video's size.
+        """Prompt an object on a frame with a mask [H, W] of the whole frame, as a rule of its size.
 
-        bool, or 0 with 1 or 255 of any type. Raises InputError for other sizes and values.
+        bool, or 0 with 1 or 255 of any type. A mask of another size, such as a low-resolution one,
+        is stretched over the frame. Raises InputError for other values, and for a mask that lies on
+        its side.
         """
         frame_idx, obj_id = self._checked(inference_state, frame_idx, obj_id)
         pixels = mask_from(mask, inference_state.frame_size, self.config.image_size)
@@ -162,7 +177,8 @@ class VideoPredictor(Predictor):
         for frame_idx, output in sorted(waiting, key=lambda pair: pair[0]):
             self._tracker.remember(self._features(state, frame_idx), output)
         for item in state.objects.values():
-            item.take_up()
+            for frame_idx in item.take_up():
+                self._clear_around(item, frame_idx)
 
     def propagate_in_video(
         self,
@@ -298,8 +314,14 @@ class VideoPredictor(Predictor):
                 output.check(frame_idx, obj_id)
             for item, output in zip(waiting.values(), outputs, strict=True):
                 item.history.non_cond[frame_idx] = output
-        for item in state.objects.values():
+        for obj_id, item in state.objects.items():
+            if obj_id not in waiting:
+                self._clear_around(item, frame_idx)
             item.tracked[frame_idx] = reverse
+
+    def _clear_around(self, item: VideoObject, frame_idx: int) -> None:
+        if self.clear_non_cond_mem_around_input:
+            item.forget_around(frame_idx, self.config.num_maskmem)
 
     def _result(
         self, state: VideoState, frame_idx: int, cond_first: bool | None = None

@@ -206,14 +206,14 @@ def mask_from(mask: Any, frame_size: tuple[int, int], image_size: int) -> MaskPr
     """A mask prompt [H, W] at the model's size: [S, S] float32 of 0 and 1.
 
     Taken are bool, and 0 with 1 or 255 of any type. Antialiased bilinear, then at least one half,
-    as the original. The original resizes a mask of any size; here another one than the frame's
-    is an InputError, for it is as a rule the mask of another frame or lies on its side. So are
+    of a mask of any size, as the original. One that lies on its side is an InputError. So are
     other values: the original takes all but 0 as the object, a map of ids too.
     """
     array = mask_array(mask)
-    if array.shape != frame_size:
+    if array.shape != frame_size and array.shape[::-1] == frame_size:
         raise InputError(
-            f"mask has shape {array.shape}, expected the frame's (height, width) {frame_size}"
+            f"mask has shape {array.shape}, expected the frame's (height, width) {frame_size}: it "
+            "lies on its side, use mask.T"
         )
     if array.dtype != np.bool_:
         known = array.dtype.kind in "biuf"
@@ -221,6 +221,6 @@ def mask_from(mask: Any, frame_size: tuple[int, int], image_size: int) -> MaskPr
             raise InputError("a mask must be bool or hold only 0 and 1: compare it with > 0 first")
         array = array.astype(bool)
     pixels = array.astype(np.float32)
-    if frame_size != (image_size, image_size):
+    if array.shape != (image_size, image_size):
         pixels = (resize_antialias(pixels, (image_size, image_size)) >= 0.5).astype(np.float32)
     return np.ascontiguousarray(pixels)
