@@ -6,6 +6,7 @@ import math
 import os
 import tempfile
 from collections.abc import Generator, Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,19 @@ class SequenceFrames(FrameSource):
 
     def _count(self) -> int:
         return len(self._frames)
+
+    def file_name(self, index: int) -> str | None:
+        """The file's name; None for frames that are no files, and where two files share one."""
+        return self._names[index] if self._names else None
+
+    @cached_property
+    def _names(self) -> list[str]:
+        if not isinstance(self._frames, (list, tuple)):
+            # looking at the items of other sequences may cost as much as reading them
+            return []
+        paths = [item for item in self._frames if isinstance(item, (str, os.PathLike))]
+        names = {os.path.basename(path): None for path in paths}
+        return list(names) if len(names) == len(self._frames) else []
 
     def _load(self, index: int) -> Array:
         if index >= len(self._frames):

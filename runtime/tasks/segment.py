@@ -1,6 +1,6 @@
 """The work behind ``sam2rt segment``: one image, prompts, a folder of masks.
 
-:func:`segment_image` writes ``masks.json`` (COCO annotations), ``mask_<object>.png`` (0 and 255)
+:func:`segment_image` writes ``masks.json`` (a COCO file), ``mask_<object>.png`` (0 and 255)
 and ``overlay.png``.
 """
 
@@ -22,8 +22,9 @@ from ..media.images import read_image, write_image
 from ..media.overlay import draw_overlay
 from ..predictors.image import ImagePredictor
 from ..session import Session
+from .coco_file import coco_file, mask_record
 from .prompts import Box, Click
-from .results import MASKS, mask_record, records_file, results_folder
+from .results import MASKS, results_folder
 
 
 @dataclass(frozen=True)
@@ -114,16 +115,14 @@ def _segments(masks: Array, ious: Array, all_masks: bool) -> list[Segment]:
 
 
 def _write(folder: Path, image: Path, rgb: Array, segments: Sequence[Segment]) -> None:
-    height, width = rgb.shape[:2]
     several = len({s.obj_id for s in segments}) < len(segments)
-    header = {"image": {"file_name": image.name, "height": height, "width": width}}
-    with records_file(folder / MASKS, header, "annotations") as annotations:
-        for i, segment in enumerate(segments):
+    with coco_file(folder / MASKS) as file:
+        file.add_image(image.name, (rgb.shape[0], rgb.shape[1]))
+        for segment in segments:
             name = f"mask_{segment.obj_id}" + (f"_{segment.reading + 1}" if several else "")
             write_image(folder / f"{name}.png", segment.mask)
-            annotations.add(
+            file.add_mask(
                 {
-                    "id": i + 1,
                     "object": segment.obj_id,
                     "file_name": f"{name}.png",
                     "predicted_iou": round(segment.iou, 6),

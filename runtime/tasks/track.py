@@ -1,6 +1,6 @@
 """The work behind ``sam2rt track``: a video, prompts, a folder of masks; memory bounded.
 
-:func:`track_video` writes ``masks.json`` (per frame, COCO run lengths), ``masks/<object>/
+:func:`track_video` writes ``masks.json`` (a COCO file of the frames), ``masks/<object>/
 <frame>.png`` (0 and 255), ``overlay.mp4`` and ``sheet.png`` (a dozen frames at a glance).
 """
 
@@ -86,7 +86,7 @@ def track_video(
         # closed before the frames are: a thread reads them
         with writing as results, closing(_tracked(tracker, frames, waiting, prefetch)) as steps:
             for frame_idx, result, rgb in steps:
-                results.add(frame_idx, rgb, result)
+                results.add(frame_idx, rgb, result, frames.file_name(frame_idx))
                 progress("tracking", frame_idx + 1, total)
         refuse_unreached(waiting, results.count)
         return TrackSummary(results.count, tracker.obj_ids, time.monotonic() - started)
