@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ..benchmarks.evaluation.datasets import davis_folders
 from ..benchmarks.synthetic.clips import make_clip
 from ..configs.errors import FrameError
+from ..configs.remedies import remedy_of
 from ..runtime.media.images import image_files
 from ..runtime.pixels.frame_tensor import MEAN, STD, video_frame_tensor
 from .recipe import BatchPlan, Recipe
@@ -273,6 +274,7 @@ def _draw(
             out.put(make_batch(rng, plan_of(step), source))
             step += 1
     except OSError as error:
-        out.put(f"an image or mask cannot be read ({error}): fix it or take its video out")
+        remedy = remedy_of(error, "fix it or take its video out")
+        out.put(f"an image or mask cannot be read ({error}): {remedy}")
     except KeyboardInterrupt:
         return

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...configs.errors import InputError
+from ...configs.remedies import line_of, remedy_of
 from ...runtime.media.frames import FrameSource
 from ...runtime.media.images import image_files
 from ...runtime.media.sequences import SequenceFrames
@@ -134,7 +135,7 @@ def read_labels(path: Path) -> NDArray[Any]:
     except (OSError, ValueError, SyntaxError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"cannot read the annotation {path} ({error})") from None
+        raise InputError(_unreadable(f"the annotation {path}", error)) from None
     return labels
 
 
@@ -263,7 +264,9 @@ def _read_ranges(meta: Path) -> dict[str, dict[int, tuple[int, int, int]]]:
             name: {int(i): _range(o["frame_range"]) for i, o in video["objects"].items()}
             for name, video in videos.items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise InputError(_unreadable(f"the LVOS meta file {meta}", error)) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{meta} is no LVOS meta file ({type(error).__name__}: {error})") from None
 
 
@@ -332,6 +335,10 @@ def check_ids(dataset: Dataset, *, written: bool) -> list[str]:
     return [f"pixels of id 255 are no object but {counted}, in video {dropped[0]}{more}"]
 
 
+def _unreadable(what: str, error: Exception) -> str:
+    return f"cannot read {what} ({line_of(error)}): {remedy_of(error, 'restore the file')}"
+
+
 def _folders(parent: Path) -> list[str]:
     if not parent.is_dir():
         raise InputError(f"{parent} does not exist: expected a folder per video")
@@ -342,5 +349,5 @@ def _listed(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the list of videos {path} ({error})") from None
+        raise InputError(_unreadable(f"the list of videos {path}", error)) from None
     return list(dict.fromkeys(line.strip() for line in lines if line.strip()))

@@ -71,22 +71,28 @@ def _write(
         file.add_image(image.name, (rgb.shape[0], rgb.shape[1]))
         for number, record in enumerate(records, 1):
             progress("writing masks", number, len(records))
-            # an empty mask has no stability, and JSON no NaN
-            stability = record["stability_score"]
-            item: dict[str, Any] = {
-                **record,
-                "stability_score": None if math.isnan(stability) else stability,
-            }
+            item = _annotation(record)
             if write_masks:
                 item["file_name"] = f"mask_{number:0{digits}d}.png"
                 write_image(folder / item["file_name"], mask_from_rle(record["segmentation"]))
-            x, y, width, height = record["bbox"]
-            # the generator's, as the original's, end at the middle of the last pixel
-            box = [x, y, width + 1, height + 1] if record["area"] else record["bbox"]
-            file.add_mask({**item, "bbox": box})
+            file.add_mask(item)
     # one at a time: together they would take as many bytes as pixels times masks
     drawn = rgb
     for number in sorted(range(len(records)), key=lambda i: -int(records[i]["area"])):
         mask = mask_from_rle(records[number]["segmentation"])
         drawn = draw_overlay(drawn, mask[None], [number + 1])
     write_image(folder / "overlay.png", drawn)
+
+
+def _annotation(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of the generator as COCO and JSON have it."""
+    x, y, width, height = record["bbox"]
+    # the generator's, as the original's, end at the middle of the last pixel
+    box = [x, y, width + 1, height + 1] if record["area"] else record["bbox"]
+    # an empty mask has no stability, and JSON no NaN
+    stability = record["stability_score"]
+    return {
+        **record,
+        "bbox": box,
+        "stability_score": None if math.isnan(stability) else stability,
+    }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...configs.errors import InputError
-from ..arrays import Array
+from ..arrays import Array, Mask
 from ..media.images import write_image
 from ..media.overlay import contact_sheet, draw_object, thumbnail
 from ..media.video_writer import VideoWriter, open_video_writer
@@ -83,25 +83,18 @@ class TrackResults:
         name: the frame's own file; None for a number as of frames that ffmpeg takes out of a
         video. timestamp: seconds from the start of the source; None where it is not known.
         """
-        scores = {
-            str(obj_id): round(float(score), 4)
-            for obj_id, score in zip(result.obj_ids, result.object_scores, strict=True)
-        }
+        scores = [round(float(score), 4) for score in result.object_scores]
         self._records.add_image(
             name or f"{frame_idx:05d}.jpg",
             result.frame_size,
             frame=frame_idx,
             timestamp=timestamp,
-            object_scores=scores,
+            object_scores=dict(zip(map(str, result.obj_ids), scores, strict=True)),
         )
         sampled = self.count % self._stride == 0
         drawn = rgb.copy() if self._video is not None or sampled else None
-        for obj_id, mask in zip(result.obj_ids, result.each_mask(), strict=True):
-            record = mask_record(mask)
-            # an annotation without pixels would be a box of nothing to whoever reads them
-            if record["area"]:
-                score = scores[str(obj_id)]
-                self._records.add_mask({"object": obj_id, "object_score": score, **record})
+        for obj_id, score, mask in zip(result.obj_ids, scores, result.each_mask(), strict=True):
+            self._add_mask(obj_id, score, mask)
             self._write_mask(obj_id, frame_idx, mask)
             if drawn is not None:
                 draw_object(drawn, mask, obj_id)
@@ -110,6 +103,12 @@ class TrackResults:
         if drawn is not None and sampled:
             self._sample(drawn)
         self.count += 1
+
+    def _add_mask(self, obj_id: int, score: float, mask: Mask) -> None:
+        record = mask_record(mask)
+        # an annotation without pixels would be a box of nothing to whoever reads them
+        if record["area"]:
+            self._records.add_mask({"object": obj_id, "object_score": score, **record})
 
     def write_sheet(self, path: Path) -> None:
         """Write the contact sheet, if there was a frame."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...configs.checks import shown
 from ...configs.errors import InputError
-from ..arrays import Array, Coordinates, MaskPrompt
+from ..arrays import NO_ARRAY, Array, Coordinates, MaskPrompt, host_array
 from ..pixels.antialias import resize_antialias
 from .tracker import Points
 
@@ -86,7 +86,7 @@ def clicks_from(
     if codes.size != len(xy):
         raise InputError(f"{len(xy)} points but {codes.size} labels: give one label a point")
     if not np.isin(codes, _LABELS).all():
-        shown_labels = np.asarray(labels).ravel().tolist()
+        shown_labels = host_array(labels).ravel().tolist()
         raise InputError(f"labels {shown_labels}: expected 1 (positive) or 0 (negative)")
     corners = None if box is None else _corners(box, frame_size)
     # the caller may fill its arrays anew before the prompt is used
@@ -96,8 +96,8 @@ def clicks_from(
 def given(values: Any | None) -> Any | None:
     """What a caller gave; None where it is empty, as detectors give it that found nothing."""
     try:
-        return None if values is None or np.asarray(values).size == 0 else values
-    except (TypeError, ValueError):
+        return None if values is None or host_array(values).size == 0 else values
+    except NO_ARRAY:
         # what is no array is refused by name later
         return values
 
@@ -134,12 +134,12 @@ def _corners(box: Any, size: tuple[int, int] | None) -> Array:
 def numbers(what: str, values: Any) -> Array:
     """What a caller gave as float32; InputError for ragged lists, text and the like."""
     try:
-        array = np.asarray(values)
+        array = host_array(values)
         if array.dtype.kind in "biufO":
             # what is too large becomes infinite, which is refused
             with np.errstate(over="ignore"):
                 return array.astype(np.float32, copy=False)
-    except (TypeError, ValueError, OverflowError):
+    except (*NO_ARRAY, OverflowError):
         pass
     raise InputError(f"{what} must be an array of numbers, got {shown(values)}")
 
@@ -193,8 +193,8 @@ def joined(old: Points | None, new: Points) -> Points:
 def mask_array(mask: Any) -> Array:
     """What a caller gave as a mask prompt; InputError for what is not [H, W]."""
     try:
-        array = np.asarray(mask)
-    except ValueError:
+        array = host_array(mask)
+    except NO_ARRAY:
         array = np.empty(0)
     if array.ndim != 2 or not array.size:
         found = f"shape {array.shape}" if array.size and array.ndim else f"{shown(mask)}"
