@@ -85,7 +85,6 @@ class ImagePredictor(Predictor):
         self._is_batch = False
         #: the thread whose images these are
         self._owner: threading.Thread | None = None
-        self._using = threading.RLock()
 
     @property
     def is_image_set(self) -> bool:

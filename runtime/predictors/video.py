@@ -34,7 +34,7 @@ from ..tracking.tracker import (
 )
 from ..tracking.video_object import VideoObject
 from .frame_order import frame_index, propagation_order, readable
-from .predictor import Predictor
+from .predictor import Predictor, alone, steps_alone
 from .stream_result import without_overlap
 from .video_state import VideoState
 
@@ -46,7 +46,8 @@ FrameResult = tuple[int, list[int], Logits]
 class VideoPredictor(Predictor):
     """Segments and tracks objects through a video from points, boxes and masks.
 
-    Method and argument names, defaults and return shapes are the original's. Options:
+    Method and argument names, defaults and return shapes are the original's. One thread at a time
+    may be in a method, another one gets a StateError. Options:
     non_overlap_masks: each pixel belongs to one object at most (output only).
     add_all_frames_to_correct_as_cond: a corrected frame becomes a prompted one; without it a
     later propagation that passes over the frame recomputes it and the correction is lost.
@@ -111,6 +112,7 @@ class VideoPredictor(Predictor):
         self._open_still()
         return VideoState(open_frames(video_path))
 
+    @alone
     def add_new_points_or_box(
         self,
         inference_state: VideoState,
@@ -145,6 +147,7 @@ class VideoPredictor(Predictor):
         """The original's older name of :meth:`add_new_points_or_box`."""
         return self.add_new_points_or_box(*args, **kwargs)
 
+    @alone
     def add_new_mask(
         self, inference_state: VideoState, frame_idx: int, obj_id: int, mask: Any
     ) -> FrameResult:
@@ -158,6 +161,7 @@ class VideoPredictor(Predictor):
         pixels = mask_from(mask, inference_state.frame_size, self.config.image_size)
         return self._prompted(inference_state, frame_idx, obj_id, pixels)
 
+    @alone
     def propagate_in_video_preflight(self, inference_state: VideoState) -> None:
         """Take up all new prompts: encode their memories. Called by propagate_in_video.
 
@@ -180,6 +184,7 @@ class VideoPredictor(Predictor):
             for frame_idx in item.take_up():
                 self._clear_around(item, frame_idx)
 
+    @steps_alone
     def propagate_in_video(
         self,
         inference_state: VideoState,
@@ -214,6 +219,7 @@ class VideoPredictor(Predictor):
                 continue
             yield self._result(state, frame_idx, cond_first=True)
 
+    @alone
     def clear_all_prompts_in_frame(
         self, inference_state: VideoState, frame_idx: int, obj_id: int, need_output: bool = True
     ) -> FrameResult | None:
@@ -224,6 +230,7 @@ class VideoPredictor(Predictor):
         inference_state.edits += 1
         return self._result(inference_state, frame_idx) if need_output else None
 
+    @alone
     def remove_object(
         self,
         inference_state: VideoState,
@@ -250,6 +257,7 @@ class VideoPredictor(Predictor):
         updated = [(t, self._result(state, t)[2]) for t in frames] if need_output else []
         return state.obj_ids, updated
 
+    @alone
     def reset_state(self, inference_state: VideoState) -> None:
         """Forget all objects and prompts; the video stays open."""
         self._check_state(inference_state)
