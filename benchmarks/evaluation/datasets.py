@@ -18,6 +18,7 @@ and annotations belong together by file name.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,12 +146,14 @@ def open_dataset(
     """The dataset in folder `root`, its layout recognised by its folders unless named.
 
     subset: which list of a davis dataset. only: names of the videos to take, all if empty.
-    Raises InputError: no known layout, no videos, an annotation without its frame, unknown names.
+    A relative path is of the working folder at the time of the call. Raises InputError: no known
+    layout, no videos, an annotation without its frame, unknown names.
     """
     if not root.is_dir():
         raise InputError(f"{root} is no folder: expected a dataset, or 'synthetic'")
     kind = layout or _recognised(root)
-    dataset = _READERS[kind](root, subset)
+    # its files are read later, perhaps from another working folder
+    dataset = _READERS[kind](Path(os.path.abspath(root)), subset)
     if not dataset.videos:
         raise InputError(f"{root} holds no video with frames and annotations of layout {kind}")
     if unknown := set(only) - {v.name for v in dataset.videos}:
@@ -317,10 +320,7 @@ def check_ids(dataset: Dataset, *, written: bool) -> list[str]:
         for path in maps:
             ids.update(np.unique(read_labels(path)).tolist())
         if ids - {0} == {UNDECIDED}:
-            raise InputError(
-                f"video {video.name}: its annotations hold 0 and 255 alone, expected ids of "
-                "objects: 255 means undecided, so write 1 for the object (labels[labels > 0] = 1)"
-            )
+            raise no_ids(video.name)
         if written and max(ids, default=0) > UNDECIDED:
             raise InputError(
                 f"video {video.name}: object id {max(ids)} does not fit 8-bit maps: number the "
@@ -333,6 +333,14 @@ def check_ids(dataset: Dataset, *, written: bool) -> list[str]:
     more = f" and {len(dropped) - 1} more" if dropped[1:] else ""
     counted = "not scored" if dataset.rule.void == UNDECIDED else "background"
     return [f"pixels of id 255 are no object but {counted}, in video {dropped[0]}{more}"]
+
+
+def no_ids(video: str) -> InputError:
+    """For annotations of 0 and 255 in place of ids."""
+    return InputError(
+        f"video {video}: its annotations hold 0 and 255 alone, expected ids of objects: 255 means "
+        "undecided, so write 1 for the object (labels[labels > 0] = 1)"
+    )
 
 
 def _unreadable(what: str, error: Exception) -> str:
