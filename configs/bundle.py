@@ -23,6 +23,7 @@ from .checks import shown
 from .errors import BundleError, InputError
 from .graphs import GraphSpec, TensorSpec, engine_specs, graph_specs
 from .models import ModelConfig
+from .remedies import line_of, remedy_of
 from .staging import replaced_folder
 
 SCHEMA = 1
@@ -228,7 +229,8 @@ def _read_manifest(root: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"cannot read {path} ({error}): {_EXPORT}") from None
+        remedy = remedy_of(error, _EXPORT)
+        raise BundleError(f"cannot read {path} ({line_of(error)}): {remedy}") from None
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != SCHEMA:
         raise BundleError(f"{path} has schema {schema!r}, expected {SCHEMA}: {_EXPORT}")
@@ -316,7 +318,12 @@ def _check_file(root: Path, entry: BundleFile, check_hash: bool) -> None:
         raise BundleError(
             f"{path} has {size} bytes, the manifest says {entry.size} (truncated?): {_EXPORT}"
         )
-    if check_hash and (found := file_sha256(path)) != entry.sha256:
+    try:
+        found = file_sha256(path) if check_hash else entry.sha256
+    except OSError as error:
+        remedy = remedy_of(error, _EXPORT)
+        raise BundleError(f"cannot read {path} ({line_of(error)}): {remedy}") from None
+    if found != entry.sha256:
         raise BundleError(
             f"{path} has sha256 {found[:12]}..., the manifest says "
             f"{entry.sha256[:12]}...: {_EXPORT}"

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from .errors import InputError
 from .exchange import exchanged
+from .remedies import line_of, remedy_of
 
 try:
     import fcntl
@@ -51,11 +52,22 @@ def check_file_target(target: Path) -> None:
         # its replacement is made beside it, so the folder has to take a new file
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     except OSError as error:
-        raise InputError(
-            f"{target} cannot be written ({error.strerror}): name a file in a folder of yours"
-        ) from None
+        remedy = remedy_of(error, "name a file in a folder of yours", writing=True)
+        raise InputError(f"{target} cannot be written ({line_of(error)}): {remedy}") from None
     os.close(descriptor)
     os.unlink(name)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give a folder that goes when the block ends. Raises InputError where none can be made."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="sam2rt-")
+    except OSError as error:
+        remedy = remedy_of(error, "set TMPDIR to a folder of yours", writing=True)
+        raise InputError(f"no temporary folder can be made ({line_of(error)}): {remedy}") from None
+    with made as name:
+        yield Path(name)
 
 
 @contextmanager
@@ -121,7 +133,8 @@ def _refuse_working_folder(final: Path) -> None:
 
 
 def _unwritable(final: Path, error: OSError) -> InputError:
-    return InputError(f"{final} cannot be written ({error.strerror}): name another place")
+    remedy = remedy_of(error, "name another place", writing=True)
+    return InputError(f"{final} cannot be written ({line_of(error)}): {remedy}")
 
 
 @contextmanager

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from ..configs.bundle import HALF_PRECISIONS, Bundle
 from ..configs.errors import MissingExtraError
 from ..configs.progress import Progress, silent
+from ..configs.staging import temporary_folder
 from ..runtime.backends.open import open_session
 from .proof.compare import compare
 from .proof.record import Record
@@ -76,8 +75,7 @@ def _emulation(bundle: Bundle) -> Iterator[Bundle]:
         raise MissingExtraError(
             f"proving a {bundle.precision} bundle on the CPU", package, "export"
         ) from None
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         with WeightsFile(folder) as weights:
             for graph, entry in bundle.graphs.items():
                 loaded = onnx.load(bundle.graph_path(graph))

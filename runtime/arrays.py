@@ -38,6 +38,20 @@ Embedding = NDArray[np.float32]
 Coordinates = NDArray[np.float32]
 
 
+#: what libraries raise for what is no array, or is one somewhere that numpy cannot read
+NO_ARRAY = (TypeError, ValueError, RuntimeError, AttributeError)
+
+
+def host_array(values: Any) -> Array:
+    """What a caller gave as a numpy array; tensors of torch wherever they lie, and with gradients.
+
+    Raises what the library raises for what is no array, such as TypeError or RuntimeError.
+    """
+    if hasattr(type(values), "detach") and hasattr(type(values), "cpu"):
+        values = values.detach().cpu()
+    return np.asarray(values)
+
+
 def check_numbers(where: str, **outputs: Any) -> None:
     """Refuse outputs of a graph, arrays or floats by name, that are not finite throughout.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import threading
@@ -10,7 +11,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from ..configs.errors import MissingExtraError
+from ..configs.errors import MissingExtraError, StateError
+from ..configs.remedies import line_of, machine_failed, remedy_of
 
 _FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
 
@@ -80,5 +82,12 @@ def pillow_image() -> Any:
 def _module(name: str, feature: str, package: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except ImportError:
+    except (ImportError, OSError) as error:
+        full = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        if machine_failed(error) or os.strerror(errno.EMFILE) in str(error):
+            # the package is there: it is its files that cannot be opened now
+            remedy = remedy_of(error, remedy_of(full, ""))
+            raise StateError(f"{name} cannot be loaded ({line_of(error)}): {remedy}") from None
+        if isinstance(error, OSError):
+            raise
         raise MissingExtraError(feature, package, "media") from None

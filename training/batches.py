@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
 import queue
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..benchmarks.evaluation.datasets import davis_folders
+from ..benchmarks.evaluation.datasets import davis_folders, no_ids, read_labels
+from ..benchmarks.evaluation.metrics import UNDECIDED
 from ..benchmarks.synthetic.clips import make_clip
-from ..configs.errors import FrameError
-from ..runtime.media.images import image_files
+from ..configs.errors import FrameError, InputError
+from ..configs.remedies import remedy_of
+from ..runtime.media.images import image_files, readable_image
+from ..runtime.packages import pillow_image
 from ..runtime.pixels.frame_tensor import MEAN, STD, video_frame_tensor
 from .recipe import BatchPlan, Recipe
 
@@ -109,13 +113,15 @@ def take_over(
 class FolderSource:
     """Random cuts of the videos below a folder with JPEGImages/<video> and Annotations/<video>.
 
-    Annotations are palette images: 0 background, k the k-th object. As in DAVIS 2017 itself, the
-    videos may lie in a folder 480p or Full-Resolution. Raises FrameError when there is no
-    annotated video.
+    Annotations are palette images: 0 background, k the k-th object. 255 is undecided, as in
+    evaluation: no object, and here background. As in DAVIS 2017 itself, the videos may lie in a
+    folder 480p or Full-Resolution. Raises FrameError when there is no annotated video, InputError
+    for colour images, ids above 255, and masks of 0 and 255 in place of ids.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        root = Path(folder)
+        # read later, perhaps from another working folder
+        root = Path(os.path.abspath(folder))
         images, maps = davis_folders(root)
         self.videos = [
             pairs
@@ -124,9 +130,11 @@ class FolderSource:
         ]
         if not self.videos:
             raise FrameError(
-                f"{root} holds no annotated video: expected JPEGImages/<video>/*.jpg and "
+                f"{folder} holds no annotated video: expected JPEGImages/<video>/*.jpg and "
                 "Annotations/<video>/*.png"
             )
+        for pairs in self.videos:
+            _check_ids(pairs[0][0].parent.name, [mask for _, mask in pairs])
 
     @staticmethod
     def _annotated(video: Path, maps: Path) -> list[tuple[Path, Path]]:
@@ -147,9 +155,31 @@ class FolderSource:
         for image, mask in chosen:
             frames.append(np.asarray(Image.open(image).convert("RGB").resize(side)))
             marked = Image.open(mask).resize(side, Image.Resampling.NEAREST)
-            labels.append(np.asarray(marked, np.uint8))
+            ids = np.asarray(marked, np.uint8)
+            labels.append(np.where(ids == UNDECIDED, np.uint8(0), ids))
         clip = np.stack(frames), np.stack(labels)
         return (clip[0][:, :, ::-1], clip[1][:, :, ::-1]) if rng.random() < 0.5 else clip
+
+
+def _check_ids(video: str, maps: Sequence[Path]) -> None:
+    """InputError for maps that hold no ids, or ids that do not fit 8 bits."""
+    has_object = has_undecided = False
+    for path in maps:
+        with readable_image(path), pillow_image().open(path) as image:
+            narrow = image.mode in ("1", "L", "P")
+        if narrow and has_object:
+            # 8 bits hold what they hold, and one object is enough
+            continue
+        ids = np.unique(read_labels(path))
+        if ids[-1] > UNDECIDED:
+            raise InputError(
+                f"video {video}: object id {ids[-1]} does not fit 8-bit maps: number the objects "
+                "from 1 to 254"
+            )
+        has_object |= bool(((ids > 0) & (ids < UNDECIDED)).any())
+        has_undecided |= bool((ids == UNDECIDED).any())
+    if has_undecided and not has_object:
+        raise no_ids(video)
 
 
 def source_of(data: Path | None) -> Source:
@@ -273,6 +303,7 @@ def _draw(
             out.put(make_batch(rng, plan_of(step), source))
             step += 1
     except OSError as error:
-        out.put(f"an image or mask cannot be read ({error}): fix it or take its video out")
+        remedy = remedy_of(error, "fix it or take its video out")
+        out.put(f"an image or mask cannot be read ({error}): {remedy}")
     except KeyboardInterrupt:
         return

@@ -18,6 +18,7 @@ and annotations belong together by file name.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...configs.errors import InputError
+from ...configs.remedies import line_of, remedy_of
 from ...runtime.media.frames import FrameSource
 from ...runtime.media.images import image_files
 from ...runtime.media.sequences import SequenceFrames
@@ -134,7 +136,7 @@ def read_labels(path: Path) -> NDArray[Any]:
     except (OSError, ValueError, SyntaxError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"cannot read the annotation {path} ({error})") from None
+        raise InputError(_unreadable(f"the annotation {path}", error)) from None
     return labels
 
 
@@ -144,12 +146,14 @@ def open_dataset(
     """The dataset in folder `root`, its layout recognised by its folders unless named.
 
     subset: which list of a davis dataset. only: names of the videos to take, all if empty.
-    Raises InputError: no known layout, no videos, an annotation without its frame, unknown names.
+    A relative path is of the working folder at the time of the call. Raises InputError: no known
+    layout, no videos, an annotation without its frame, unknown names.
     """
     if not root.is_dir():
         raise InputError(f"{root} is no folder: expected a dataset, or 'synthetic'")
     kind = layout or _recognised(root)
-    dataset = _READERS[kind](root, subset)
+    # its files are read later, perhaps from another working folder
+    dataset = _READERS[kind](Path(os.path.abspath(root)), subset)
     if not dataset.videos:
         raise InputError(f"{root} holds no video with frames and annotations of layout {kind}")
     if unknown := set(only) - {v.name for v in dataset.videos}:
@@ -263,7 +267,9 @@ def _read_ranges(meta: Path) -> dict[str, dict[int, tuple[int, int, int]]]:
             name: {int(i): _range(o["frame_range"]) for i, o in video["objects"].items()}
             for name, video in videos.items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise InputError(_unreadable(f"the LVOS meta file {meta}", error)) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{meta} is no LVOS meta file ({type(error).__name__}: {error})") from None
 
 
@@ -314,10 +320,7 @@ def check_ids(dataset: Dataset, *, written: bool) -> list[str]:
         for path in maps:
             ids.update(np.unique(read_labels(path)).tolist())
         if ids - {0} == {UNDECIDED}:
-            raise InputError(
-                f"video {video.name}: its annotations hold 0 and 255 alone, expected ids of "
-                "objects: 255 means undecided, so write 1 for the object (labels[labels > 0] = 1)"
-            )
+            raise no_ids(video.name)
         if written and max(ids, default=0) > UNDECIDED:
             raise InputError(
                 f"video {video.name}: object id {max(ids)} does not fit 8-bit maps: number the "
@@ -332,6 +335,18 @@ def check_ids(dataset: Dataset, *, written: bool) -> list[str]:
     return [f"pixels of id 255 are no object but {counted}, in video {dropped[0]}{more}"]
 
 
+def no_ids(video: str) -> InputError:
+    """For annotations of 0 and 255 in place of ids."""
+    return InputError(
+        f"video {video}: its annotations hold 0 and 255 alone, expected ids of objects: 255 means "
+        "undecided, so write 1 for the object (labels[labels > 0] = 1)"
+    )
+
+
+def _unreadable(what: str, error: Exception) -> str:
+    return f"cannot read {what} ({line_of(error)}): {remedy_of(error, 'restore the file')}"
+
+
 def _folders(parent: Path) -> list[str]:
     if not parent.is_dir():
         raise InputError(f"{parent} does not exist: expected a folder per video")
@@ -342,5 +357,5 @@ def _listed(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the list of videos {path} ({error})") from None
+        raise InputError(_unreadable(f"the list of videos {path}", error)) from None
     return list(dict.fromkeys(line.strip() for line in lines if line.strip()))

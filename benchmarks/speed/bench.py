@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from typing import Any
 from ...configs.bundle import Bundle
 from ...configs.errors import CheckpointError, InputError, SessionError
 from ...configs.progress import Progress, silent
+from ...configs.staging import temporary_folder
 from .clip import compared
 from .machine import Machine, matrix_rate, this_machine
 from .report import BenchReport, Point, SystemReport, system_report, timings, write_json
@@ -104,7 +104,7 @@ def bench_bundle(bundle: Bundle, request: Request, progress: Progress = silent) 
         raise InputError("prefetch overlaps work on the CPU: leave it out on a GPU")
     _check_depth(bundle, request.work)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sam2rt-bench-")))
+        folder = stack.enter_context(temporary_folder())
         entries = list(_entries(bundle, request, folder, progress))
         _check_names([entry.worker.measured.name for entry in entries])
         progress("measuring the machine")

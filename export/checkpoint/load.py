@@ -15,6 +15,7 @@ from ...configs.checks import shown
 from ...configs.errors import CheckpointError, InputError
 from ...configs.models import MODELS, ModelConfig, model_config
 from ...configs.progress import Progress, silent
+from ...configs.remedies import line_of, remedy_of
 from ..model.sam2 import Sam2, build_model
 from .download import download_checkpoint
 from .official import OFFICIAL, names_a_download, official_name
@@ -84,9 +85,8 @@ def checkpoint_sha256(source: str | os.PathLike[str], *, progress: Progress = si
     try:
         return files_sha256(shard_files(path))
     except OSError as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({error.strerror}): expected a checkpoint of yours"
-        ) from None
+        remedy = remedy_of(error, "expected a checkpoint of yours")
+        raise CheckpointError(f"{path} cannot be read ({line_of(error)}): {remedy}") from None
 
 
 def _is_there(source: str | os.PathLike[str]) -> bool:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ...configs.errors import CheckpointError, MissingExtraError
+from ...configs.remedies import line_of, machine_failed, remedy_of
 from .foreign import refuse_relatives
 from .keymap import original_from_transformers
 
@@ -39,8 +40,11 @@ def read_tensors(path: Path) -> Mapping[str, Any]:
     Raises CheckpointError for a file that is empty, truncated, no checkpoint or holds more than
     tensors, MissingExtraError without the package safetensors.
     """
-    with path.open("rb") as file:
-        head = file.read(9)
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise _unreadable(path, error) from None
     if not head:
         raise CheckpointError(f"{path} is empty: {SAVE_AGAIN}")
     if head[8:] == b"{":
@@ -49,6 +53,8 @@ def read_tensors(path: Path) -> Mapping[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     # a broken pickle can raise anything
     except Exception as error:
+        if machine_failed(error):
+            raise _unreadable(path, error) from None
         text = " ".join(str(error).split())
         if "Weights only load failed" in text and (banned := re.search(r"GLOBAL (\S+)", text)):
             raise CheckpointError(
@@ -66,6 +72,11 @@ def read_tensors(path: Path) -> Mapping[str, Any]:
             "torch.save({'model': model.state_dict()}, path)"
         )
     return content
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    remedy = remedy_of(error, SAVE_AGAIN)
+    return CheckpointError(f"{path} cannot be read ({line_of(error)}): {remedy}")
 
 
 def read_files(files: Sequence[Path]) -> Mapping[str, Any]:

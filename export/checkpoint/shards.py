@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...configs.bundle import file_sha256
 from ...configs.errors import CheckpointError
+from ...configs.remedies import line_of, remedy_of
 
 #: ends the name of an index
 INDEX = ".index.json"
@@ -53,7 +54,10 @@ def _listed(index: Path) -> list[str]:
         # a path would leave the folder
         if not names or any(Path(name).name != name for name in names):
             raise ValueError("its weight_map names no files beside it")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        remedy = remedy_of(error, "get it again")
+        raise CheckpointError(f"{index} cannot be read ({line_of(error)}): {remedy}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         what = f"{type(error).__name__}: {error}"
         raise CheckpointError(
             f"{index} is no index of a sharded checkpoint ({what}): get it again, or save the "

@@ -9,12 +9,11 @@ what decides masks.
 from __future__ import annotations
 
 import logging
-import tempfile
-from pathlib import Path
 
 import onnx
 
 from ...configs.errors import MissingExtraError
+from ...configs.staging import temporary_folder
 
 #: the graph that is quantised
 QUANTISED_GRAPH = "image_encoder"
@@ -29,8 +28,8 @@ def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
         from onnxruntime.quantization import QuantType, quantize_dynamic
     except ImportError:
         raise MissingExtraError("export to int8", "onnxruntime", "cpu") from None
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "quantised.onnx"
+    with temporary_folder() as folder:
+        target = folder / "quantised.onnx"
         # it recommends a preparation per graph that changes nothing for ours
         logging.disable(logging.WARNING)
         try:

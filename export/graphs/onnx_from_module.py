@@ -11,11 +11,9 @@ exactly the contract's names, dtypes and symbolic dimensions, and no float64.
 from __future__ import annotations
 
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import onnx
 import onnx_ir as ir
@@ -26,6 +24,7 @@ from torch import Tensor, nn
 
 from ...configs.errors import InputError
 from ...configs.graphs import GraphSpec, TensorSpec
+from ...configs.staging import temporary_folder
 
 OPSETS = (18, 19, 20)
 IR_VERSION = 10
@@ -90,10 +89,10 @@ def _traced(module: nn.Module, spec: GraphSpec, opset: int) -> ir.Model:
         tensor.name: {i: dim for i, dim in enumerate(tensor.shape) if isinstance(dim, str)}
         for tensor in tensors
     }
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with temporary_folder() as folder, warnings.catch_warnings():
         # tracing is announced as the older exporter; it is the one that leaves I and N apart
         warnings.simplefilter("ignore")
-        file = Path(folder) / "traced.onnx"
+        file = folder / "traced.onnx"
         torch.onnx.export(
             module,
             tuple(_example(tensor) for tensor in spec.inputs),

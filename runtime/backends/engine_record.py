@@ -19,6 +19,7 @@ from typing import Any
 from ...configs.bundle import Bundle, file_sha256
 from ...configs.errors import BundleError, SessionError
 from ...configs.graphs import engine_specs
+from ...configs.remedies import line_of, machine_failed, remedy_of
 from ...plugins.registry import digests
 
 SCHEMA = 1
@@ -138,7 +139,8 @@ def read_record(path: Path) -> EngineRecord:
         data = json.loads(file.read_text(encoding="utf-8"))
         digest, schema = data.pop("digest"), data.pop("schema")
     except (OSError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise BundleError(f"cannot read {file} ({type(error).__name__}): {_BUILD}") from None
+        what = line_of(error) if machine_failed(error) else type(error).__name__
+        raise BundleError(f"cannot read {file} ({what}): {remedy_of(error, _BUILD)}") from None
     if schema != SCHEMA:
         raise BundleError(f"{file} has schema {schema!r}, expected {SCHEMA}: {_BUILD}")
     if digest != _digest({"schema": schema, **data}):

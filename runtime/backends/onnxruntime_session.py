@@ -26,6 +26,7 @@ from ...configs.graphs import (
     kept_outputs,
     per_object_specs,
 )
+from ...configs.remedies import line_of, machine_failed, opening_error, remedy_of
 from ..arrays import Array
 from ..bank import SlotBuffer
 from ..gpu.tensor import on_device
@@ -224,10 +225,9 @@ class OnnxRuntimeSession(Session):
             )
             del weights
         except Exception as error:
-            what = _line(error) if path.is_file() else "it is missing"
             raise SessionError(
                 f"cannot open graph {path} with onnxruntime {ort.__version__} on {self.device} "
-                f"({what}): check it with 'sam2rt inspect', or make the bundle again"
+                f"{_not_opened(path, error)}"
             ) from None
         wanted, active = PROVIDERS[self.device][0], session.get_providers()
         if wanted not in active:
@@ -316,6 +316,15 @@ def _engine_cache(bundle: Bundle) -> Path:
     hashes = "".join(onnx_digest(bundle, graph) for graph in sorted(bundle.graphs))
     key = hashlib.sha256(hashes.encode()).hexdigest()[:16]
     return Path(root) / "sam2rt" / "onnxruntime-tensorrt" / key
+
+
+def _not_opened(path: Path, error: Exception) -> str:
+    """Why a graph was not opened, and what helps."""
+    remedy = "check it with 'sam2rt inspect', or make the bundle again"
+    closed = opening_error(path)
+    if closed is not None and machine_failed(closed):
+        return f"({line_of(closed)}): {remedy_of(closed, remedy)}"
+    return f"({_line(error) if path.is_file() else 'it is missing'}): {remedy}"
 
 
 def _line(error: BaseException) -> str:

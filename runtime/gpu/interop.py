@@ -82,9 +82,17 @@ def device_view(array: Any, stream: int | None = None) -> DeviceView:
 
 def is_device_array(array: Any) -> bool:
     """Whether `array` lies on a GPU and is no numpy array."""
-    if hasattr(array, "__cuda_array_interface__"):
-        return True
-    return hasattr(array, "__dlpack_device__") and array.__dlpack_device__()[0] == CUDA
+    try:
+        if hasattr(array, "__cuda_array_interface__"):
+            return True
+    except RuntimeError:
+        # torch shows no tensor that requires grad, and no frame does
+        return False
+    try:
+        return hasattr(array, "__dlpack_device__") and array.__dlpack_device__()[0] == CUDA
+    except (ValueError, BufferError):
+        # a device that DLPack has no number for
+        return False
 
 
 def _from_interface(array: Any, interface: dict[str, Any]) -> DeviceView:

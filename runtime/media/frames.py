@@ -68,6 +68,10 @@ class FrameSource(Closing, ABC):
         Raises FrameError if it cannot be read, NoMoreFrames past the end.
         """
 
+    def file_name(self, index: int) -> str | None:
+        """Name of the file that is frame `index`; None where frames are no files of their own."""
+        return None
+
     def close(self) -> None:
         """Free files and memory; reading again raises InputError."""
         self._closed = True

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...configs.errors import FrameError
+from ...configs.remedies import line_of, machine_failed, remedy_of
 from ...configs.staging import replaced_file
 from ..arrays import Array
 from ..packages import pillow_image
@@ -138,10 +139,9 @@ def readable_image(path: str | os.PathLike[str]) -> Iterator[None]:
     except FrameError:
         raise
     except (OSError, ValueError, SyntaxError, image_module.DecompressionBombError) as error:
-        what = " ".join(str(error).split())
-        raise FrameError(
-            f"cannot read the image {os.fspath(path)} ({what}): get it again, or save it as PNG"
-        ) from None
+        remedy = remedy_of(error, "get it again, or save it as PNG")
+        what = line_of(error) if machine_failed(error) else " ".join(str(error).split())
+        raise FrameError(f"cannot read the image {os.fspath(path)} ({what}): {remedy}") from None
 
 
 def write_image(path: str | os.PathLike[str], pixels: Array) -> None:

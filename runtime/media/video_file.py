@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...configs.errors import FrameError
+from ...configs.remedies import line_of, opening_error, remedy_of
 from ..arrays import Array
 from ..packages import opencv, opencv_opens, quiet_opencv
 from .frames import FrameSource, NoMoreFrames, OnError
@@ -204,6 +205,9 @@ class VideoFile(FrameSource):
                 "be reached from here"
             )
         if not self._capture.isOpened():
+            if error := opening_error(self._file):
+                why, remedy = line_of(error), remedy_of(error, "check the file")
+                raise FrameError(f"{self._path} cannot be opened ({why}): {remedy}")
             raise FrameError(
                 f"{self._path} cannot be opened as a video (truncated, or an unknown format): "
                 "check the file, or encode it as H.264 in MP4"

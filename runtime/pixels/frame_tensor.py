@@ -13,7 +13,7 @@ import numpy as np
 
 from ...configs.checks import shown
 from ...configs.errors import FrameError
-from ..arrays import Array, Frame, Pixels
+from ..arrays import NO_ARRAY, Array, Frame, Pixels, host_array
 from ..packages import pillow_image
 from .antialias import resize_plane
 
@@ -35,8 +35,8 @@ def check_frame(frame: Any) -> Frame:
             raise FrameError(f"a frame has pixels of mode {frame.mode}: convert it to 8 bits")
         frame = frame.convert("RGB")
     try:
-        array = np.asarray(frame)
-    except (TypeError, ValueError):
+        array = host_array(frame)
+    except NO_ARRAY:
         array = np.empty(0, np.object_)
     if array.dtype.kind not in "biufc" or not array.ndim:
         found = f"an array of {array.dtype}" if isinstance(frame, np.ndarray) else shown(frame)

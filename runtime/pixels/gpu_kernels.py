@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...configs.errors import BundleError, FrameError, InputError
+from ...configs.remedies import line_of, machine_failed, remedy_of
 from ...plugins import components, pixels
 from ...plugins.compiling import compile_kernel
 from ...plugins.kernel import Kernel
@@ -70,7 +71,9 @@ def read_kernels(folder: Path) -> dict[str, tuple[bytes, Mapping[str, Any]]]:
     try:
         index = json.loads(index_path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BundleError(f"cannot read {index_path} ({type(error).__name__}): {_BUILD}") from None
+        what = line_of(error) if machine_failed(error) else type(error).__name__
+        remedy = remedy_of(error, _BUILD)
+        raise BundleError(f"cannot read {index_path} ({what}): {remedy}") from None
     found: dict[str, tuple[bytes, Mapping[str, Any]]] = {}
     for name, kernel in beside_kernels().items():
         path = folder / _FOLDER / f"{name}.cubin"

@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from ...configs.errors import InputError
-from ..arrays import Array, Mask
+from ..arrays import Array, Mask, host_array
 from ..packages import coco_mask
 
 
@@ -25,7 +25,7 @@ class Rle(TypedDict):
 def rle_from_mask(mask: Mask) -> Rle:
     """Encode a mask, bool or 0/1 [H, W]. InputError for another shape, MissingExtraError
     without pycocotools."""
-    array = np.asarray(mask)
+    array = host_array(mask)
     if array.ndim != 2:
         raise InputError(f"a mask must be [H, W], got shape {array.shape}")
     return rles_from_masks(array[None])[0]
@@ -33,7 +33,7 @@ def rle_from_mask(mask: Mask) -> Rle:
 
 def rles_from_masks(masks: Mask) -> list[Rle]:
     """Encode masks, bool or 0/1 [N, H, W]; errors as of :func:`rle_from_mask`."""
-    array = np.asarray(masks)
+    array = host_array(masks)
     if array.ndim != 3:
         raise InputError(f"masks must be [N, H, W], got shape {array.shape}")
     if len(array) == 0:

@@ -24,7 +24,7 @@ from ..pixels.upsample import upsample_bilinear
 from ..session import Session
 from ..tracking.tracker import Features
 from .image_prompts import ImagePrompts, image_prompts
-from .predictor import Predictor
+from .predictor import Predictor, one_bundle
 
 #: prompts handed to one decoder call, images to one encoder call: bounds working memory
 _PROMPTS_PER_CALL = 32
@@ -52,14 +52,16 @@ class ImagePredictor(Predictor):
 
     Names, defaults and return shapes are the original's. mask_threshold: logits above it are
     mask. max_hole_area, max_sprinkle_area: background holes and specks of at most this many
-    low-resolution pixels are filled and removed (0: left alone; needs OpenCV). session: an open
-    session to share instead of `backend`, `device` and `threads`. An image belongs to the thread
-    that set it: predicting in another one is a StateError, since the image could be anyone's.
+    low-resolution pixels are filled and removed (0: left alone; needs OpenCV).
+    apply_postprocessing: False, as in the original's builder, leaves out the stability rule: one
+    mask is always the first of the four. sam_model: the original's name of `bundle`. session: an
+    open session to share instead of `backend`, `device` and `threads`. An image belongs to the
+    thread that set it: predicting in another one is a StateError, for it could be anyone's.
     """
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: Bundle | None = None,
         backend: str = "onnxruntime",
         device: str = "cpu",
         threads: int | None = None,
@@ -67,20 +69,22 @@ class ImagePredictor(Predictor):
         mask_threshold: float = 0.0,
         max_hole_area: float = 0.0,
         max_sprinkle_area: float = 0.0,
+        apply_postprocessing: bool = True,
+        sam_model: Bundle | None = None,
         session: Session | None = None,
     ) -> None:
+        bundle = one_bundle(bundle, "sam_model", sam_model)
         super().__init__(bundle, backend, device, threads, session)
-        self.device = self.session.device
         self.mask_threshold = real_number("mask_threshold", mask_threshold)
         self.max_hole_area = real_number("max_hole_area", max_hole_area, 0)
         self.max_sprinkle_area = real_number("max_sprinkle_area", max_sprinkle_area, 0)
+        self.apply_postprocessing = bool(apply_postprocessing)
         self._input = FrameInput(self.session, self.config.image_size)
         self._encoded: list[Features] = []
         self._sizes: list[tuple[int, int]] = []
         self._is_batch = False
         #: the thread whose images these are
         self._owner: threading.Thread | None = None
-        self._using = threading.RLock()
 
     @property
     def is_image_set(self) -> bool:
@@ -309,6 +313,8 @@ class ImagePredictor(Predictor):
         logits, ious = out["all_mask_logits"], out["all_ious"]
         if multimask_output:
             return logits[:, 1:], ious[:, 1:]
+        if not self.apply_postprocessing:
+            return logits[:, :1], ious[:, :1]
         chosen = single_masks(logits, ious, self.config)[:, None]
         rows = np.arange(n)[:, None]
         return logits[rows, chosen], ious[rows, chosen]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...configs.errors import InputError
 from ...configs.models import ModelConfig
-from ..arrays import Array, Coordinates, Logits
+from ..arrays import Array, Coordinates, Logits, host_array
 from ..tracking.prompts import (
     check_boxes,
     check_inside,
@@ -130,7 +130,7 @@ def _boxes(box: Any, size: tuple[int, int] | None) -> Coordinates:
 
 def _mask(mask_input: Any, side: int) -> Logits:
     mask = numbers("mask_input", mask_input)
-    if np.asarray(mask_input).dtype == np.bool_:
+    if host_array(mask_input).dtype == np.bool_:
         raise InputError(
             "mask_input takes the low-resolution logits of an earlier prediction, got a bool mask"
         )

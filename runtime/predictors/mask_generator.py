@@ -39,6 +39,7 @@ from .automask import (
 from .image import ImagePredictor
 from .image_prompts import ImagePrompts
 from .mask_records import OutputMode, encoded_mask, without_small_regions, xywh
+from .predictor import one_bundle
 from .pretrained import pretrained_bundle
 
 G = TypeVar("G", bound="MaskGenerator")
@@ -74,12 +75,13 @@ class MaskGenerator(Closing):
     is what the original does, although it documents pixels of the image: for those use
     :meth:`postprocess_small_regions`. Needs OpenCV.
 
-    session: an open session to share instead of `backend`, `device` and `threads`.
+    apply_postprocessing: see ImagePredictor. model: the original's name of `bundle`. session: an
+    open session to share instead of `backend`, `device` and `threads`.
     """
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: Bundle | None = None,
         points_per_side: int | None = 32,
         points_per_batch: int = 64,
         pred_iou_thresh: float = 0.8,
@@ -97,6 +99,8 @@ class MaskGenerator(Closing):
         use_m2m: bool = False,
         multimask_output: bool = True,
         *,
+        apply_postprocessing: bool = True,
+        model: Bundle | None = None,
         backend: str = "onnxruntime",
         device: str = "cpu",
         threads: int | None = None,
@@ -106,7 +110,14 @@ class MaskGenerator(Closing):
         self.point_grids = _grids(
             points_per_side, point_grids, crop_n_layers, crop_n_points_downscale_factor
         )
-        self.predictor = ImagePredictor(bundle, backend, device, threads, session=session)
+        self.predictor = ImagePredictor(
+            one_bundle(bundle, "model", model),
+            backend,
+            device,
+            threads,
+            apply_postprocessing=apply_postprocessing,
+            session=session,
+        )
         self.points_per_batch = points_per_batch
         self.pred_iou_thresh = _share("pred_iou_thresh", pred_iou_thresh)
         self.stability_score_thresh = _share("stability_score_thresh", stability_score_thresh)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-from typing import Any, TypeVar
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from ...configs.bundle import Bundle
 from ...configs.checks import shown
 from ...configs.closing import Closing
-from ...configs.errors import InputError
+from ...configs.errors import InputError, StateError
 from ...configs.models import ModelConfig
 from ..backends.open import open_session
 from ..session import Session
 from .pretrained import pretrained_bundle
 
 P = TypeVar("P", bound="Predictor")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Predictor(Closing):
@@ -22,20 +27,24 @@ class Predictor(Closing):
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: Bundle | None,
         backend: str = "onnxruntime",
         device: str = "cpu",
         threads: int | None = None,
         session: Session | None = None,
     ) -> None:
-        _check_bundle(bundle)
+        bundle = checked_bundle(bundle)
         if session is not None and not isinstance(session, Session):
             raise InputError(
                 f"session is {shown(session)}: expected an open session, or backend and device"
             )
         self._closed = False
+        #: held by the thread that is in a method, whose name is kept for messages
+        self._using = threading.RLock()
+        self._user = ""
         self._owns_session = session is None
         self.session: Session = session or open_session(bundle, backend, device, threads)
+        self.device = self.session.device
         self.bundle = bundle
         self.config: ModelConfig = bundle.model
 
@@ -60,15 +69,71 @@ class Predictor(Closing):
             self.session.__enter__()
         return self
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """StateError where another thread is in such a block of this predictor."""
+        here = threading.current_thread().name
+        if not self._using.acquire(blocking=False):
+            raise StateError(
+                f"the {type(self).__name__} is in use by thread {self._user}, this is {here}: make "
+                "one for each thread, with session= they share one"
+            )
+        before, self._user = self._user, here
+        try:
+            yield
+        finally:
+            self._user = before
+            self._using.release()
+
     def _open_still(self) -> None:
         if self._closed:
             raise InputError(f"the {type(self).__name__} is closed: make another one")
 
 
-def _check_bundle(bundle: Any) -> None:
+def alone(method: Method) -> Method:
+    """A method that works on the state: one thread at a time, any other is refused."""
+
+    @wraps(method)
+    def checked(self: Predictor, *given: Any, **named: Any) -> Any:
+        with self._alone():
+            return method(self, *given, **named)
+
+    return cast(Method, checked)
+
+
+def steps_alone(method: Method) -> Method:
+    """The same for a generator; between two steps others may work."""
+
+    @wraps(method)
+    def checked(self: Predictor, *given: Any, **named: Any) -> Iterator[Any]:
+        steps = method(self, *given, **named)
+        try:
+            while True:
+                with self._alone():
+                    step = next(steps, None)
+                if step is None:
+                    return
+                yield step
+        finally:
+            steps.close()
+
+    return cast(Method, checked)
+
+
+def one_bundle(bundle: Bundle | None, name: str, same: Bundle | None) -> Bundle | None:
+    """The bundle, under our name or `same` under the original's `name`; InputError for both."""
+    if bundle is not None and same is not None:
+        raise InputError(f"bundle and {name} were both given: they are one thing, give one")
+    return same if bundle is None else bundle
+
+
+def checked_bundle(bundle: Any) -> Bundle:
+    """What was given as a bundle; InputError for anything else."""
     # by what is used of it: tests and tools have bundles of their own
     if not isinstance(getattr(bundle, "model", None), ModelConfig):
         raise InputError(
             f"bundle is {shown(bundle)}: expected what Bundle.load(path) gives, or "
             "use from_pretrained(path)"
         )
+    made: Bundle = bundle
+    return made

@@ -24,7 +24,7 @@ from ..session import Session
 from ..tracking.prefetch import EncodedFrame, check_prefetch
 from ..tracking.prompts import Clicks, clicks_from, given, joined, mask_array, mask_from
 from ..tracking.tracker import Features, Points, TrackedObject, Tracker, TrackerOptions
-from .predictor import Predictor
+from .predictor import Predictor, alone
 from .stream_result import StreamResult
 
 
@@ -51,7 +51,9 @@ class StreamTracker(Predictor):
     its frame a prompted frame, kept for ever unless max_cond_frames_in_attn caps how many count:
     then older ones are dropped. num_frames, if the length is known, makes short clips (under 16
     frames) equal to :class:`VideoPredictor`, whose pointer distances are scaled by the length.
-    Belongs to one thread; a session may be shared by many trackers.
+    apply_postprocessing and fill_hole_area: as there.
+    One thread at a time may be in a method, :meth:`encoded` apart; another one gets a StateError. A
+    session may be shared by many trackers.
     """
 
     def __init__(
@@ -63,7 +65,8 @@ class StreamTracker(Predictor):
         *,
         non_overlap_masks: bool = False,
         max_cond_frames_in_attn: int = -1,
-        fill_hole_area: int = 8,
+        apply_postprocessing: bool = True,
+        fill_hole_area: int | None = None,
         memory_dtype: str | None = None,
         objects_per_call: int | None = None,
         num_frames: int | None = None,
@@ -74,11 +77,12 @@ class StreamTracker(Predictor):
         super().__init__(bundle, backend, device, threads, session)
         self.non_overlap_masks = non_overlap_masks
         self.num_frames = num_frames
-        options = TrackerOptions(
-            max_cond_frames_in_attn,
+        options = TrackerOptions.of(
             fill_hole_area,
-            memory_dtype,
-            objects_per_call,
+            apply_postprocessing,
+            max_cond_frames_in_attn=max_cond_frames_in_attn,
+            memory_dtype=memory_dtype,
+            objects_per_call=objects_per_call,
             forward_only=True,
         )
         self._tracker = Tracker(self.session, options)
@@ -107,6 +111,7 @@ class StreamTracker(Predictor):
         """
         return {obj_id: item.history for obj_id, item in self._objects.items()}
 
+    @alone
     def skip_to(self, frame_idx: int) -> None:
         """Count the next frame pushed as `frame_idx`: those between were lost on the way.
 
@@ -118,6 +123,7 @@ class StreamTracker(Predictor):
             raise InputError(f"frame {index}: the next frame is {self._frame_idx}, use reset()")
         self._frame_idx = index
 
+    @alone
     def add_points(
         self,
         obj_id: int,
@@ -146,6 +152,7 @@ class StreamTracker(Predictor):
         prompt = clicks if waits else clicks.scaled(size, self.config.image_size)
         self._add(obj_id, prompt, clear_old_points)
 
+    @alone
     def add_prompt(self, obj_id: int, prompt: Points) -> None:
         """Prompt an object on the next frame with points that were checked before.
 
@@ -165,10 +172,12 @@ class StreamTracker(Predictor):
         """Prompt an object on the next frame with a box x0, y0, x1, y1 in pixels."""
         self.add_points(obj_id, box=box)
 
+    @alone
     def add_mask(self, obj_id: int, mask: Any) -> None:
-        """Prompt an object on the next frame with a mask [H, W] of the frame's size.
+        """Prompt an object on the next frame with a mask [H, W] of the whole frame.
 
-        bool, or 0 with 1 or 255 of any type. Raises InputError for other sizes and values.
+        What is taken and refused: see :meth:`VideoPredictor.add_new_mask`; on its side a mask may
+        be noticed only when the first frame is pushed.
         """
         self._open_still()
         obj_id, mask = whole_number("obj_id", obj_id), mask_array(mask)
@@ -177,6 +186,7 @@ class StreamTracker(Predictor):
         item.points.clear()
         item.mask = np.array(mask)
 
+    @alone
     def remove_object(self, obj_id: int, strict: bool = False) -> list[int]:
         """Forget an object; gives the remaining ids. An unknown id is an InputError if strict."""
         obj_id = whole_number("obj_id", obj_id)
@@ -187,6 +197,7 @@ class StreamTracker(Predictor):
             self._tracker.release()
         return self.obj_ids
 
+    @alone
     def reset(self) -> None:
         """Forget all objects and start at frame 0, perhaps with frames of another size."""
         self._objects.clear()
@@ -204,6 +215,7 @@ class StreamTracker(Predictor):
         rgb, size = self._input.checked(frame)
         return EncodedFrame(size, self._encode(rgb))
 
+    @alone
     def step(self, frame: Any) -> StreamResult:
         """Push one frame [H, W, 3] uint8 RGB, or one that was :meth:`encoded`; gives its result.
 

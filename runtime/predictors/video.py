@@ -34,7 +34,7 @@ from ..tracking.tracker import (
 )
 from ..tracking.video_object import VideoObject
 from .frame_order import frame_index, propagation_order, readable
-from .predictor import Predictor
+from .predictor import Predictor, alone, steps_alone
 from .stream_result import without_overlap
 from .video_state import VideoState
 
@@ -46,10 +46,16 @@ FrameResult = tuple[int, list[int], Logits]
 class VideoPredictor(Predictor):
     """Segments and tracks objects through a video from points, boxes and masks.
 
-    Method and argument names, defaults and return shapes are the original's. Options:
+    Method and argument names, defaults and return shapes are the original's. One thread at a time
+    may be in a method, another one gets a StateError. Options:
     non_overlap_masks: each pixel belongs to one object at most (output only).
     add_all_frames_to_correct_as_cond: a corrected frame becomes a prompted one; without it a
     later propagation that passes over the frame recomputes it and the correction is lost.
+    clear_non_cond_mem_around_input: what was tracked around a prompted frame, of old knowledge, is
+    forgotten when propagation takes the prompt up or passes it; so is a correction that is no
+    prompted frame, hence give the option before it too.
+    apply_postprocessing: False leaves out what the original's builder adds, see TrackerOptions.
+    fill_hole_area: None for the builder's: 8 low-resolution pixels, 0 without apply_postprocessing.
     prefetch: propagation encodes later frames while it tracks one; the same masks, and the
     first of them later. On the CPU alone.
     Others: see :class:`~sam2rt.runtime.tracking.tracker.TrackerOptions`.
@@ -63,9 +69,11 @@ class VideoPredictor(Predictor):
         threads: int | None = None,
         *,
         non_overlap_masks: bool = False,
+        clear_non_cond_mem_around_input: bool = False,
         add_all_frames_to_correct_as_cond: bool = False,
+        apply_postprocessing: bool = True,
         max_cond_frames_in_attn: int = -1,
-        fill_hole_area: int = 8,
+        fill_hole_area: int | None = None,
         memory_dtype: str | None = None,
         objects_per_call: int | None = None,
         prefetch: bool = False,
@@ -74,9 +82,15 @@ class VideoPredictor(Predictor):
         super().__init__(bundle, backend, device, threads, session)
         self.non_overlap_masks = non_overlap_masks
         self.add_all_frames_to_correct_as_cond = add_all_frames_to_correct_as_cond
-        options = TrackerOptions(
-            max_cond_frames_in_attn, fill_hole_area, memory_dtype, objects_per_call
+        self.clear_non_cond_mem_around_input = clear_non_cond_mem_around_input
+        options = TrackerOptions.of(
+            fill_hole_area,
+            apply_postprocessing,
+            max_cond_frames_in_attn=max_cond_frames_in_attn,
+            memory_dtype=memory_dtype,
+            objects_per_call=objects_per_call,
         )
+        self.fill_hole_area = options.fill_hole_area
         self._tracker = Tracker(self.session, options)
         self._input = FrameInput(self.session, self.config.image_size)
         self.prefetch = prefetch
@@ -98,6 +112,7 @@ class VideoPredictor(Predictor):
         self._open_still()
         return VideoState(open_frames(video_path))
 
+    @alone
     def add_new_points_or_box(
         self,
         inference_state: VideoState,
@@ -132,17 +147,21 @@ class VideoPredictor(Predictor):
         """The original's older name of :meth:`add_new_points_or_box`."""
         return self.add_new_points_or_box(*args, **kwargs)
 
+    @alone
     def add_new_mask(
         self, inference_state: VideoState, frame_idx: int, obj_id: int, mask: Any
     ) -> FrameResult:
-        """Prompt an object on a frame with a mask [H, W] of the video's size.
+        """Prompt an object on a frame with a mask [H, W] of the whole frame, as a rule of its size.
 
-        bool, or 0 with 1 or 255 of any type. Raises InputError for other sizes and values.
+        bool, or 0 with 1 or 255 of any type. A mask of another size, such as a low-resolution one,
+        is stretched over the frame. Raises InputError for other values, and for a mask that lies on
+        its side.
         """
         frame_idx, obj_id = self._checked(inference_state, frame_idx, obj_id)
         pixels = mask_from(mask, inference_state.frame_size, self.config.image_size)
         return self._prompted(inference_state, frame_idx, obj_id, pixels)
 
+    @alone
     def propagate_in_video_preflight(self, inference_state: VideoState) -> None:
         """Take up all new prompts: encode their memories. Called by propagate_in_video.
 
@@ -162,8 +181,10 @@ class VideoPredictor(Predictor):
         for frame_idx, output in sorted(waiting, key=lambda pair: pair[0]):
             self._tracker.remember(self._features(state, frame_idx), output)
         for item in state.objects.values():
-            item.take_up()
+            for frame_idx in item.take_up():
+                self._clear_around(item, frame_idx)
 
+    @steps_alone
     def propagate_in_video(
         self,
         inference_state: VideoState,
@@ -198,6 +219,7 @@ class VideoPredictor(Predictor):
                 continue
             yield self._result(state, frame_idx, cond_first=True)
 
+    @alone
     def clear_all_prompts_in_frame(
         self, inference_state: VideoState, frame_idx: int, obj_id: int, need_output: bool = True
     ) -> FrameResult | None:
@@ -208,6 +230,7 @@ class VideoPredictor(Predictor):
         inference_state.edits += 1
         return self._result(inference_state, frame_idx) if need_output else None
 
+    @alone
     def remove_object(
         self,
         inference_state: VideoState,
@@ -234,6 +257,7 @@ class VideoPredictor(Predictor):
         updated = [(t, self._result(state, t)[2]) for t in frames] if need_output else []
         return state.obj_ids, updated
 
+    @alone
     def reset_state(self, inference_state: VideoState) -> None:
         """Forget all objects and prompts; the video stays open."""
         self._check_state(inference_state)
@@ -298,8 +322,14 @@ class VideoPredictor(Predictor):
                 output.check(frame_idx, obj_id)
             for item, output in zip(waiting.values(), outputs, strict=True):
                 item.history.non_cond[frame_idx] = output
-        for item in state.objects.values():
+        for obj_id, item in state.objects.items():
+            if obj_id not in waiting:
+                self._clear_around(item, frame_idx)
             item.tracked[frame_idx] = reverse
+
+    def _clear_around(self, item: VideoObject, frame_idx: int) -> None:
+        if self.clear_non_cond_mem_around_input:
+            item.forget_around(frame_idx, self.config.num_maskmem)
 
     def _result(
         self, state: VideoState, frame_idx: int, cond_first: bool | None = None

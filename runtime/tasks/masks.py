@@ -1,11 +1,12 @@
 """The work behind ``sam2rt masks``: one image, a folder of everything found in it.
 
-:func:`write_image_masks` writes ``masks.json`` (COCO annotations), ``mask_<number>.png`` (0 and
+:func:`write_image_masks` writes ``masks.json`` (a COCO file), ``mask_<number>.png`` (0 and
 255, unless left out) and ``overlay.png``.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ from ..media.overlay import draw_overlay
 from ..pixels.rle import mask_from_rle
 from ..predictors.mask_generator import MaskGenerator
 from ..session import Session
-from .results import MASKS, records_file, results_folder
+from .coco_file import coco_file
+from .results import MASKS, results_folder
 
 
 def write_image_masks(
@@ -64,20 +66,33 @@ def _write(
     write_masks: bool,
     progress: Progress,
 ) -> None:
-    height, width = rgb.shape[:2]
-    header = {"image": {"file_name": image.name, "height": height, "width": width}}
     digits = len(str(len(records)))
-    with records_file(folder / MASKS, header, "annotations") as annotations:
+    with coco_file(folder / MASKS) as file:
+        file.add_image(image.name, (rgb.shape[0], rgb.shape[1]))
         for number, record in enumerate(records, 1):
             progress("writing masks", number, len(records))
-            item: dict[str, Any] = {"id": number}
+            item = _annotation(record)
             if write_masks:
                 item["file_name"] = f"mask_{number:0{digits}d}.png"
                 write_image(folder / item["file_name"], mask_from_rle(record["segmentation"]))
-            annotations.add({**item, **record})
+            file.add_mask(item)
     # one at a time: together they would take as many bytes as pixels times masks
     drawn = rgb
     for number in sorted(range(len(records)), key=lambda i: -int(records[i]["area"])):
         mask = mask_from_rle(records[number]["segmentation"])
         drawn = draw_overlay(drawn, mask[None], [number + 1])
     write_image(folder / "overlay.png", drawn)
+
+
+def _annotation(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record of the generator as COCO and JSON have it."""
+    x, y, width, height = record["bbox"]
+    # the generator's, as the original's, end at the middle of the last pixel
+    box = [x, y, width + 1, height + 1] if record["area"] else record["bbox"]
+    # an empty mask has no stability, and JSON no NaN
+    stability = record["stability_score"]
+    return {
+        **record,
+        "bbox": box,
+        "stability_score": None if math.isnan(stability) else stability,
+    }

@@ -1,4 +1,4 @@
-"""The folder a command leaves: masks as PNG and COCO run lengths, drawings to look at.
+"""The folder a command leaves: masks as PNG, ``masks.json``, drawings to look at.
 
 A folder is only ever replaced when it is empty, or holds ``masks.json`` and nothing but what such
 commands write.
@@ -6,20 +6,14 @@ commands write.
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
-
-import numpy as np
 
 from ...configs.errors import InputError
 from ...configs.staging import replaced_folder
-from ..arrays import Array
-from ..pixels.rle import rle_from_mask
 
 MASKS = "masks.json"
 #: all that segment, masks and track write
@@ -58,37 +52,3 @@ def _foreign(folder: Path) -> str | None:
     if names and MASKS not in names:
         return min(names)
     return next((name for name in names if not _OURS.fullmatch(name)), None)
-
-
-def mask_record(mask: Array) -> dict[str, Any]:
-    """What COCO keeps of a mask [H, W] bool: ``segmentation``, ``bbox`` x, y, w, h, ``area``."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = [0, 0, 0, 0]
-    if rows.size:
-        x, y = int(columns[0]), int(rows[0])
-        box = [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1]
-    area = int(np.count_nonzero(mask))
-    return {"segmentation": rle_from_mask(mask), "bbox": box, "area": area}
-
-
-@contextmanager
-def records_file(path: Path, header: Mapping[str, Any], name: str) -> Iterator[RecordsWriter]:
-    """A JSON object: the header's items, then the list `name`, written one record at a time."""
-    with path.open("w", encoding="utf-8") as file:
-        items = (f"{json.dumps(key)}: {json.dumps(value)},\n" for key, value in header.items())
-        file.write("{\n" + "".join(items) + f"{json.dumps(name)}: [")
-        writer = RecordsWriter(file)
-        yield writer
-        file.write("\n]}\n")
-
-
-class RecordsWriter:
-    """Appends records to the list of a :func:`records_file`; each is one line."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-        self._count = 0
-
-    def add(self, record: Mapping[str, Any]) -> None:
-        self._file.write(("," if self._count else "") + "\n" + json.dumps(record))
-        self._count += 1

@@ -1,6 +1,6 @@
 """The work behind ``sam2rt segment``: one image, prompts, a folder of masks.
 
-:func:`segment_image` writes ``masks.json`` (COCO annotations), ``mask_<object>.png`` (0 and 255)
+:func:`segment_image` writes ``masks.json`` (a COCO file), ``mask_<object>.png`` (0 and 255)
 and ``overlay.png``, which shows the prompts too. With all readings these are ``mask_<object>_
 <reading>.png``, each reading has an ``overlay_<reading>.png`` of its own, and ``overlay.png`` shows
 the best ones.
@@ -24,8 +24,9 @@ from ..media.marks import draw_prompt
 from ..media.overlay import draw_overlay
 from ..predictors.image import ImagePredictor
 from ..session import Session
+from .coco_file import coco_file, mask_record
 from .prompts import Box, Click, ObjectPrompt
-from .results import MASKS, mask_record, records_file, results_folder
+from .results import MASKS, results_folder
 from .segment_prompts import check_prompts, predicted
 
 
@@ -125,16 +126,14 @@ def _segments(obj_id: int, masks: Array, ious: Array, all_masks: bool) -> list[S
 
 
 def _write(folder: Path, image: Path, rgb: Array, segments: Sequence[Segment]) -> None:
-    height, width = rgb.shape[:2]
     several = len({s.obj_id for s in segments}) < len(segments)
-    header = {"image": {"file_name": image.name, "height": height, "width": width}}
-    with records_file(folder / MASKS, header, "annotations") as annotations:
-        for i, segment in enumerate(segments):
+    with coco_file(folder / MASKS) as file:
+        file.add_image(image.name, (rgb.shape[0], rgb.shape[1]))
+        for segment in segments:
             write_image(folder / segment.file_name, segment.mask)
             reading = {"reading": segment.reading + 1} if several else {}
-            annotations.add(
+            file.add_mask(
                 {
-                    "id": i + 1,
                     "object": segment.obj_id,
                     **reading,
                     "file_name": segment.file_name,

@@ -1,6 +1,6 @@
 """The work behind ``sam2rt track``: a video, prompts, a folder of masks; memory bounded.
 
-:func:`track_video` writes ``masks.json`` (per frame, COCO run lengths), ``masks/<object>/
+:func:`track_video` writes ``masks.json`` (a COCO file of the frames), ``masks/<object>/
 <frame>.png`` (0 and 255), ``overlay.mp4`` and ``sheet.png`` (a dozen frames at a glance).
 """
 
@@ -98,7 +98,8 @@ def track_video(
         with writing as results, closing(_tracked(tracker, items, waiting, prefetch)) as steps:
             for frame_idx, result, rgb in steps:
                 shown = [prompt for prompt in prompts if prompt.frame_idx == frame_idx]
-                results.add(frame_idx, rgb, result, shown)
+                name = frames.file_name(frame_idx)
+                results.add(frame_idx, rgb, result, shown, name=name)
                 progress("tracking", *_place(frame_idx, order))
         refuse_unreached(waiting, results.count)
         return TrackSummary(results.count, tracker.obj_ids, time.monotonic() - started)

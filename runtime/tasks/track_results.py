@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from ...configs.errors import InputError
-from ..arrays import Array
+from ..arrays import Array, Mask
 from ..media.images import write_image
 from ..media.marks import draw_prompt
 from ..media.overlay import contact_sheet, draw_object, thumbnail
 from ..media.video_writer import VideoWriter, open_video_writer
 from ..predictors.stream_result import StreamResult
+from .coco_file import CocoWriter, coco_file, mask_record
 from .prompts import ObjectPrompt
-from .results import MASKS, RecordsWriter, mask_record, records_file
+from .results import MASKS
 
 #: thumbnails on the contact sheet, at most, and their width in pixels
 _SHEET, _SHEET_WIDTH = 12, 320
@@ -37,7 +38,7 @@ def track_results(
     errors name. Raises InputError where the video cannot be written.
     """
     with ExitStack() as stack:
-        records = stack.enter_context(records_file(folder / MASKS, header, "frames"))
+        records = stack.enter_context(coco_file(folder / MASKS, header))
         video = None
         if write_video:
             size, fps = (header["height"], header["width"]), header["fps"] or _DEFAULT_FPS
@@ -65,40 +66,57 @@ def _overlay_writer(
 class TrackResults:
     """Writes each frame's results as it comes; made by :func:`track_results`."""
 
-    def __init__(
-        self, records: RecordsWriter, masks: Path | None, video: VideoWriter | None
-    ) -> None:
+    def __init__(self, records: CocoWriter, masks: Path | None, video: VideoWriter | None) -> None:
         self.count = 0
         self._records, self._masks, self._video = records, masks, video
         self._sheet: list[Array] = []
         self._stride = 1
 
     def add(
-        self, frame_idx: int, rgb: Array, result: StreamResult, prompts: Sequence[ObjectPrompt] = ()
+        self,
+        frame_idx: int,
+        rgb: Array,
+        result: StreamResult,
+        prompts: Sequence[ObjectPrompt] = (),
+        *,
+        name: str | None = None,
+        timestamp: float | None = None,
     ) -> None:
         """Write one frame, uint8 [H, W, 3]; one object's mask at a time is in memory.
 
         prompts: those of this frame, which the drawings show.
+        name: the frame's own file; None for a number as of frames that ffmpeg takes out of a
+        video. timestamp: seconds from the start of the source; None where it is not known.
         """
+        scores = [round(float(score), 4) for score in result.object_scores]
+        self._records.add_image(
+            name or f"{frame_idx:05d}.jpg",
+            result.frame_size,
+            frame=frame_idx,
+            timestamp=timestamp,
+            object_scores=dict(zip(map(str, result.obj_ids), scores, strict=True)),
+        )
         sampled = self.count % self._stride == 0
         drawn = rgb.copy() if self._video is not None or sampled else None
-        objects = []
-        found = zip(result.obj_ids, result.object_scores, result.each_mask(), strict=True)
-        for obj_id, score, mask in found:
-            record = {"id": obj_id, "object_score": round(float(score), 4), **mask_record(mask)}
-            objects.append(record)
+        for obj_id, score, mask in zip(result.obj_ids, scores, result.each_mask(), strict=True):
+            self._add_mask(obj_id, score, mask)
             self._write_mask(obj_id, frame_idx, mask)
             if drawn is not None:
                 draw_object(drawn, mask, obj_id)
         if drawn is not None:
             for prompt in prompts:
                 draw_prompt(drawn, prompt.points, prompt.box, prompt.obj_id)
-        self._records.add({"frame": frame_idx, "objects": objects})
         if drawn is not None and self._video is not None:
             self._video.write(drawn)
         if drawn is not None and sampled:
             self._sample(drawn)
         self.count += 1
+
+    def _add_mask(self, obj_id: int, score: float, mask: Mask) -> None:
+        record = mask_record(mask)
+        # an annotation without pixels would be a box of nothing to whoever reads them
+        if record["area"]:
+            self._records.add_mask({"object": obj_id, "object_score": score, **record})
 
     def write_sheet(self, path: Path) -> None:
         """Write the contact sheet, if there was a frame."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...configs.checks import shown
 from ...configs.errors import InputError
-from ..arrays import Array, Coordinates, MaskPrompt
+from ..arrays import NO_ARRAY, Array, Coordinates, MaskPrompt, host_array
 from ..pixels.antialias import resize_antialias
 from .tracker import Points
 
@@ -86,7 +86,7 @@ def clicks_from(
     if codes.size != len(xy):
         raise InputError(f"{len(xy)} points but {codes.size} labels: give one label a point")
     if not np.isin(codes, _LABELS).all():
-        shown_labels = np.asarray(labels).ravel().tolist()
+        shown_labels = host_array(labels).ravel().tolist()
         raise InputError(f"labels {shown_labels}: expected 1 (positive) or 0 (negative)")
     corners = None if box is None else _corners(box, frame_size)
     # the caller may fill its arrays anew before the prompt is used
@@ -96,8 +96,8 @@ def clicks_from(
 def given(values: Any | None) -> Any | None:
     """What a caller gave; None where it is empty, as detectors give it that found nothing."""
     try:
-        return None if values is None or np.asarray(values).size == 0 else values
-    except (TypeError, ValueError):
+        return None if values is None or host_array(values).size == 0 else values
+    except NO_ARRAY:
         # what is no array is refused by name later
         return values
 
@@ -134,12 +134,12 @@ def _corners(box: Any, size: tuple[int, int] | None) -> Array:
 def numbers(what: str, values: Any) -> Array:
     """What a caller gave as float32; InputError for ragged lists, text and the like."""
     try:
-        array = np.asarray(values)
+        array = host_array(values)
         if array.dtype.kind in "biufO":
             # what is too large becomes infinite, which is refused
             with np.errstate(over="ignore"):
                 return array.astype(np.float32, copy=False)
-    except (TypeError, ValueError, OverflowError):
+    except (*NO_ARRAY, OverflowError):
         pass
     raise InputError(f"{what} must be an array of numbers, got {shown(values)}")
 
@@ -193,8 +193,8 @@ def joined(old: Points | None, new: Points) -> Points:
 def mask_array(mask: Any) -> Array:
     """What a caller gave as a mask prompt; InputError for what is not [H, W]."""
     try:
-        array = np.asarray(mask)
-    except ValueError:
+        array = host_array(mask)
+    except NO_ARRAY:
         array = np.empty(0)
     if array.ndim != 2 or not array.size:
         found = f"shape {array.shape}" if array.size and array.ndim else f"{shown(mask)}"
@@ -206,14 +206,14 @@ def mask_from(mask: Any, frame_size: tuple[int, int], image_size: int) -> MaskPr
     """A mask prompt [H, W] at the model's size: [S, S] float32 of 0 and 1.
 
     Taken are bool, and 0 with 1 or 255 of any type. Antialiased bilinear, then at least one half,
-    as the original. The original resizes a mask of any size; here another one than the frame's
-    is an InputError, for it is as a rule the mask of another frame or lies on its side. So are
+    of a mask of any size, as the original. One that lies on its side is an InputError. So are
     other values: the original takes all but 0 as the object, a map of ids too.
     """
     array = mask_array(mask)
-    if array.shape != frame_size:
+    if array.shape != frame_size and array.shape[::-1] == frame_size:
         raise InputError(
-            f"mask has shape {array.shape}, expected the frame's (height, width) {frame_size}"
+            f"mask has shape {array.shape}, expected the frame's (height, width) {frame_size}: it "
+            "lies on its side, use mask.T"
         )
     if array.dtype != np.bool_:
         known = array.dtype.kind in "biuf"
@@ -221,6 +221,6 @@ def mask_from(mask: Any, frame_size: tuple[int, int], image_size: int) -> MaskPr
             raise InputError("a mask must be bool or hold only 0 and 1: compare it with > 0 first")
         array = array.astype(bool)
     pixels = array.astype(np.float32)
-    if frame_size != (image_size, image_size):
+    if array.shape != (image_size, image_size):
         pixels = (resize_antialias(pixels, (image_size, image_size)) >= 0.5).astype(np.float32)
     return np.ascontiguousarray(pixels)

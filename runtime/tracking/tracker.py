@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,8 @@ from ..session import Session
 #: objects of one call on the CPU: more take memory and save no time, unless the session takes
 #: them sequentially
 OBJECTS_PER_CALL, SEQUENTIAL_OBJECTS_PER_CALL = 4, 64
+#: holes that the original's builder has filled, low-resolution pixels
+_BUILDERS_HOLE_AREA = 8
 #: what the original assigns to masks of absent objects
 NO_OBJECT_LOGIT = -1024.0
 
@@ -46,6 +49,9 @@ class TrackerOptions:
     objects_per_call: objects handed to one call of a graph at most; bounds working memory. None:
     as many as an engine takes, else OBJECTS_PER_CALL, or SEQUENTIAL_OBJECTS_PER_CALL where the
     session takes them sequentially.
+    apply_postprocessing: False leaves out what the original's builder adds beside filled holes:
+    several clicks or a box give the first of the four masks, stable or not, and the mask of a
+    prompt is remembered with its soft edge instead of as 0 and 1.
     forward_only: no frame before the last one is ever asked for again, so that a memory may be
     written over one that no later frame attends to.
     """
@@ -55,6 +61,18 @@ class TrackerOptions:
     memory_dtype: str | None = None
     objects_per_call: int | None = None
     forward_only: bool = False
+    apply_postprocessing: bool = True
+
+    @classmethod
+    def of(
+        cls, fill_hole_area: int | None, apply_postprocessing: bool, **others: Any
+    ) -> TrackerOptions:
+        """fill_hole_area None: what the original's builder sets, 8, or 0 without its rules."""
+        if fill_hole_area is None:
+            fill_hole_area = _BUILDERS_HOLE_AREA if apply_postprocessing else 0
+        return cls(
+            fill_hole_area=fill_hole_area, apply_postprocessing=bool(apply_postprocessing), **others
+        )
 
     def __post_init__(self) -> None:
         most = whole_number("max_cond_frames_in_attn", self.max_cond_frames_in_attn)
@@ -201,11 +219,16 @@ class Tracker:
         return [results[i] for i in range(len(objects))]
 
     def remember(self, features: Features, output: FrameOutput) -> None:
-        """Encode the memory of a prompted frame: its mask binarised, holes filled."""
+        """Encode the memory of a prompted frame, of its mask as `apply_postprocessing` says."""
         if output.mask_logits is None:
             raise InputError("cannot encode a memory from a result without mask logits")
         score = np.array([[output.object_score]], np.float32)
-        memory = self._encode_memory(features, output.mask_logits[None], score, binarize=True)
+        memory = self._encode_memory(
+            features,
+            output.mask_logits[None],
+            score,
+            binarize=self.options.apply_postprocessing,
+        )
         output.memory = store_memory(memory[0], self.options.memory_dtype)
 
     def release(self) -> None:
@@ -292,7 +315,7 @@ class Tracker:
         present = mask_input is not None
         if mask_input is None:
             mask_input = np.zeros((n, 1, side, side), np.float32)
-        return self.session.run(
+        out = self.session.run(
             "mask_decoder",
             {
                 "conditioned_embed": embed,
@@ -305,6 +328,7 @@ class Tracker:
                 "multimask_output": np.array([multimask]),
             },
         )
+        return out if multimask or self.options.apply_postprocessing else _first_of(out)
 
     def _encode_memory(
         self,
@@ -342,6 +366,13 @@ class Tracker:
             )
             for i in range(len(masks))
         ]
+
+
+def _first_of(out: dict[str, Array]) -> dict[str, Array]:
+    """The decoder's outputs with mask 0 in place of the one its stability rule chose."""
+    absent = out["object_score"][:, :, None, None] <= 0
+    first = np.where(absent, np.float32(NO_OBJECT_LOGIT), np.asarray(out["all_mask_logits"])[:, :1])
+    return {**out, "mask_logits": first, "iou": out["all_ious"][:, :1]}
 
 
 def _with_padding(coords: Coordinates, labels: Array) -> tuple[Coordinates, Array]:

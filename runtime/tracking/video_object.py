@@ -41,13 +41,20 @@ class VideoObject:
         fresh = (*self.fresh.non_cond.items(), *self.fresh.cond.items())
         return [(frame_idx, output) for frame_idx, output in fresh if output.memory is None]
 
-    def take_up(self) -> None:
-        """Hand results of prompts, their memories encoded, over to propagation."""
+    def take_up(self) -> list[int]:
+        """Hand results of prompts, their memories encoded, over to propagation; their frames."""
+        frames = [*self.fresh.non_cond, *self.fresh.cond]
         self.history.non_cond.update(self.fresh.non_cond)
         self.history.cond.update(self.fresh.cond)
         self.fresh = ObjectHistory()
         for frame_idx in self.history.cond:
             self.history.non_cond.pop(frame_idx, None)
+        return frames
+
+    def forget_around(self, frame_idx: int, reach: int) -> None:
+        """Forget what was tracked at most `reach` frames from this one, and on it."""
+        for near in range(frame_idx - reach, frame_idx + reach + 1):
+            self.history.non_cond.pop(near, None)
 
     def clear(self, frame_idx: int) -> None:
         """Forget the prompts of a frame; a result that was taken up stays as a tracked one."""

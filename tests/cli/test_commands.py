@@ -164,8 +164,8 @@ def test_track_two_objects(
     )  # fmt: skip
     assert err == ""
     assert out.startswith("5 frames, objects 4, 9: ")
-    frames = json.loads((tmp_path / "out" / "masks.json").read_text())["frames"]
-    assert [[o["id"] for o in f["objects"]] for f in frames] == [[4], [4], [4, 9], [4, 9], [4, 9]]
+    frames = json.loads((tmp_path / "out" / "masks.json").read_text())["images"]
+    assert [[*f["object_scores"]] for f in frames] == [["4"], ["4"], *[["4", "9"]] * 3]
     masks = tmp_path / "out" / "masks"
     assert len(list((masks / "4").iterdir())) == 5
     assert sorted(p.name for p in (masks / "9").iterdir()) == [f"{i:05d}.png" for i in (2, 3, 4)]

@@ -33,8 +33,8 @@ def test_demo(named: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert ("these are random" in out) == (not named and not built_in)
     assert re.search(r"tracked 2 objects through 3 frames:\n  \d+\.\d\d frames per second", out)
 
-    frames = json.loads((tmp_path / "out" / "work" / "track" / "masks.json").read_text())["frames"]
-    assert [len(f["objects"]) for f in frames] == [2, 2, 2]
+    frames = json.loads((tmp_path / "out" / "work" / "track" / "masks.json").read_text())["images"]
+    assert [len(f["object_scores"]) for f in frames] == [2, 2, 2]
     video = cv2.VideoCapture(str(tmp_path / "out" / "demo.mp4"))
     assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 3
     assert cv2.imread(str(tmp_path / "out" / "demo.png")) is not None

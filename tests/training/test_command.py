@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import save_file
 
 from sam2rt.cli import main
@@ -110,6 +111,10 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     for part, name in (("JPEGImages", "0.jpg"), ("Annotations", "0.png")):
         (tmp_path / part / "v").mkdir(parents=True)
         (tmp_path / part / "v" / name).write_text("no picture")
+    with pytest.raises(FrameError, match=r"cannot read the image .*0\.png \(cannot identify"):
+        FolderSource(tmp_path)
+    # a map is looked at before the work, an image when it is drawn
+    Image.fromarray(np.ones((4, 4), np.uint8)).save(tmp_path / "Annotations" / "v" / "0.png")
     plan = BatchPlan(1, 1, 1, ("plain",), 32)
     drawn: queue.Queue[Any] = queue.Queue()
     batches._draw(drawn, 0, lambda step: plan, FolderSource(tmp_path), 0)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from no_descriptors import no_descriptors
 
 from sam2rt import Bundle, BundleError, InputError, MissingExtraError, SessionError
 from sam2rt.configs.bundle import GraphEntry, bundle_file
@@ -274,3 +275,17 @@ def test_an_onnxruntime_that_does_not_load(bundle: Bundle, monkeypatch: Any) -> 
     monkeypatch.setattr(importlib, "import_module", broken)
     with pytest.raises(SessionError, match=r"installed but does not load \(onnxruntime: libonnx"):
         OnnxRuntimeSession(bundle).run(AFFINE, _affine(1))
+
+
+def test_too_many_open_files_are_no_damaged_graph(bundle: Bundle) -> None:
+    inputs = {"x": np.ones((1, 3), F32), "flip": np.array([False])}
+    session = OnnxRuntimeSession(bundle, threads=1)
+    with no_descriptors(), pytest.raises(SessionError) as caught:
+        session.run(AFFINE, inputs)
+    assert str(caught.value).endswith(
+        "on cpu (Too many open files): close files and videos, or raise this process's limit, "
+        "'ulimit -n'"
+    )
+    assert str(bundle.graph_path(AFFINE)) in str(caught.value)
+    with session:
+        np.testing.assert_array_equal(session.run(AFFINE, inputs)["y"], [[3, 3, 3]])

@@ -128,4 +128,4 @@ def test_a_stack_is_tracked_page_by_page(tmp_path: Path) -> None:
     prompts = [ObjectPrompt(1, 3, [(20, 20, 1)])]
     found = track_video(session.bundle, path, tmp_path / "out", prompts, session=session)
     assert found.num_frames == 4
-    assert len(json.loads((tmp_path / "out" / "masks.json").read_text())["frames"]) == 4
+    assert len(json.loads((tmp_path / "out" / "masks.json").read_text())["images"]) == 4

@@ -201,7 +201,7 @@ def test_memories_can_be_stored_at_sixteen_bits(session, video):
 BAD_CALLS = {
     "frame too high": (lambda p, s: p.add_new_points_or_box(s, 10, 1, **CLICK), "frames 0 to 9"),
     "frame negative": (lambda p, s: p.add_new_points_or_box(s, -1, 1, **CLICK), "frames 0 to 9"),
-    "mask size": (lambda p, s: p.add_new_mask(s, 0, 1, np.ones((5, 5), bool)), "mask has shape"),
+    "mask size": (lambda p, s: p.add_new_mask(s, 0, 1, np.ones((128, 96), bool)), "its side"),
     "mask values": (lambda p, s: p.add_new_mask(s, 0, 1, np.full((96, 128), 7)), "only 0 and 1"),
     "box later": (
         lambda p, s: p.add_new_points_or_box(s, 0, 1, box=[1, 1, 9, 9], clear_old_points=False),

@@ -60,7 +60,7 @@ def test_the_folder_holds_what_the_generator_found(
     out, err = run(*args, capsys=capsys)
     assert (out, err) == (f"{len(records)} masks written to {target}\n", "")
     content = json.loads((target / "masks.json").read_text())
-    assert content["image"] == {"file_name": "scene.png", "height": 60, "width": 80}
+    assert content["images"] == [{"id": 1, "file_name": "scene.png", "height": 60, "width": 80}]
     assert len(records) == len(content["annotations"]) == 12
     for number, (item, record) in enumerate(zip(content["annotations"], records, strict=True), 1):
         assert item["id"] == number
@@ -68,7 +68,14 @@ def test_the_folder_holds_what_the_generator_found(
         np.testing.assert_array_equal(mask, record["segmentation"])
         pixels = read_image(target / item["file_name"])
         np.testing.assert_array_equal(pixels[..., 0], mask * np.uint8(255))
-        for name in set(record) - {"segmentation"}:
+        # COCO's boxes hold the last pixel, the original's end in its middle
+        x, y, w, h = record["bbox"]
+        last = int(mask.any())
+        assert item["bbox"] == [x, y, w + last, h + last]
+        if np.isnan(record["stability_score"]):
+            assert item["stability_score"] is None
+            item["stability_score"] = np.nan
+        for name in set(record) - {"segmentation", "bbox"}:
             np.testing.assert_allclose(item[name], record[name], rtol=0, atol=1e-6)
     names = {a["file_name"] for a in content["annotations"]} | {"masks.json", "overlay.png"}
     assert {p.name for p in target.iterdir()} == names

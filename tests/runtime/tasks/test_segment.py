@@ -25,7 +25,8 @@ BOXES = [(75, 275, 1725, 850), (425, 600, 700, 875), (1375, 550, 1650, 800)]
 def _masks(folder: Path) -> list[dict[str, Any]]:
     """The annotations, each with its decoded mask, equal to its image."""
     content = json.loads((folder / "masks.json").read_text())
-    assert content["image"] == {"file_name": "truck.jpg", "height": 1200, "width": 1800}
+    image = {"id": 1, "file_name": "truck.jpg", "height": 1200, "width": 1800}
+    assert content["images"] == [image]
     for item in content["annotations"]:
         item["mask"] = mask_from_rle(item["segmentation"])
         image = read_image(folder / item["file_name"])

@@ -57,11 +57,14 @@ def tracked(
 def _frames(folder: Path) -> list[dict[int, Any]]:
     """Per frame, masks by object."""
     content = json.loads((folder / "masks.json").read_text())
-    assert [f["frame"] for f in content["frames"]] == list(range(len(content["frames"])))
-    return [
-        {o["id"]: mask_from_rle(o["segmentation"]) for o in frame["objects"]}
-        for frame in content["frames"]
-    ]
+    images = content["images"]
+    assert [i["frame"] for i in images] == list(range(len(images)))
+    size = content["height"], content["width"]
+    frames = [{int(i): np.zeros(size, bool) for i in image["object_scores"]} for image in images]
+    for record in content["annotations"]:
+        mask = mask_from_rle(record["segmentation"])
+        frames[record["image_id"] - 1][record["object"]] = mask
+    return frames
 
 
 def test_objects_appear_with_their_first_prompt(tracked: Any) -> None:
@@ -169,7 +172,7 @@ def test_a_damaged_frame_fails_or_is_left_out(
     summary = _track(micro_session, damaged, tmp_path / "out", PROMPTS[:2], on_error="skip")
     assert summary.num_frames == LENGTH - 1
     content = json.loads((tmp_path / "out" / "masks.json").read_text())
-    assert [f["frame"] for f in content["frames"]] == [0, 1, *range(3, LENGTH)]
+    assert [i["frame"] for i in content["images"]] == [0, 1, *range(3, LENGTH)]
     assert not (tmp_path / "out" / "masks" / "1" / "00002.png").exists()
 
 
