@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .configs.extras import extras_of
 from .configs.version import VERSION as __version__
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in __all__:
         home = "configs.errors" if name.endswith("Error") else _HOME[name]
-        return getattr(importlib.import_module(f".{home}", __name__), name)
+        with extras_of(f"{__name__}.{name}"):
+            return getattr(importlib.import_module(f".{home}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

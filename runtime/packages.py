@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from ..configs.errors import MissingExtraError
+from ..configs.extras import extras_of
 
 _FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
 
@@ -29,7 +29,7 @@ _QUIET = _Quiet()
 
 def opencv(feature: str) -> Any:
     """The module ``cv2``; MissingExtraError naming `feature` without it."""
-    return _module("cv2", feature, "opencv-python-headless")
+    return _module("cv2", feature)
 
 
 @contextmanager
@@ -69,16 +69,14 @@ def opencv_opens(path: str | os.PathLike[str]) -> bool:
 
 def coco_mask() -> Any:
     """``pycocotools.mask``; MissingExtraError without it."""
-    return _module("pycocotools.mask", "run-length encoding", "pycocotools")
+    return _module("pycocotools.mask", "run-length encoding")
 
 
 def pillow_image() -> Any:
     """``PIL.Image``; MissingExtraError without it."""
-    return _module("PIL.Image", "reading and resizing frames", "pillow")
+    return _module("PIL.Image", "reading and resizing frames")
 
 
-def _module(name: str, feature: str, package: str) -> ModuleType:
-    try:
+def _module(name: str, feature: str) -> ModuleType:
+    with extras_of(feature):
         return importlib.import_module(name)
-    except ImportError:
-        raise MissingExtraError(feature, package, "media") from None

@@ -8,7 +8,7 @@ from typing import get_args
 import click
 
 from ...configs.bundle import Precision, check_bundle_target
-from ...configs.errors import MissingExtraError
+from ...configs.extras import extras_of
 from ..describe import proof_lines
 from ..options import THREADS
 from ..progress_line import ProgressLine
@@ -51,11 +51,9 @@ def export(
     """
     # reported before the weights are fetched and read
     check_bundle_target(target)
-    try:
+    with extras_of("export"):
         from ...export.bundle import check_export, export_bundle
         from ...export.checkpoint.load import load_checkpoint
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("export", error.name or "torch", "export") from None
     check_export(image_size, precision, opset, engine_variants)
     with ProgressLine() as progress:
         loaded = load_checkpoint(checkpoint, model=model, image_size=image_size, progress=progress)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ...configs.errors import MissingExtraError
+from ...configs.extras import extras_of
 from ..describe import proof_lines
 from ..options import session_options
 from ..progress_line import ProgressLine
@@ -22,19 +22,15 @@ def verify(
     """Prove a bundle again, on the backend and device at hand."""
     from ...export.verify import verify_bundle
 
-    with ProgressLine() as progress:
-        try:
-            outcome = verify_bundle(
-                path,
-                checkpoint,
-                backend=backend,
-                device=device,
-                threads=threads,
-                progress=progress,
-            )
-        except ModuleNotFoundError as error:
-            package = error.name or "torch"
-            raise MissingExtraError("verify --checkpoint", package, "export") from None
+    with ProgressLine() as progress, extras_of("verify --checkpoint"):
+        outcome = verify_bundle(
+            path,
+            checkpoint,
+            backend=backend,
+            device=device,
+            threads=threads,
+            progress=progress,
+        )
     click.echo("\n".join(proof_lines(outcome)))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import onnx
 
-from ...configs.errors import MissingExtraError
+from ...configs.extras import extras_of
 
 #: the graph that is quantised
 QUANTISED_GRAPH = "image_encoder"
@@ -25,10 +25,8 @@ def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Inputs, outputs and everything else stay float32. Raises MissingExtraError without onnxruntime.
     """
-    try:
+    with extras_of("export to int8"):
         from onnxruntime.quantization import QuantType, quantize_dynamic
-    except ImportError:
-        raise MissingExtraError("export to int8", "onnxruntime", "cpu") from None
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "quantised.onnx"
         # it recommends a preparation per graph that changes nothing for ours

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ...configs.bundle import MANIFEST, Bundle
 from ...configs.checks import shown
-from ...configs.errors import InputError, MissingExtraError
+from ...configs.errors import InputError
+from ...configs.extras import extras_of
 
 
 def pretrained_bundle(model_id: str | os.PathLike[str]) -> Bundle:
@@ -32,13 +33,8 @@ def pretrained_bundle(model_id: str | os.PathLike[str]) -> Bundle:
         # it would be the working folder
         raise InputError("model_id is empty: expected the folder of a bundle, or a model's name")
     if os.path.isfile(Path(model_id) / MANIFEST):
-        return Bundle.load(model_id)
+        return Bundle.load(Path(model_id))
     front_door = importlib.import_module(__name__.split(".runtime.")[0])
-    try:
+    with extras_of(f"exporting {model_id}"):
         bundle: Bundle = front_door.bundle_for(os.fspath(model_id))
-    except MissingExtraError:
-        raise
-    except ModuleNotFoundError as error:
-        package = (error.name or "torch").partition(".")[0]
-        raise MissingExtraError(f"exporting {model_id}", package, "export") from None
     return bundle
