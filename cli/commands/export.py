@@ -9,7 +9,7 @@ import click
 
 from ...configs.bundle import Precision, check_bundle_target
 from ...configs.extras import extras_of
-from ..describe import proof_lines
+from ..describe import proof_lines, usable_lines
 from ..options import THREADS
 from ..progress_line import ProgressLine
 
@@ -68,7 +68,7 @@ def export(
             progress=progress,
         )
     click.echo(f"{bundle.model.name}, {bundle.model.image_size} pixels, {bundle.precision}")
-    click.echo("\n".join(proof_lines(bundle.proof)))
+    click.echo("\n".join([*proof_lines(bundle.proof), *usable_lines(bundle)]))
     click.echo(f"written to {target}")
 
 

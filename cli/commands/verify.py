@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from ...configs.bundle import Bundle
 from ...configs.extras import extras_of
-from ..describe import proof_lines
+from ..describe import proof_lines, usable_lines
 from ..options import session_options
 from ..progress_line import ProgressLine
 
@@ -31,7 +32,9 @@ def verify(
             threads=threads,
             progress=progress,
         )
-    click.echo("\n".join(proof_lines(outcome)))
+    # the proof may have been of graphs that stand in for the bundle's
+    places = usable_lines(Bundle.load(path, check_hashes=False))
+    click.echo("\n".join([*proof_lines(outcome), *places]))
 
 
 COMMANDS: list[click.Command] = [verify]
