@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         StateError,
     )
     from .export.bundle import bundle_for
+    from .export.checkpoint.hub import download_bundle
     from .runtime.media.open import open_frames
     from .runtime.predictors.image import ImagePredictor
     from .runtime.predictors.mask_generator import MaskGenerator
@@ -36,6 +37,7 @@ _HOME = {
     "Bundle": "configs.bundle",
     "ImagePredictor": "runtime.predictors.image",
     "bundle_for": "export.bundle",
+    "download_bundle": "export.checkpoint.hub",
     "open_frames": "runtime.media.open",
     "MaskGenerator": "runtime.predictors.mask_generator",
     "StreamTracker": "runtime.predictors.stream",
@@ -59,6 +61,7 @@ __all__ = [
     "VideoPredictor",
     "__version__",
     "bundle_for",
+    "download_bundle",
     "open_frames",
 ]
 

@@ -19,11 +19,23 @@ from ..progress_line import ProgressLine
     help="Folder to put it in.  [default: the user's cache]",
 )
 def download(name: str, folder: Path | None) -> None:
-    """Fetch a checkpoint: an official name or a hub id; resumed and checked."""
+    """Fetch a checkpoint or a ready bundle; resumed and checked.
+
+    NAME is an official name such as sam2.1_hiera_tiny, or USER/REPO on the Hugging Face hub, of
+    which a bundle is taken if there is one. USER/REPO@REVISION names a branch, tag or commit.
+    """
     from ...export.checkpoint.download import download_checkpoint
+    from ...export.checkpoint.hub import download_bundle
+    from ...export.checkpoint.official import hub_name
     from ...export.checkpoint.transfer import sha256_of
 
     with ProgressLine() as progress:
+        bundle = None
+        if hub_name(name) is not None:
+            bundle = download_bundle(name, folder=folder, progress=progress)
+        if bundle is not None:
+            click.echo(f"{bundle.path}\nbundle of {bundle.model.name}, {bundle.precision}")
+            return
         path = download_checkpoint(name, folder=folder, progress=progress)
     click.echo(f"{path}\nsha256 {sha256_of(path)}")
 
