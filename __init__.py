@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .configs.extras import extras_of
 from .configs.version import VERSION as __version__
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         StateError,
     )
     from .export.bundle import bundle_for
+    from .export.checkpoint.hub import download_bundle
     from .runtime.media.open import open_frames
     from .runtime.predictors.image import ImagePredictor
     from .runtime.predictors.mask_generator import MaskGenerator
@@ -35,6 +37,7 @@ _HOME = {
     "Bundle": "configs.bundle",
     "ImagePredictor": "runtime.predictors.image",
     "bundle_for": "export.bundle",
+    "download_bundle": "export.checkpoint.hub",
     "open_frames": "runtime.media.open",
     "MaskGenerator": "runtime.predictors.mask_generator",
     "StreamTracker": "runtime.predictors.stream",
@@ -58,6 +61,7 @@ __all__ = [
     "VideoPredictor",
     "__version__",
     "bundle_for",
+    "download_bundle",
     "open_frames",
 ]
 
@@ -65,7 +69,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in __all__:
         home = "configs.errors" if name.endswith("Error") else _HOME[name]
-        return getattr(importlib.import_module(f".{home}", __name__), name)
+        with extras_of(f"{__name__}.{name}"):
+            return getattr(importlib.import_module(f".{home}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

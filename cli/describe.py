@@ -8,10 +8,11 @@ from typing import Any
 
 from ..configs.bundle import Bundle
 from ..configs.graphs import TensorSpec
+from ..runtime.backends.usable import usable_backends
 
 
 def bundle_lines(bundle: Bundle) -> Iterator[str]:
-    """What ``sam2rt inspect`` prints: model, graphs with shapes and sizes, the proof."""
+    """What ``sam2rt inspect`` prints: model, graphs with shapes and sizes, proof, where it runs."""
     model = bundle.model
     yield f"model       {model.name} (SAM {model.family}), {model.image_size} pixels"
     yield f"precision   {bundle.precision}, opset {bundle.opset}"
@@ -27,6 +28,8 @@ def bundle_lines(bundle: Bundle) -> Iterator[str]:
     yield f"{_size(size)} in all"
     yield ""
     yield from proof_lines(bundle.proof)
+    yield ""
+    yield from usable_lines(bundle)
 
 
 def bundle_document(bundle: Bundle) -> dict[str, Any]:
@@ -53,6 +56,7 @@ def bundle_document(bundle: Bundle) -> dict[str, Any]:
             for name, entry in bundle.graphs.items()
         },
         "proof": dict(bundle.proof),
+        "runs_on": usable_document(bundle),
     }
 
 
@@ -65,11 +69,27 @@ def _tensor(tensor: TensorSpec) -> str:
     return f"{tensor.name:<18} {tensor.dtype:<8} [{shape}]"
 
 
+def usable_lines(bundle: Bundle) -> Iterator[str]:
+    """Where the bundle runs on this machine, and why not elsewhere."""
+    for place in usable_backends(bundle):
+        answer = "yes" if place.usable else f"no: {place.why}"
+        yield f"runs on {place!s:<20} {answer}"
+
+
+def usable_document(bundle: Bundle) -> list[dict[str, Any]]:
+    """The same as :func:`usable_lines`, for programs."""
+    return [{**asdict(place), "usable": place.usable} for place in usable_backends(bundle)]
+
+
 def proof_lines(proof: Mapping[str, Any]) -> Iterator[str]:
     """A proof's outcome as a table; what was emulated or not compared is said."""
-    emulated = ", rounding emulated in float32" if proof["emulated"] else ""
-    where = f"{proof['backend']} {proof['device']}{emulated}"
+    where = f"{proof['backend']} {proof['device']}"
     yield f"proof       {proof['status']} on {where}, seed {proof['seed']}"
+    if proof["emulated"]:
+        yield (
+            "  not of the graphs as they stand: every operator in float32, its result rounded to "
+            "half precision"
+        )
     yield f"  {'output':<36} {'largest difference':>18} {'mean':>9} {'scale':>9} {'cosine':>10}"
     for name, found in proof["outputs"].items():
         yield (

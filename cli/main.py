@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..configs.errors import MissingExtraError, Sam2rtError
+from ..configs.errors import Sam2rtError
+from ..configs.extras import extras_of
 
 if TYPE_CHECKING:
     import click
@@ -31,12 +32,8 @@ class _Terminated(KeyboardInterrupt):
 
 def command_group() -> click.Group:
     """The group ``sam2rt`` with every command. Raises MissingExtraError without click."""
-    try:
+    with extras_of("the command line"):
         from .group import make_group
-    except ModuleNotFoundError as error:
-        if error.name != "click":
-            raise
-        raise MissingExtraError("the command line", "click", "media") from None
     return make_group()
 
 
@@ -98,7 +95,7 @@ def _run(args: list[str]) -> int:
         return code
     # click's own main() would print a blank line on Ctrl-C and hide which error it was
     try:
-        with group.make_context("sam2rt", args) as context:
+        with extras_of(f"'{_named(group, args)}'"), group.make_context("sam2rt", args) as context:
             group.invoke(context)
     except click.exceptions.Exit as request:
         return request.exit_code
@@ -114,10 +111,19 @@ def _run(args: list[str]) -> int:
     return 0
 
 
+def _named(group: click.Group, args: Sequence[str]) -> str:
+    """The command that `args` name, as it is typed."""
+    return " ".join(["sam2rt", *[word for word in args if word in group.commands][:1]])
+
+
 def _in_options(message: str) -> str:
     """A message of the library in the words of the command line."""
     message = re.sub(r"on_error='(\w+)' or '(\w+)'", r"--on-error \1 or \2", message)
-    return re.sub(r"on_error='(\w+)'", r"--on-error \1", message)
+    return re.sub(r"(on_error|device|backend)='(\w+)'", _as_option, message)
+
+
+def _as_option(match: re.Match[str]) -> str:
+    return f"--{match[1].replace('_', '-')} {match[2]}"
 
 
 def _fail(message: str, code: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import itertools
 import json
 import os
@@ -73,7 +74,10 @@ class Bundle:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, check_hashes: bool = True) -> Bundle:
-        """Read and check the bundle in folder `path`.
+        """Read and check the bundle in folder `path`, or of ``USER/REPO[@REVISION]`` on the hub.
+
+        Text of that form is looked for on the Hugging Face hub where nothing of the name lies
+        here (CheckpointError when it cannot be fetched); a Path always means a folder.
 
         Raises BundleError (one line: expected, found, remedy) when the folder or manifest is
         missing, edited or of another schema, when a file is absent, truncated or changed, or
@@ -84,12 +88,19 @@ class Bundle:
         # an empty path would be the working folder; no name of the system's holds a NUL
         if not isinstance(path, (str, os.PathLike)) or not str(path) or "\0" in str(path):
             raise InputError(f"path is {shown(path)}: expected the folder of a bundle")
+        if is_hub_name(path):
+            return _of_hub(str(path))
         root = Path(path)
         bundle = _from_manifest(root, _read_manifest(root))
         for entry in bundle.files():
             _check_file(root, entry, check_hashes)
         # graphs are opened later, perhaps from another working folder
         return dataclasses.replace(bundle, path=Path(os.path.abspath(root)))
+
+    @classmethod
+    def described(cls, folder: Path) -> Bundle:
+        """What the manifest in `folder` says, whose other files may be absent. BundleError."""
+        return _from_manifest(folder, _read_manifest(folder))
 
     def graph_path(self, name: str) -> Path:
         """Path of a graph's ONNX file; BundleError when the bundle has no such graph."""
@@ -109,6 +120,25 @@ class Bundle:
 
 
 _EXPORT = "make it again with 'sam2rt export CHECKPOINT -o BUNDLE'"
+
+
+#: the form of a name on the hub
+_HUB_NAME = re.compile(r"[\w][\w.-]*/[\w][\w.-]*(@[\w./-]+)?", re.A)
+
+
+def is_hub_name(path: Any) -> bool:
+    """Whether it is text of the form ``USER/REPO[@REVISION]``, and no path of this machine."""
+    if not isinstance(path, str) or not _HUB_NAME.fullmatch(path):
+        return False
+    return not (os.path.lexists(path) or os.path.lexists(path.partition("/")[0]))
+
+
+def bundle_on_hub(name: str) -> Bundle | None:
+    """The bundle in a repository of the hub; None when the repository holds no manifest."""
+    # fetching is the exporter's work, which nothing here knows: the front door does
+    front_door = importlib.import_module(__name__.split(".configs.")[0])
+    bundle: Bundle | None = front_door.download_bundle(name)
+    return bundle
 
 
 def bundle_file(root: Path, relative: str) -> BundleFile:
@@ -281,6 +311,15 @@ def _check_contracts(bundle: Bundle) -> None:
             f"{bundle.path / MANIFEST}: inputs or outputs of {', '.join(other)} are not what "
             f"this version expects of model {bundle.model.name}: {_EXPORT}"
         )
+
+
+def _of_hub(name: str) -> Bundle:
+    if (bundle := bundle_on_hub(name)) is None:
+        raise BundleError(
+            f"expected a bundle at {name}, found neither a folder of that name nor a {MANIFEST} in "
+            f"that repository of the hub: {_EXPORT}"
+        )
+    return bundle
 
 
 def _model(data: dict[str, Any]) -> ModelConfig:

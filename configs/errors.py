@@ -45,7 +45,12 @@ class NotFiniteError(SessionError):
 
 
 class MissingExtraError(Sam2rtError, ImportError):
-    """A feature whose optional packages are not installed."""
+    """A feature whose optional packages are not installed, or do not load for the reason `why`."""
 
-    def __init__(self, feature: str, package: str, extra: str) -> None:
-        super().__init__(f"{feature} needs the package '{package}': pip install 'sam2rt[{extra}]'")
+    def __init__(self, feature: str, package: str, extra: str, why: str = "") -> None:
+        line = f"{feature} needs the package '{package}'"
+        if why:
+            line += f", which is installed and does not load ({why})"
+            super().__init__(f"{line}: install what it lacks, or {package} again")
+        else:
+            super().__init__(f"{line}: pip install 'sam2rt[{extra}]'")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..configs.bundle import HALF_PRECISIONS, Bundle
-from ..configs.errors import MissingExtraError
+from ..configs.extras import extras_of
 from ..configs.progress import Progress, silent
 from ..configs.staging import temporary_folder
 from ..runtime.backends.open import open_session
@@ -65,16 +65,11 @@ def _itself(bundle: Bundle) -> Iterator[Bundle]:
 def _emulation(bundle: Bundle) -> Iterator[Bundle]:
     """The bundle with graphs that round as half precision does, in a temporary folder."""
     assert bundle.precision in HALF_PRECISIONS
-    try:
+    with extras_of(f"proving a {bundle.precision} bundle on the CPU"):
         import onnx
 
         from .graphs.precision import emulated
         from .graphs.weights_file import WeightsFile
-    except ModuleNotFoundError as error:
-        package = error.name or "onnx"
-        raise MissingExtraError(
-            f"proving a {bundle.precision} bundle on the CPU", package, "export"
-        ) from None
     with temporary_folder() as folder:
         with WeightsFile(folder) as weights:
             for graph, entry in bundle.graphs.items():

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..configs.errors import MissingExtraError, SessionError
+from ..configs.errors import SessionError
+from ..configs.extras import extras_of
 from .kernel import Kernel, Launch
 
 #: Triton's hidden arguments at the end of every kernel: global and profiling scratch memory
@@ -168,7 +169,5 @@ def _ptx_version(ptx: str) -> tuple[int, int]:
 
 
 def _triton() -> ModuleType:
-    try:
+    with extras_of("compiling GPU kernels"):
         return importlib.import_module("triton")
-    except ImportError:
-        raise MissingExtraError("compiling GPU kernels", "triton", "kernels") from None

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from ..configs.errors import MissingExtraError, StateError
+from ..configs.errors import StateError
+from ..configs.extras import extras_of
 from ..configs.remedies import line_of, machine_failed, remedy_of
 
 _FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
@@ -31,7 +32,7 @@ _QUIET = _Quiet()
 
 def opencv(feature: str) -> Any:
     """The module ``cv2``; MissingExtraError naming `feature` without it."""
-    return _module("cv2", feature, "opencv-python-headless")
+    return _module("cv2", feature)
 
 
 @contextmanager
@@ -71,23 +72,22 @@ def opencv_opens(path: str | os.PathLike[str]) -> bool:
 
 def coco_mask() -> Any:
     """``pycocotools.mask``; MissingExtraError without it."""
-    return _module("pycocotools.mask", "run-length encoding", "pycocotools")
+    return _module("pycocotools.mask", "run-length encoding")
 
 
 def pillow_image() -> Any:
     """``PIL.Image``; MissingExtraError without it."""
-    return _module("PIL.Image", "reading and resizing frames", "pillow")
+    return _module("PIL.Image", "reading and resizing frames")
 
 
-def _module(name: str, feature: str, package: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except (ImportError, OSError) as error:
-        full = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        if machine_failed(error) or os.strerror(errno.EMFILE) in str(error):
-            # the package is there: it is its files that cannot be opened now
-            remedy = remedy_of(error, remedy_of(full, ""))
-            raise StateError(f"{name} cannot be loaded ({line_of(error)}): {remedy}") from None
-        if isinstance(error, OSError):
+def _module(name: str, feature: str) -> ModuleType:
+    with extras_of(feature):
+        try:
+            return importlib.import_module(name)
+        except (ImportError, OSError) as error:
+            full = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            if machine_failed(error) or os.strerror(errno.EMFILE) in str(error):
+                # the package is there: it is its files that cannot be opened now
+                remedy = remedy_of(error, remedy_of(full, ""))
+                raise StateError(f"{name} cannot be loaded ({line_of(error)}): {remedy}") from None
             raise
-        raise MissingExtraError(feature, package, "media") from None

@@ -56,6 +56,13 @@ class Session(Closing, ABC):
     def close(self) -> None:
         """Free graphs and device. Nothing is held by default."""
 
+    def check_graphs(self) -> None:
+        """Open each graph to see that it can run here; SessionError for one that cannot.
+
+        By default as entering does; backends that can tell for less do less.
+        """
+        self.__enter__()
+
     @property
     def graphs(self) -> tuple[str, ...]:
         """Names of the contract's graphs that :meth:`run` takes; all of them by default."""

@@ -6,6 +6,7 @@ evaluated before is taken over.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -136,6 +137,8 @@ def measure(plan: AccuracyPlan, progress: Progress = silent) -> list[Row]:
     """Every variant on the standard synthetic set, one click an object, PyTorch first per size."""
     from ...export.checkpoint.load import load_checkpoint
 
+    # what the exporter lacks is told before PyTorch is evaluated, which takes long
+    importlib.import_module("...export.bundle", __package__)
     checkpoint = load_checkpoint(plan.checkpoint)
     sizes = plan.sizes or (checkpoint.config.image_size,)
     rows: list[Row] = []

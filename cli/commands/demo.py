@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from ...configs.bundle import Bundle
-from ...configs.errors import MissingExtraError
+from ...configs.extras import extras_of
 from ..completion import checkpoints
 from ..console import Console
 from ..describe import proof_lines
@@ -47,12 +47,9 @@ def demo(
     CHECKPOINT is what 'sam2rt export' takes, such as sam2.1_hiera_tiny; without it the weights
     that ship with the package.
     """
-    try:
+    with extras_of("the demonstration"):
         from ...benchmarks import demo as work
         from ...export.bundle import export_bundle
-    except ModuleNotFoundError as error:
-        name = (error.name or "torch").partition(".")[0]
-        raise MissingExtraError("the demonstration", name, "export") from None
     with work.removed_on_failure(out), console.progress() as progress:
         loaded = work.demo_checkpoint(checkpoint)
         if loaded.source == work.RANDOM:

@@ -8,6 +8,7 @@ import click
 
 from ..completion import checkpoints
 from ..console import Console
+from ..describe import bundle_document
 from ..options import console_options
 
 
@@ -22,14 +23,24 @@ from ..options import console_options
 )
 @console_options
 def download(name: str, folder: Path | None, console: Console) -> None:
-    """Fetch a checkpoint by its official name or hub id.
+    """Fetch a checkpoint or a ready bundle; resumed and checked.
 
-    What was begun is resumed, and what is fetched is checked.
+    NAME is an official name such as sam2.1_hiera_tiny, or USER/REPO on the Hugging Face hub, of
+    which a bundle is taken if there is one. USER/REPO@REVISION names a branch, tag or commit.
     """
     from ...export.checkpoint.download import download_checkpoint
+    from ...export.checkpoint.hub import download_bundle
+    from ...export.checkpoint.official import hub_name
     from ...export.checkpoint.transfer import sha256_of
 
     with console.progress() as progress:
+        bundle = None
+        if hub_name(name) is not None:
+            bundle = download_bundle(name, folder=folder, progress=progress)
+        if bundle is not None:
+            title = f"bundle of {bundle.model.name}, {bundle.precision}"
+            console.answer([str(bundle.path), title], bundle_document(bundle))
+            return
         path = download_checkpoint(name, folder=folder, progress=progress)
     sha256 = sha256_of(path)
     console.answer([str(path), f"sha256 {sha256}"], {"path": str(path), "sha256": sha256})

@@ -8,10 +8,10 @@ from typing import get_args
 import click
 
 from ...configs.bundle import Precision, check_bundle_target
-from ...configs.errors import MissingExtraError
+from ...configs.extras import extras_of
 from ..completion import checkpoints, models
 from ..console import Console
-from ..describe import bundle_document, proof_lines
+from ..describe import bundle_document, proof_lines, usable_lines
 from ..options import THREADS, console_options
 
 
@@ -60,11 +60,9 @@ def export(
     """
     # reported before the weights are fetched and read
     check_bundle_target(target)
-    try:
+    with extras_of("export"):
         from ...export.bundle import check_export, export_bundle
         from ...export.checkpoint.load import load_checkpoint
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("export", error.name or "torch", "export") from None
     check_export(image_size, precision, opset, engine_variants)
     with console.progress() as progress:
         loaded = load_checkpoint(checkpoint, model=model, image_size=image_size, progress=progress)
@@ -79,7 +77,9 @@ def export(
             progress=progress,
         )
     title = f"{bundle.model.name}, {bundle.model.image_size} pixels, {bundle.precision}"
-    console.answer([title, *proof_lines(bundle.proof)], bundle_document(bundle))
+    console.answer(
+        [title, *proof_lines(bundle.proof), *usable_lines(bundle)], bundle_document(bundle)
+    )
     console.note(f"written to {target}")
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ...configs.errors import MissingExtraError
+from ...configs.extras import extras_of
 from ...configs.models import model_config
 from ...training.recipe import COOL_DOWN, Recipe
 from ..completion import checkpoints, models, one_of
@@ -104,11 +104,8 @@ def train(
     before --steps: to end a run that was stopped, resume it with --steps a little above where it
     stands. --steps at or below that trains no more and writes the weights.
     """
-    try:
+    with extras_of("training"):
         from ...training import run
-    except ModuleNotFoundError as error:
-        name = (error.name or "torch").partition(".")[0]
-        raise MissingExtraError("training", name, "export") from None
     done = run.train(
         Recipe(model=model_config(model), **chosen),
         folder,

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
-from ...configs.errors import MissingExtraError
+from ...configs.bundle import Bundle
+from ...configs.extras import extras_of
 from ..completion import bundles, checkpoints
 from ..console import Console
-from ..describe import proof_lines
+from ..describe import proof_lines, usable_document, usable_lines
 from ..options import console_options, session_options
 
 
@@ -33,20 +34,19 @@ def verify(
     """Prove a bundle again, on the backend and device at hand."""
     from ...export.verify import verify_bundle
 
-    with console.progress() as progress:
-        try:
-            outcome = verify_bundle(
-                path,
-                checkpoint,
-                backend=backend,
-                device=device,
-                threads=threads,
-                progress=progress,
-            )
-        except ModuleNotFoundError as error:
-            package = error.name or "torch"
-            raise MissingExtraError("verify --checkpoint", package, "export") from None
-    console.answer(proof_lines(outcome), dict(outcome))
+    with console.progress() as progress, extras_of("verify --checkpoint"):
+        outcome = verify_bundle(
+            path,
+            checkpoint,
+            backend=backend,
+            device=device,
+            threads=threads,
+            progress=progress,
+        )
+    # the proof may have been of graphs that stand in for the bundle's
+    bundle = Bundle.load(path, check_hashes=False)
+    lines = [*proof_lines(outcome), *usable_lines(bundle)]
+    console.answer(lines, {**outcome, "runs_on": usable_document(bundle)})
 
 
 COMMANDS: list[click.Command] = [verify]

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from ...configs.errors import CheckpointError
 from ...configs.progress import Progress, silent
-from .official import OFFICIAL, names_a_download, official_name
+from .official import OFFICIAL, HubName, names_a_download, official_name
 from .transfer import Remote, fetch
-
-HUB = "https://huggingface.co"
 
 
 def cache_folder() -> Path:
@@ -25,7 +23,6 @@ def download_checkpoint(
     *,
     folder: Path | None = None,
     progress: Progress = silent,
-    hub: str = HUB,
 ) -> Path:
     """The local copy of an official checkpoint or of a hub id's weights, fetched if need be.
 
@@ -39,11 +36,12 @@ def download_checkpoint(
     if name := official_name(source):
         remote = OFFICIAL[name]
         if source.startswith("facebook/"):
-            remote = Remote(f"{hub}/{source}/resolve/main/{name}.pt", remote.size, remote.sha256)
+            url = HubName(source).url(f"{name}.pt")
+            remote = Remote(url, remote.size, remote.sha256, hub=True)
         return fetch(remote, root / f"{name}.pt", progress=progress)
     if not names_a_download(source):
         known = ", ".join(OFFICIAL)
         raise CheckpointError(f"nothing to download is called '{source}': known are {known}")
-    remote = Remote(f"{hub}/{source}/resolve/main/model.safetensors")
+    remote = Remote(HubName(source).url("model.safetensors"), hub=True)
     target = root / "hub" / source.replace("/", "--") / "model.safetensors"
     return fetch(remote, target, progress=progress)

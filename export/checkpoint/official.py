@@ -6,17 +6,36 @@ projects pin for these files, at least two for each (docs/decisions/export.md).
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import dataclass
+from urllib.parse import quote
 
 from ...configs.errors import InputError
 from ...configs.models import model_config
 from .transfer import Remote
+
+
+@dataclass(frozen=True)
+class HubName:
+    """A repository of the hub, and a branch, tag or commit of it."""
+
+    name: str
+    revision: str = "main"
+
+    def url(self, path: str) -> str:
+        """Address of a file; $HF_ENDPOINT names a mirror instead of the hub."""
+        endpoint = (os.environ.get("HF_ENDPOINT") or _HUB).rstrip("/")
+        revision = quote(self.revision, safe="")
+        return f"{endpoint}/{self.name}/resolve/{revision}/{quote(path)}"
+
 
 _SITE = "https://dl.fbaipublicfiles.com/segment_anything_2"
 #: the hub's own rule: parts of at most 96 ASCII characters, no "--" or ".." in them, neither "-"
 #: nor "." at an end. So an id makes one folder, and no other id makes the same
 _HUB_ID = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9][\w.-]{0,95}/(?![.-])[\w.-]{1,96}(?<![.-])", re.A)
 _FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
+_HUB = "https://huggingface.co"
 
 _PUBLISHED = [
     ("092824/sam2.1_hiera_tiny", 156008466,
@@ -54,6 +73,16 @@ def official_name(source: str) -> str | None:
     except InputError:
         return None
     return full if full in OFFICIAL else None
+
+
+def hub_name(source: str) -> HubName | None:
+    """What ``USER/REPO`` or ``USER/REPO@REVISION`` names; None for anything else."""
+    name, at, revision = source.partition("@")
+    if not _HUB_ID.fullmatch(name) or name.endswith(_FILES):
+        return None
+    if at and (not re.fullmatch(r"[\w][\w./-]*", revision, re.A) or ".." in revision):
+        return None
+    return HubName(name, revision or "main")
 
 
 def names_a_download(source: str) -> bool:

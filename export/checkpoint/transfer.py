@@ -12,7 +12,6 @@ import os
 import shutil
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from ...configs.bundle import file_sha256
 from ...configs.errors import CheckpointError, InputError
 from ...configs.progress import Progress, silent
 from ...configs.staging import replaced_file
-from ...configs.version import VERSION
+from .web import WebRequest, check_hub_hash
 
 try:
     import fcntl
@@ -40,6 +39,12 @@ class Remote:
     url: str
     size: int | None = None
     sha256: str | None = None
+    #: whether it lies on the hub, whose answers carry hashes
+    hub: bool = False
+
+
+class MissingFileError(CheckpointError):
+    """The server has no file of that name; what is asked of it otherwise may be there."""
 
 
 def fetch(
@@ -50,8 +55,12 @@ def fetch(
     attempts: int = 5,
     pause: float = 1.0,
     timeout: float = 30.0,
+    said: dict[str, str] | None = None,
 ) -> Path:
     """Download `remote` to `target` unless it is there already; its sha256 is kept beside it.
+
+    Only https is spoken, after redirects too, but for servers on this machine. `said` gets what
+    the server's first answer says of the file.
 
     A broken connection is tried again, up to `attempts` times in a row without a byte of
     progress, waiting `pause`, then twice that, ... seconds between; `timeout` is the longest
@@ -70,9 +79,14 @@ def fetch(
         if remote.sha256 is None:
             # nothing would tell a mixture of two versions from the file
             file.truncate(0)
-        _Transfer(remote, file, progress, timeout).run(attempts, pause)
-        file.flush()
-        os.fsync(file.fileno())
+        transfer = _Transfer(remote, file, progress, timeout)
+        transfer.run(attempts, pause)
+        transfer.flush()
+        if said is not None:
+            said.update(transfer.said)
+        if remote.hub:
+            with _removing_on_failure(part):
+                check_hub_hash(part, transfer.said, remote.url)
         found = file_sha256(part)
         if remote.sha256 not in (None, found):
             part.unlink()
@@ -132,6 +146,15 @@ def _checked_copy(remote: Remote, target: Path) -> Path:
 
 
 @contextmanager
+def _removing_on_failure(part: Path) -> Iterator[None]:
+    try:
+        yield
+    except CheckpointError:
+        part.unlink()
+        raise
+
+
+@contextmanager
 def _alone(part: Path) -> Iterator[BinaryIO]:
     """The open part file, after every other download of the same file has ended."""
     while True:
@@ -169,6 +192,8 @@ class _Transfer:
         self._total = remote.size
         #: the server's name for this version of the file, once it answered
         self._version: str | None = None
+        #: what its first answer said of the file
+        self.said: dict[str, str] = {}
 
     def run(self, attempts: int, pause: float) -> None:
         failed = 0
@@ -196,7 +221,17 @@ class _Transfer:
 
     def _refused(self, error: urllib.error.HTTPError) -> CheckpointError:
         remedy = "check the name" if error.code == 404 else "is it public?"
-        return CheckpointError(
+        # of a repository that does not exist the hub says that one has to log in
+        code = error.headers.get("X-Error-Code") if self._remote.hub else None
+        if self._remote.hub and error.code in (401, 403):
+            remedy = "check the name, the hub has no such public repository; of a private or gated "
+            remedy += "one fetch the files yourself and name their folder"
+        elif code == "RevisionNotFound":
+            remedy = "check the revision, the repository has no such branch, tag or commit"
+        elif code == "RepoNotFound":
+            remedy = "check the name, the hub has no such repository"
+        kind = MissingFileError if error.code == 404 and code in (None, "EntryNotFound") else None
+        return (kind or CheckpointError)(
             f"cannot download {self._remote.url} ({error.code} {error.reason}): {remedy}"
         )
 
@@ -206,14 +241,13 @@ class _Transfer:
             if self._done == self._total:
                 return True
             self._restart()
-        request = urllib.request.Request(
-            self._remote.url, headers={"User-Agent": f"sam2rt/{VERSION}"}
-        )
+        request = WebRequest(self._remote.url)
         if self._done:
-            request.add_header("Range", f"bytes={self._done}-")
+            request.headers["Range"] = f"bytes={self._done}-"
             if self._version:
-                request.add_header("If-Range", self._version)
-        with urllib.request.urlopen(request, timeout=self._timeout) as response:
+                request.headers["If-Range"] = self._version
+        with request.open(self._timeout) as response:
+            self.said = request.said
             resumed = response.status == 206 and response.headers.get(
                 "Content-Range", ""
             ).startswith(f"bytes {self._done}-")
@@ -224,6 +258,24 @@ class _Transfer:
             while block := response.read(_BLOCK):
                 self._write(block)
         return self._total is None or self._done == self._total
+
+    def flush(self) -> None:
+        """Everything that came lies on the disk."""
+        with self._writing():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A full disk is told at once; the connection is not to blame."""
+        try:
+            yield
+        except OSError as error:
+            folder = Path(self._file.name).parent
+            raise CheckpointError(
+                f"cannot write to {folder} ({error.strerror}): make room, or name another folder, "
+                "with -o or in SAM2RT_CACHE"
+            ) from None
 
     def _restart(self) -> None:
         self._file.truncate(0)
@@ -248,6 +300,7 @@ class _Transfer:
             )
 
     def _write(self, block: bytes) -> None:
-        self._file.write(block)
+        with self._writing():
+            self._file.write(block)
         self._done += len(block)
         self._progress(Path(self._remote.url).name, self._done, self._total)

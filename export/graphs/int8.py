@@ -12,7 +12,7 @@ import logging
 
 import onnx
 
-from ...configs.errors import MissingExtraError
+from ...configs.extras import extras_of
 from ...configs.staging import temporary_folder
 
 #: the graph that is quantised
@@ -24,10 +24,8 @@ def quantised(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Inputs, outputs and everything else stay float32. Raises MissingExtraError without onnxruntime.
     """
-    try:
+    with extras_of("export to int8"):
         from onnxruntime.quantization import QuantType, quantize_dynamic
-    except ImportError:
-        raise MissingExtraError("export to int8", "onnxruntime", "cpu") from None
     with temporary_folder() as folder:
         target = folder / "quantised.onnx"
         # it recommends a preparation per graph that changes nothing for ours

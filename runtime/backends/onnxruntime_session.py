@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...configs.bundle import Bundle, BundleFile
+from ...configs.bundle import HALF_PRECISIONS, Bundle, BundleFile
 from ...configs.checks import whole_number
 from ...configs.errors import InputError, MissingExtraError, SessionError
 from ...configs.graphs import (
@@ -40,6 +40,10 @@ PROVIDERS = {
     "cuda": ("CUDAExecutionProvider", "CPUExecutionProvider"),
     "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"),
 }
+
+
+#: a graph that every bundle has, of few weights, in the bundle's precision
+_SMALL = "memory_encoder"
 
 
 class OnnxRuntimeSession(Session):
@@ -76,9 +80,22 @@ class OnnxRuntimeSession(Session):
         self._unloaded = ""
 
     def check_device(self) -> None:
-        """Refuse, with SessionError, a device that the installed onnxruntime lacks."""
-        if self.device != "cpu":
-            self._onnxruntime()
+        """Refuse, with SessionError, a device that cannot run the bundle here.
+
+        Providers are listed where their libraries do not load, and half precision has no kernels
+        on some: one small graph is opened, and kept, where that may be so.
+        """
+        if self.device != "cpu" or self.bundle.precision in HALF_PRECISIONS:
+            self._open(_SMALL)
+
+    def check_graphs(self) -> None:
+        """Refuse, with SessionError, a bundle of which a graph does not open here.
+
+        Each is opened as it stands, without optimisation, and freed before the next.
+        """
+        for graph in graph_specs(self.bundle.model):
+            if entry := self.bundle.graphs.get(graph):
+                self._opened(self.bundle.graph_path(graph), entry.external, optimised=False)
 
     def run(
         self, graph: str, inputs: Mapping[str, Array], into: Into | None = None
@@ -214,17 +231,23 @@ class OnnxRuntimeSession(Session):
                 )
             return self._graphs[graph]
 
-    def _opened(self, path: Path, external: tuple[BundleFile, ...]) -> Any:
+    def _opened(
+        self, path: Path, external: tuple[BundleFile, ...], *, optimised: bool = True
+    ) -> Any:
         ort = self._onnxruntime()
         self._preload(ort)
         try:
             options = self._options(ort)
+            if not optimised:
+                options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             weights = _given_weights(options, path, external)
             session = ort.InferenceSession(
                 str(path), sess_options=options, providers=self._providers()
             )
             del weights
         except Exception as error:
+            if _NO_KERNEL in str(error):
+                raise self._without_kernels(ort, _line(error)) from None
             raise SessionError(
                 f"cannot open graph {path} with onnxruntime {ort.__version__} on {self.device} "
                 f"{_not_opened(path, error)}"
@@ -238,6 +261,17 @@ class OnnxRuntimeSession(Session):
                 "'onnxruntime-gpu[cuda,cudnn]', or use device='cpu'"
             )
         return session
+
+    def _without_kernels(self, ort: Any, what: str) -> SessionError:
+        """Says which bundle runs here: this one is whole, and making it again changes nothing."""
+        places = "CPU" if self.device == "cpu" else f"device '{self.device}'"
+        other = "" if self.device != "cpu" else ", or run it on an NVIDIA GPU with device='cuda'"
+        return SessionError(
+            f"onnxruntime {ort.__version__} cannot run the {self.bundle.precision} bundle "
+            f"{self.bundle.path} on the {places}, where it has no kernels for it "
+            f"({what.partition(_NO_KERNEL)[2].strip(' :')}): export the checkpoint with "
+            f"--precision fp32{other}"
+        )
 
     def _onnxruntime(self) -> Any:
         try:
@@ -316,6 +350,10 @@ def _engine_cache(bundle: Bundle) -> Path:
     hashes = "".join(onnx_digest(bundle, graph) for graph in sorted(bundle.graphs))
     key = hashlib.sha256(hashes.encode()).hexdigest()[:16]
     return Path(root) / "sam2rt" / "onnxruntime-tensorrt" / key
+
+
+#: how ONNX Runtime begins when no provider of the session has an operator in some type
+_NO_KERNEL = "NOT_IMPLEMENTED"
 
 
 def _not_opened(path: Path, error: Exception) -> str:

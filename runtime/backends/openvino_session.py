@@ -28,7 +28,8 @@ import numpy as np
 
 from ...configs.bundle import Bundle, Precision
 from ...configs.checks import whole_number
-from ...configs.errors import InputError, MissingExtraError, SessionError
+from ...configs.errors import InputError, SessionError
+from ...configs.extras import extras_of
 from ...configs.graphs import GraphSpec, engine_specs
 from ...configs.models import ModelConfig
 from ..arrays import Array
@@ -114,6 +115,20 @@ class OpenVinoSession(Session):
         """One image a call: the size that the encoder is compiled for."""
         return 1
 
+    def check_graphs(self) -> None:
+        """Read each graph and ask whether the device has its operators; nothing is compiled."""
+        for graph in self.graphs:
+            model = self._read(graph)
+            known = self._core.query_model(model, self._name)
+            lacking = {o.get_type_name() for o in model.get_ops()} - {
+                o.get_type_name() for o in model.get_ops() if o.get_friendly_name() in known
+            }
+            if lacking:
+                raise SessionError(
+                    f"OpenVINO's {self._name} lacks {', '.join(sorted(lacking))} of {graph}: use "
+                    "the backend onnxruntime"
+                )
+
     def close(self) -> None:
         """Free the graphs; running one again raises InputError."""
         self._closed = True
@@ -162,26 +177,29 @@ class OpenVinoSession(Session):
             return self._compiled[graph, steady]
 
     def _compile(self, graph: str, steady: bool) -> Any:
-        path, entry = self.bundle.graph_path(graph), self.bundle.graphs[graph]
-        spec = entry.spec
+        model, sizes = self._read(graph), self._steady if steady else {}
         try:
-            with _side_by_side(path, [file.path for file in entry.external]) as readable:
-                model = self._core.read_model(readable)
-            sizes = self._steady if steady else {}
-            shapes = {
-                tensor.name: [sizes.get(dim, -1) if isinstance(dim, str) else dim for dim in shape]
-                for tensor in spec.inputs
-                for shape in [tensor.shape]
-            }
-            model.reshape(shapes)
+            model.reshape(_shapes(self.bundle.graphs[graph].spec, sizes))
             return self._core.compile_model(model, self._name, self._options())
         except Exception as error:
-            what = _line(error) if path.is_file() else "it is missing"
-            version = openvino_module().__version__.partition("-")[0]
-            raise SessionError(
-                f"cannot open graph {path} with OpenVINO {version} on {self._name} ({what}): check "
-                "it with 'sam2rt inspect', or use the backend onnxruntime"
-            ) from None
+            raise self._not_opened(graph, error) from None
+
+    def _read(self, graph: str) -> Any:
+        path, external = self.bundle.graph_path(graph), self.bundle.graphs[graph].external
+        try:
+            with _side_by_side(path, [file.path for file in external]) as readable:
+                return self._core.read_model(readable)
+        except Exception as error:
+            raise self._not_opened(graph, error) from None
+
+    def _not_opened(self, graph: str, error: Exception) -> SessionError:
+        path = self.bundle.graph_path(graph)
+        what = _line(error) if path.is_file() else "it is missing"
+        version = openvino_module().__version__.partition("-")[0]
+        return SessionError(
+            f"cannot open graph {path} with OpenVINO {version} on {self._name} ({what}): check "
+            "it with 'sam2rt inspect', or use the backend onnxruntime"
+        )
 
     def _options(self) -> dict[str, Any]:
         # what is float32 in the graph stays float32; OpenVINO would lower it where it can
@@ -223,20 +241,18 @@ def steady_sizes(config: ModelConfig) -> dict[str, int]:
     return {**singles, "M": config.num_maskmem, "K": config.max_obj_ptrs}
 
 
+def _shapes(spec: GraphSpec, sizes: Sizes) -> dict[str, list[int]]:
+    """Shapes of a graph's inputs for these sizes; -1 where a size stays dynamic."""
+    return {
+        tensor.name: [sizes.get(dim, -1) if isinstance(dim, str) else dim for dim in tensor.shape]
+        for tensor in spec.inputs
+    }
+
+
 def openvino_module() -> Any:
-    """The module ``openvino``; MissingExtraError without it, SessionError when it does not load."""
-    try:
+    """The module ``openvino``; MissingExtraError without it."""
+    with extras_of("the openvino backend"):
         return importlib.import_module("openvino")
-    except ModuleNotFoundError as error:
-        if error.name == "openvino":
-            raise MissingExtraError("the openvino backend", "openvino", "openvino") from None
-        raise SessionError(_unloadable(error)) from None
-    except ImportError as error:
-        raise SessionError(_unloadable(error)) from None
-
-
-def _unloadable(error: BaseException) -> str:
-    return f"openvino is installed but does not load ({_line(error)}): install it again"
 
 
 def _present(core: Any, device: str) -> str:

@@ -10,16 +10,19 @@ import importlib
 import os
 from pathlib import Path
 
-from ...configs.bundle import MANIFEST, Bundle
+from ...configs.bundle import MANIFEST, Bundle, bundle_on_hub, is_hub_name
 from ...configs.checks import shown
-from ...configs.errors import InputError, MissingExtraError
+from ...configs.errors import InputError
+from ...configs.extras import extras_of
 
 
 def pretrained_bundle(model_id: str | os.PathLike[str]) -> Bundle:
     """The bundle in folder `model_id`, or of the model of that name.
 
-    A name is what ``sam2rt export`` takes, such as ``facebook/sam2.1-hiera-tiny`` or the path
-    of a checkpoint: it is exported once, into the user's cache, and again when the checkpoint
+    ``USER/REPO[@REVISION]`` is a ready bundle on the Hugging Face hub, fetched once, if the
+    repository holds one. Any other name is what ``sam2rt export`` takes, such as
+    ``facebook/sam2.1-hiera-tiny`` or the path of a checkpoint: it is exported once, into the
+    user's cache, and again when the checkpoint
     changes. That needs the extra ``export`` (MissingExtraError); a folder does not.
     """
     is_path = isinstance(model_id, (str, os.PathLike))
@@ -32,13 +35,10 @@ def pretrained_bundle(model_id: str | os.PathLike[str]) -> Bundle:
         # it would be the working folder
         raise InputError("model_id is empty: expected the folder of a bundle, or a model's name")
     if os.path.isfile(Path(model_id) / MANIFEST):
-        return Bundle.load(model_id)
+        return Bundle.load(Path(model_id))
+    if is_hub_name(model_id) and (found := bundle_on_hub(os.fspath(model_id))) is not None:
+        return found
     front_door = importlib.import_module(__name__.split(".runtime.")[0])
-    try:
+    with extras_of(f"exporting {model_id}"):
         bundle: Bundle = front_door.bundle_for(os.fspath(model_id))
-    except MissingExtraError:
-        raise
-    except ModuleNotFoundError as error:
-        package = (error.name or "torch").partition(".")[0]
-        raise MissingExtraError(f"exporting {model_id}", package, "export") from None
     return bundle

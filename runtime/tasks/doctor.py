@@ -23,6 +23,7 @@ from ...plugins.kernel import ARCHITECTURES
 from ...plugins.registry import list_plugins, triton_present
 from ..backends.engine_record import ENGINES, EngineTarget, incompatibilities
 from ..backends.tensorrt_library import tensorrt_module
+from ..backends.usable import usable_backends
 from ..gpu.cuda import Device, device
 
 Status = Literal["ok", "missing", "problem"]
@@ -189,7 +190,18 @@ def _bundle(path: Path) -> Iterator[Finding]:
         yield Finding("bundle", "problem", what, remedy)
         return
     yield Finding("bundle", "ok", f"{bundle.model.name}, {bundle.precision}, {path}")
+    yield from _places(bundle)
     yield from _engines(bundle)
+
+
+def _places(bundle: Bundle) -> Iterator[Finding]:
+    """Per backend whether it runs the bundle; nothing is broken where another one does."""
+    for place in usable_backends(bundle):
+        topic = f"runs on {place}"
+        if place.usable:
+            yield Finding(topic, "ok", "yes")
+        else:
+            yield Finding(topic, "missing", f"no: {place.why}", place.remedy)
 
 
 def _engines(bundle: Bundle) -> Iterator[Finding]:

@@ -250,20 +250,12 @@ def test_errors_are_one_line(
 def test_download(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sam2rt.export.checkpoint import download
-
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     with serving(b"some weights") as server:
-        monkeypatch.setattr(download, "HUB", server.url)
-        monkeypatch.setattr(
-            download.download_checkpoint,
-            "__kwdefaults__",
-            {
-                **download.download_checkpoint.__kwdefaults__,
-                "hub": server.url,
-            },
-        )
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        # the repository holds no manifest.json, hence no bundle
+        server.statuses = [404]
         out, err = run("download", "someone/model", "-o", tmp_path, capsys=capsys)
     path = tmp_path / "hub" / "someone--model" / "model.safetensors"
     assert err == ""

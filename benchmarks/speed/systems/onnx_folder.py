@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ....configs.errors import InputError, MissingExtraError
+from ....configs.errors import InputError
+from ....configs.extras import extras_of
 from ....runtime.arrays import Array
 from .system import CPU, STAGES, Tracked, Work
 
@@ -69,10 +70,8 @@ class OnnxFolderSystem:
 
     def load(self) -> dict[str, Any]:
         start = time.perf_counter()
-        try:
+        with extras_of("a folder of ONNX graphs"):
             ort: Any = importlib.import_module("onnxruntime")
-        except ImportError:
-            raise MissingExtraError("a folder of ONNX graphs", "onnxruntime", "cpu") from None
         matching = read_matching(self._folder)
         self._asked = {**matching.dims, **self._asked}
         options = ort.SessionOptions()

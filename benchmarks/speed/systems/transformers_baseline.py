@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ....configs.errors import MissingExtraError
+from ....configs.extras import extras_of
 from ....configs.models import ModelConfig
 from ....runtime.arrays import Array
 from ..clip import scored_clip, timed_frames, timed_points
@@ -36,12 +36,10 @@ class TransformersSystem(TorchBaseline):
 
     def load(self) -> dict[str, Any]:
         start = time.perf_counter()
-        try:
+        with extras_of("the transformers baseline"):
             import torch
             from transformers import Sam2VideoModel
             from transformers.models.sam2_video import modeling_sam2_video as module
-        except ImportError:
-            raise MissingExtraError("the transformers baseline", "transformers", "dev") from None
         torch.set_num_threads(self.work.threads)
         torch.manual_seed(0)
         self._torch, self._module = torch, module

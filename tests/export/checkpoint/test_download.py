@@ -288,18 +288,20 @@ def test_no_room(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
 
 
-def test_hub_id(server: FileServer, tmp_path: Path) -> None:
-    target = download_checkpoint("someone/sam2.1-x", folder=tmp_path, hub=server.url)
+def test_hub_id(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    target = download_checkpoint("someone/sam2.1-x", folder=tmp_path)
     assert target == tmp_path / "hub" / "someone--sam2.1-x" / "model.safetensors"
     assert target.read_bytes() == CONTENT
     assert server.requests == [("/someone/sam2.1-x/resolve/main/model.safetensors", None)]
 
 
 def test_official_hub_id_takes_the_file_whose_sha256_is_known(
-    server: FileServer, tmp_path: Path
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
     with pytest.raises(CheckpointError, match="has 3000000 bytes, expected 156008466"):
-        download_checkpoint("facebook/sam2.1-hiera-tiny", folder=tmp_path, hub=server.url)
+        download_checkpoint("facebook/sam2.1-hiera-tiny", folder=tmp_path)
     path = "/facebook/sam2.1-hiera-tiny/resolve/main/sam2.1_hiera_tiny.pt"
     assert server.requests == [(path, None)]
 
