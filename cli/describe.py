@@ -8,6 +8,12 @@ from typing import Any
 from ..configs.bundle import Bundle
 from ..configs.graphs import TensorSpec
 
+#: what every proof of ours holds
+_PARTS = (
+    "status", "backend", "device", "emulated", "seed", "frames", "bounds", "outputs", "clip",
+    "flips", "presence_flips",
+)  # fmt: skip
+
 
 def bundle_lines(bundle: Bundle) -> Iterator[str]:
     """What ``sam2rt inspect`` prints: model, graphs with shapes and sizes, the proof."""
@@ -39,6 +45,9 @@ def _tensor(tensor: TensorSpec) -> str:
 
 def proof_lines(proof: Mapping[str, Any]) -> Iterator[str]:
     """A proof's outcome as a table; what was emulated or not compared is said."""
+    if missing := [part for part in _PARTS if part not in proof]:
+        yield f"proof       {proof.get('status', 'none')}, without {', '.join(missing)}"
+        return
     emulated = ", rounding emulated in float32" if proof["emulated"] else ""
     where = f"{proof['backend']} {proof['device']}{emulated}"
     yield f"proof       {proof['status']} on {where}, seed {proof['seed']}"

@@ -10,9 +10,10 @@ import importlib
 import os
 from pathlib import Path
 
-from ...configs.bundle import MANIFEST, Bundle
+from ...configs.bundle import Bundle
 from ...configs.checks import shown
 from ...configs.errors import InputError, MissingExtraError
+from ...configs.manifest import MANIFEST
 
 
 def pretrained_bundle(model_id: str | os.PathLike[str]) -> Bundle:

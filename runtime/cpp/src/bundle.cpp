@@ -1,7 +1,6 @@
 #include "sam2rt/bundle.hpp"
 
 #include <fstream>
-#include <iterator>
 
 #include "manifest.hpp"
 #include "sam2rt/error.hpp"
@@ -25,7 +24,9 @@ std::string read_text(const fs::path& folder) {
                       export_again);
   }
   std::ifstream file(path, std::ios::binary);
-  std::string content{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  std::string content(largest_manifest + 1, '\0');
+  file.read(content.data(), static_cast<std::streamsize>(content.size()));
+  content.resize(static_cast<std::size_t>(file.gcount()));
   if (!file && !file.eof()) {
     throw BundleError("cannot read " + path.string() + ": " + export_again);
   }
