@@ -20,6 +20,7 @@ from typing import Any, Literal, get_args
 
 from .checks import shown
 from .errors import BundleError, InputError
+from .graph_file import LARGEST_GRAPH, GraphError, check_graph
 from .graphs import GraphSpec, TensorSpec, engine_specs, graph_specs
 from .manifest import MANIFEST, REMEDY, manifest_of, manifest_text, read_manifest
 from .models import ModelConfig
@@ -73,9 +74,10 @@ class Bundle:
         """Read and check the bundle in folder `path`.
 
         Raises BundleError (one line: expected, found, remedy) when the folder or manifest is
-        missing, edited or of another schema, when a file is absent, truncated or changed, or
-        when a path leaves the folder; InputError when `path` is no path. A file may be a link
-        out of the folder, as caches and mounted volumes keep them; its hash is then checked
+        missing, edited or of another schema, when a file is absent, truncated or changed, when a
+        path leaves the folder, when a graph holds operators that no export writes or has weights
+        in files that the manifest does not list; InputError when `path` is no path. A file may be
+        a link out of the folder, as caches and mounted volumes keep them; its hash is then checked
         whatever `check_hashes` says. The bundle stays usable when the working folder changes.
         """
         # an empty path would be the working folder; no name of the system's holds a NUL
@@ -85,6 +87,8 @@ class Bundle:
         bundle = cls.of_manifest(root, read_manifest(root))
         for entry in bundle.files():
             _check_file(root, entry, check_hashes)
+        for graph in bundle.graphs.values():
+            check_graph_file(root, graph)
         # graphs are opened later, perhaps from another working folder
         return dataclasses.replace(bundle, path=Path(os.path.abspath(root)))
 
@@ -265,6 +269,27 @@ def _graph(name: str, data: Mapping[str, Any]) -> GraphEntry:
 
     spec = GraphSpec(name, tensors(data["inputs"]), tensors(data["outputs"]))
     return GraphEntry(spec, _file(data), tuple(_file(f) for f in data["external"]))
+
+
+def check_graph_file(root: Path, graph: GraphEntry) -> None:
+    """Refuse, with BundleError, a graph's file that no exporter of ours wrote."""
+    path, home = root / graph.file.path, PurePosixPath(graph.file.path).parent.as_posix()
+    # in a graph, files of weights are named from its own folder
+    start = "" if home == "." else f"{home}/"
+    weights = {
+        file.path.removeprefix(start): file.size
+        for file in graph.external
+        if file.path.startswith(start)
+    }
+    try:
+        # another ending could mean another format to a backend
+        if path.suffix != ".onnx" or graph.file.size > LARGEST_GRAPH:
+            raise GraphError(f"expected a file .onnx of at most {LARGEST_GRAPH} bytes")
+        check_graph(path.read_bytes(), weights)
+    except GraphError as error:
+        raise BundleError(f"{path} is no graph of a bundle ({error}): {REMEDY}") from None
+    except OSError as error:
+        raise BundleError(f"cannot read {path} ({error.strerror}): {REMEDY}") from None
 
 
 def _check_file(root: Path, entry: BundleFile, check_hash: bool) -> None:

@@ -255,14 +255,14 @@ def test_what_was_loaded_stays_where_it_was(
     bundle = Bundle.load(bundle_path.name)
     monkeypatch.chdir(tmp_path.parent)
     assert bundle.path == bundle_path
-    assert bundle.graph_path("mask_decoder").read_bytes()[:5] == b"graph"
+    assert bundle.graph_path("mask_decoder").read_bytes()[2:7] == b"graph"
 
 
 def test_link_inside_the_folder_is_fine(bundle_path: Path) -> None:
     graph = bundle_path / "mask_decoder.onnx"
     graph.rename(bundle_path / "real.onnx")
     graph.symlink_to("real.onnx")
-    assert Bundle.load(bundle_path).graph_path("mask_decoder").read_bytes()[:5] == b"graph"
+    assert Bundle.load(bundle_path).graph_path("mask_decoder").read_bytes()[2:7] == b"graph"
 
 
 def test_missing_file(bundle_path: Path) -> None:

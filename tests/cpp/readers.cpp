@@ -1,4 +1,4 @@
-// What a reader says of each case of a file: readers manifest CASES. A case is a length (8 bytes,
+// What a reader says of each case of a file: readers manifest|graph CASES. A case is a length (8 bytes,
 // little endian) and as many bytes; the answer is one line, "ok" or the error's message.
 #include <cstdint>
 #include <fstream>
@@ -8,6 +8,7 @@
 #include <map>
 #include <string>
 
+#include "graph_file.hpp"
 #include "manifest.hpp"
 #include "sam2rt/error.hpp"
 
@@ -15,6 +16,7 @@ namespace {
 
 const std::map<std::string, std::function<void(const std::string&)>> readers{
     {"manifest", [](const std::string& content) { sam2rt::parse_manifest("bundle", content); }},
+    {"graph", [](const std::string& content) { sam2rt::check_graph(content, {{"w.bin", 4096}}); }},
 };
 
 std::string answer(const std::function<void(const std::string&)>& read, const std::string& given) {
@@ -22,6 +24,8 @@ std::string answer(const std::function<void(const std::string&)>& read, const st
     read(given);
     return "ok";
   } catch (const sam2rt::BundleError& error) {
+    return error.what();
+  } catch (const sam2rt::GraphError& error) {
     return error.what();
   }
 }

@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 from cpp_build import ENVIRONMENT, program, require_toolchain
 from fake_bundle import write_bundle
+from odd_graphs import CRAFTED as ODD_GRAPHS
+from odd_graphs import DAMAGED, WEIGHTS, crafted_graph, good_graph, mutated_graphs
 from odd_manifests import CRAFTED, UNREADABLE, mutated, with_value
 
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import BundleError
+from sam2rt.configs.graph_file import GraphError, check_graph
 from sam2rt.configs.manifest import MANIFEST
 
 pytestmark = pytest.mark.slow
@@ -43,7 +46,7 @@ def answers(reader: str, cases: list[bytes], folder: Path) -> list[str]:
 def answer(read: Callable[[bytes], object], case: bytes) -> str:
     try:
         read(case)
-    except BundleError as error:
+    except (BundleError, GraphError) as error:
         return str(error)
     return "ok"
 
@@ -68,3 +71,15 @@ def test_manifests(manifest: bytes, tmp_path: Path) -> None:
         assert _without_place(found) == _without_place(expected), case
     assert sum(found != "ok" for found in cpp[:exact]) == exact - 1
     assert 500 < cpp.count("ok") < 4000
+
+
+def test_graphs(tmp_path: Path) -> None:
+    cases = [bytes(good_graph().SerializeToString()), *DAMAGED, *map(crafted_graph, ODD_GRAPHS)]
+    exact = len(cases)
+    cases += mutated_graphs(seed=4, count=10000)
+    cpp = answers("graph", cases, tmp_path)
+    python = [answer(lambda c: check_graph(c, dict([WEIGHTS])), case) for case in cases]
+    for case, found, expected in zip(cases, cpp, python, strict=True):
+        assert found == expected, case
+    assert [found == "ok" for found in cpp[:exact]] == [True] + [False] * (exact - 1)
+    assert 1000 < cpp.count("ok") < 9000

@@ -2,6 +2,7 @@
 
 #include <fstream>
 
+#include "graph_file.hpp"
 #include "manifest.hpp"
 #include "sam2rt/error.hpp"
 #include "sha256.hpp"
@@ -76,6 +77,9 @@ Bundle Bundle::load(const fs::path& folder, bool check_hashes) {
       }
     }
     for (const BundleFile& file : data->other_files) check_file(folder, file, check_hashes);
+    for (const auto* graphs : {&data->graphs, &data->other_graphs}) {
+      for (const GraphEntry& graph : *graphs) check_graph_file(folder, graph);
+    }
   } catch (const std::ios_base::failure& error) {
     throw BundleError(text("cannot read the bundle ", folder.string(), " (", error.what(), ")"));
   } catch (const fs::filesystem_error& error) {
