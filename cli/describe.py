@@ -10,6 +10,12 @@ from ..configs.bundle import Bundle
 from ..configs.graphs import TensorSpec
 from ..runtime.backends.usable import usable_backends
 
+#: what every proof of ours holds
+_PARTS = (
+    "status", "backend", "device", "emulated", "seed", "frames", "bounds", "outputs", "clip",
+    "flips", "presence_flips",
+)  # fmt: skip
+
 
 def bundle_lines(bundle: Bundle) -> Iterator[str]:
     """What ``sam2rt inspect`` prints: model, graphs with shapes and sizes, proof, where it runs."""
@@ -83,6 +89,9 @@ def usable_document(bundle: Bundle) -> list[dict[str, Any]]:
 
 def proof_lines(proof: Mapping[str, Any]) -> Iterator[str]:
     """A proof's outcome as a table; what was emulated or not compared is said."""
+    if missing := [part for part in _PARTS if part not in proof]:
+        yield f"proof       {proof.get('status', 'none')}, without {', '.join(missing)}"
+        return
     where = f"{proof['backend']} {proof['device']}"
     yield f"proof       {proof['status']} on {where}, seed {proof['seed']}"
     if proof["emulated"]:

@@ -1,33 +1,26 @@
 """Runs the command ``sam2rt`` and prints errors as one line.
 
 Exit codes: 0 done, 1 an error of ours or of the system, 2 wrong usage, 130 interrupted,
-143 terminated.
+143 terminated, 129 hung up.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
-import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..configs.errors import Sam2rtError
 from ..configs.extras import extras_of
+from .signals import Ended, ending_signals
 
 if TYPE_CHECKING:
     import click
 
 INTERRUPTED = 130
-TERMINATED = 143
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, as service managers and ``timeout`` send it: what Ctrl-C undoes, it undoes."""
 
 
 def command_group() -> click.Group:
@@ -44,13 +37,13 @@ def main(args: Sequence[str] | None = None) -> None:
             if not sys.warnoptions:
                 # they are for programmers, such as Pillow's about images of 90 megapixels
                 warnings.simplefilter("ignore")
-            with _terminable():
+            with ending_signals():
                 code = _run(sys.argv[1:] if args is None else list(args))
         # None where the caller closed it
         if sys.stdout is not None:
             sys.stdout.flush()
-    except _Terminated:
-        code = _fail("terminated", TERMINATED)
+    except Ended as signal:
+        code = _fail(signal.what, signal.code)
     except KeyboardInterrupt:
         code = _fail("interrupted", INTERRUPTED)
     except Sam2rtError as error:
@@ -65,24 +58,6 @@ def main(args: Sequence[str] | None = None) -> None:
         what = f" ({error})" if str(error) else ""
         code = _fail(f"not enough memory{what}: ask for less at a time, or free some", 1)
     sys.exit(code)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the block with an exception, so that nothing half done is left behind."""
-    if threading.current_thread() is not threading.main_thread():
-        # only there may signals be handled
-        yield
-        return
-
-    def terminate(*_: object) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _run(args: list[str]) -> int:

@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import importlib
 import itertools
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -22,13 +21,13 @@ from typing import Any, Literal, get_args
 
 from .checks import shown
 from .errors import BundleError, InputError
+from .graph_file import LARGEST_GRAPH, GraphError, check_graph
 from .graphs import GraphSpec, TensorSpec, engine_specs, graph_specs
+from .manifest import MANIFEST, REMEDY, manifest_of, manifest_text, read_manifest
 from .models import ModelConfig
 from .remedies import line_of, remedy_of
 from .staging import replaced_folder
 
-SCHEMA = 1
-MANIFEST = "manifest.json"
 #: int8: the image encoder's weight matrices alone, for CPUs; the rest is float32
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Half = Literal["fp16", "bf16"]
@@ -80,9 +79,10 @@ class Bundle:
         here (CheckpointError when it cannot be fetched); a Path always means a folder.
 
         Raises BundleError (one line: expected, found, remedy) when the folder or manifest is
-        missing, edited or of another schema, when a file is absent, truncated or changed, or
-        when a path leaves the folder; InputError when `path` is no path. A file may be a link
-        out of the folder, as caches and mounted volumes keep them; its hash is then checked
+        missing, edited or of another schema, when a file is absent, truncated or changed, when a
+        path leaves the folder, when a graph holds operators that no export writes or has weights
+        in files that the manifest does not list; InputError when `path` is no path. A file may be
+        a link out of the folder, as caches and mounted volumes keep them; its hash is then checked
         whatever `check_hashes` says. The bundle stays usable when the working folder changes.
         """
         # an empty path would be the working folder; no name of the system's holds a NUL
@@ -91,16 +91,18 @@ class Bundle:
         if is_hub_name(path):
             return _of_hub(str(path))
         root = Path(path)
-        bundle = _from_manifest(root, _read_manifest(root))
+        bundle = cls.of_manifest(root, read_manifest(root))
         for entry in bundle.files():
             _check_file(root, entry, check_hashes)
+        for graph in bundle.graphs.values():
+            check_graph_file(root, graph)
         # graphs are opened later, perhaps from another working folder
         return dataclasses.replace(bundle, path=Path(os.path.abspath(root)))
 
     @classmethod
-    def described(cls, folder: Path) -> Bundle:
-        """What the manifest in `folder` says, whose other files may be absent. BundleError."""
-        return _from_manifest(folder, _read_manifest(folder))
+    def of_manifest(cls, path: Path, content: bytes) -> Bundle:
+        """The bundle that a manifest describes; no file of it is looked at. Raises BundleError."""
+        return _from_manifest(path, manifest_of(path / MANIFEST, content))
 
     def graph_path(self, name: str) -> Path:
         """Path of a graph's ONNX file; BundleError when the bundle has no such graph."""
@@ -109,7 +111,7 @@ class Bundle:
         except KeyError:
             have = ", ".join(self.graphs)
             raise BundleError(
-                f"bundle {self.path} has no graph '{name}' (it has {have}): {_EXPORT}"
+                f"bundle {self.path} has no graph '{name}' (it has {have}): {REMEDY}"
             ) from None
 
     def files(self) -> Iterator[BundleFile]:
@@ -117,9 +119,6 @@ class Bundle:
         graphs = self.graphs.values()
         entries = [g.file for g in graphs], *(g.external for g in graphs), self.proof_files.values()
         yield from dict.fromkeys(itertools.chain.from_iterable(entries))
-
-
-_EXPORT = "make it again with 'sam2rt export CHECKPOINT -o BUNDLE'"
 
 
 #: the form of a name on the hub
@@ -212,17 +211,11 @@ def foreign_to_bundle(folder: Path) -> str | None:
 
 
 def write_manifest(bundle: Bundle) -> None:
-    """Write ``manifest.json`` into the bundle's folder."""
-    data = _to_manifest(bundle)
-    text = json.dumps({**data, "digest": _digest(data)}, indent=1) + "\n"
-    (bundle.path / MANIFEST).write_text(text, encoding="utf-8")
+    """Write ``manifest.json`` into the bundle's folder.
 
-
-def _digest(data: Mapping[str, Any]) -> str:
-    """sha256 over the manifest without its own digest: shows whether a file was edited."""
-    content = {key: value for key, value in data.items() if key != "digest"}
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    Raises BundleError for a value that no reader would take.
+    """
+    (bundle.path / MANIFEST).write_text(manifest_text(_to_manifest(bundle)), encoding="utf-8")
 
 
 def _to_manifest(bundle: Bundle) -> dict[str, Any]:
@@ -230,7 +223,6 @@ def _to_manifest(bundle: Bundle) -> dict[str, Any]:
         return [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in specs]
 
     return {
-        "schema": SCHEMA,
         "generator": bundle.generator,
         "model": dataclasses.asdict(bundle.model),
         "checkpoint_sha256": bundle.checkpoint_sha256,
@@ -250,48 +242,23 @@ def _to_manifest(bundle: Bundle) -> dict[str, Any]:
     }
 
 
-def _read_manifest(root: Path) -> dict[str, Any]:
-    path = root / MANIFEST
-    if not path.is_file():
-        found = "a file" if root.is_file() else "no such folder"
-        found = f"a folder without {MANIFEST}" if root.is_dir() else found
-        raise BundleError(f"expected a bundle at {root}, found {found}: {_EXPORT}")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        remedy = remedy_of(error, _EXPORT)
-        raise BundleError(f"cannot read {path} ({line_of(error)}): {remedy}") from None
-    schema = data.get("schema") if isinstance(data, dict) else None
-    if schema != SCHEMA:
-        raise BundleError(f"{path} has schema {schema!r}, expected {SCHEMA}: {_EXPORT}")
-    if data.get("digest") != _digest(data):
-        raise BundleError(f"{path} was edited (its digest does not match): {_EXPORT}")
-    return data  # type: ignore[no-any-return]
-
-
 def _from_manifest(root: Path, data: dict[str, Any]) -> Bundle:
+    """The bundle of a manifest as :func:`read_manifest` gives it."""
     try:
         model = _model(data["model"])
-        precision = data["precision"]
-        if precision not in get_args(Precision):
-            raise ValueError(f"precision {precision!r}")
-        graphs = {name: _graph(name, entry) for name, entry in data["graphs"].items()}
-        bundle = Bundle(
-            path=root,
-            model=model,
-            precision=precision,
-            opset=int(data["opset"]),
-            checkpoint_sha256=str(data["checkpoint_sha256"]),
-            generator=str(data["generator"]),
-            graphs=graphs,
-            proof=dict(data["proof"]),
-            proof_files={k: _file(v) for k, v in data["proof_files"].items()},
-        )
     except InputError as error:
-        raise BundleError(f"{root / MANIFEST} was edited ({error}): {_EXPORT}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise BundleError(f"{root / MANIFEST} is not well formed ({what}): {_EXPORT}") from None
+        raise BundleError(f"{root / MANIFEST} was edited ({error}): {REMEDY}") from None
+    bundle = Bundle(
+        path=root,
+        model=model,
+        precision=data["precision"],
+        opset=data["opset"],
+        checkpoint_sha256=data["checkpoint_sha256"],
+        generator=data["generator"],
+        graphs={name: _graph(name, entry) for name, entry in data["graphs"].items()},
+        proof=data["proof"],
+        proof_files={name: _file(entry) for name, entry in data["proof_files"].items()},
+    )
     _check_contracts(bundle)
     return bundle
 
@@ -302,14 +269,14 @@ def _check_contracts(bundle: Bundle) -> None:
     missing = [name for name in engine_specs(bundle.model) if name not in bundle.graphs]
     if missing:
         raise BundleError(
-            f"{bundle.path / MANIFEST} lacks the graphs {', '.join(missing)}: {_EXPORT}"
+            f"{bundle.path / MANIFEST} lacks the graphs {', '.join(missing)}: {REMEDY}"
         )
     present = contracts.keys() & bundle.graphs.keys()
     other = [n for n in contracts if n in present and bundle.graphs[n].spec != contracts[n]]
     if other:
         raise BundleError(
             f"{bundle.path / MANIFEST}: inputs or outputs of {', '.join(other)} are not what "
-            f"this version expects of model {bundle.model.name}: {_EXPORT}"
+            f"this version expects of model {bundle.model.name}: {REMEDY}"
         )
 
 
@@ -317,7 +284,7 @@ def _of_hub(name: str) -> Bundle:
     if (bundle := bundle_on_hub(name)) is None:
         raise BundleError(
             f"expected a bundle at {name}, found neither a folder of that name nor a {MANIFEST} in "
-            f"that repository of the hub: {_EXPORT}"
+            f"that repository of the hub: {REMEDY}"
         )
     return bundle
 
@@ -328,13 +295,7 @@ def _model(data: dict[str, Any]) -> ModelConfig:
 
 
 def _file(data: Mapping[str, Any]) -> BundleFile:
-    path, sha256 = data["path"], data["sha256"]
-    if not isinstance(path, str) or not isinstance(sha256, str):
-        raise TypeError("a file's path and sha256 must be text")
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or "\\" in path or not pure.parts:
-        raise ValueError(f"path {path!r} leaves the bundle folder")
-    return BundleFile(path, sha256, int(data["size"]))
+    return BundleFile(data["path"], data["sha256"], data["size"])
 
 
 def _graph(name: str, data: Mapping[str, Any]) -> GraphEntry:
@@ -345,25 +306,45 @@ def _graph(name: str, data: Mapping[str, Any]) -> GraphEntry:
     return GraphEntry(spec, _file(data), tuple(_file(f) for f in data["external"]))
 
 
+def check_graph_file(root: Path, graph: GraphEntry) -> None:
+    """Refuse, with BundleError, a graph's file that no exporter of ours wrote."""
+    path, home = root / graph.file.path, PurePosixPath(graph.file.path).parent.as_posix()
+    # in a graph, files of weights are named from its own folder
+    start = "" if home == "." else f"{home}/"
+    weights = {
+        file.path.removeprefix(start): file.size
+        for file in graph.external
+        if file.path.startswith(start)
+    }
+    try:
+        # another ending could mean another format to a backend
+        if path.suffix != ".onnx" or graph.file.size > LARGEST_GRAPH:
+            raise GraphError(f"expected a file .onnx of at most {LARGEST_GRAPH} bytes")
+        check_graph(path.read_bytes(), weights)
+    except GraphError as error:
+        raise BundleError(f"{path} is no graph of a bundle ({error}): {REMEDY}") from None
+    except OSError as error:
+        raise BundleError(f"cannot read {path} ({error.strerror}): {REMEDY}") from None
+
+
 def _check_file(root: Path, entry: BundleFile, check_hash: bool) -> None:
     path = root / entry.path
     if not path.is_file():
-        raise BundleError(f"{path} is missing: {_EXPORT}")
+        raise BundleError(f"{path} is missing: {REMEDY}")
     # caches and mounted volumes keep the files elsewhere, behind links: what such a link leads to
     # may be anything, so it is not trusted without its hash
     check_hash = check_hash or not path.resolve().is_relative_to(root.resolve())
     size = path.stat().st_size
     if size != entry.size:
         raise BundleError(
-            f"{path} has {size} bytes, the manifest says {entry.size} (truncated?): {_EXPORT}"
+            f"{path} has {size} bytes, the manifest says {entry.size} (truncated?): {REMEDY}"
         )
     try:
         found = file_sha256(path) if check_hash else entry.sha256
     except OSError as error:
-        remedy = remedy_of(error, _EXPORT)
+        remedy = remedy_of(error, REMEDY)
         raise BundleError(f"cannot read {path} ({line_of(error)}): {remedy}") from None
     if found != entry.sha256:
         raise BundleError(
-            f"{path} has sha256 {found[:12]}..., the manifest says "
-            f"{entry.sha256[:12]}...: {_EXPORT}"
+            f"{path} has sha256 {found[:12]}..., the manifest says {entry.sha256[:12]}...: {REMEDY}"
         )

@@ -65,6 +65,11 @@ class ModelConfig:
             raise InputError(
                 f"hidden width {self.hidden_dim} is no multiple of memory width {self.mem_dim}"
             )
+        beyond = [block for block in self.global_att_blocks if not 0 <= block < self.depth]
+        if beyond:
+            raise InputError(
+                f"block {beyond[0]} is to attend globally, expected one of the {self.depth} blocks"
+            )
 
     @property
     def embed_size(self) -> int:

@@ -15,7 +15,6 @@ import onnx
 import torch
 
 from ..configs.bundle import (
-    SCHEMA,
     Bundle,
     GraphEntry,
     Precision,
@@ -25,6 +24,7 @@ from ..configs.bundle import (
     write_manifest,
 )
 from ..configs.errors import BundleError, InputError, ProofError
+from ..configs.manifest import SCHEMA
 from ..configs.models import check_image_size
 from ..configs.progress import Progress, silent
 from ..configs.version import VERSION

@@ -13,8 +13,9 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from ...configs.bundle import MANIFEST, Bundle, BundleFile, file_sha256, staged_folder
+from ...configs.bundle import Bundle, BundleFile, file_sha256, staged_folder
 from ...configs.errors import BundleError, InputError
+from ...configs.manifest import MANIFEST, read_manifest
 from ...configs.progress import Progress, silent
 from .download import cache_folder
 from .official import HubName, hub_name, official_name
@@ -97,7 +98,7 @@ def _fetch_manifest(source: HubName, work: Path, progress: Progress) -> dict[str
 
 def _described(work: Path, source: HubName) -> Bundle:
     try:
-        described = Bundle.described(work)
+        described = Bundle.of_manifest(work, read_manifest(work))
         for file in described.files():
             # it becomes the name of a file
             if not re.fullmatch("[0-9a-f]{64}", file.sha256):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from onnx import ModelProto
 
-from ...configs.bundle import GraphEntry, Precision, bundle_file
+from ...configs.bundle import GraphEntry, Precision, bundle_file, check_graph_file
 from ...configs.graphs import GraphSpec, engine_specs, graph_specs, per_object_specs
 from ...configs.progress import Progress, silent
 from ..model.sam2 import Sam2
@@ -86,7 +86,11 @@ def write_graphs(folder: Path, graphs: Iterable[MadeGraph]) -> dict[str, GraphEn
             for made in graphs
         }
     common = (bundle_file(folder, weights.path.name),)
-    return {
+    entries = {
         name: GraphEntry(spec, bundle_file(folder, f"{name}.onnx"), common if outside else ())
         for name, (spec, outside) in written.items()
     }
+    for entry in entries.values():
+        # what this version would not load, it does not write
+        check_graph_file(folder, entry)
+    return entries

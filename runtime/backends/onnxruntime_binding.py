@@ -6,8 +6,10 @@ Runtime runs on streams of its own and has finished when its call returns.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from ...configs.models import ModelConfig
 from ..gpu import cuda
 from ..gpu.ring import DeviceSlotBuffer
 from ..gpu.tensor import DeviceTensor, Pool, on_device
+from ..stopping import Stoppable
 
 
 def bindings_present() -> bool:
@@ -25,6 +28,15 @@ def bindings_present() -> bool:
         return importlib.util.find_spec("cuda.bindings.runtime") is not None
     except ModuleNotFoundError:
         return False
+
+
+@contextmanager
+def stoppable_run() -> Iterator[Any]:
+    """Options of one call that :func:`~sam2rt.runtime.stopping.stop_running` can end."""
+    options = importlib.import_module("onnxruntime").RunOptions()
+    # looked at between two operators, and between two rounds of a loop
+    with Stoppable(lambda: setattr(options, "terminate", True)):
+        yield options
 
 
 class BoundRunner:
@@ -58,7 +70,8 @@ class BoundRunner:
             binding.bind_input(name, *self._place(tensor))
         for name, tensor in outputs.items():
             binding.bind_output(name, *self._place(tensor))
-        opened.run_with_iobinding(binding)
+        with stoppable_run() as options:
+            opened.run_with_iobinding(binding, options)
         for name, slots in into.items():
             self._deal(outputs[name], slots)
         return {

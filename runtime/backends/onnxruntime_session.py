@@ -32,7 +32,7 @@ from ..bank import SlotBuffer
 from ..gpu.tensor import on_device
 from ..session import Into, Session, check_inputs
 from .engine_record import onnx_digest
-from .onnxruntime_binding import BoundRunner, bindings_present
+from .onnxruntime_binding import BoundRunner, bindings_present, stoppable_run
 
 #: device -> the execution provider that must be active, then those that may take what it leaves
 PROVIDERS = {
@@ -122,7 +122,8 @@ class OnnxRuntimeSession(Session):
             if bound is not None:
                 keep = kept_outputs(graph, masks=False)
                 return bound.run(opened, spec, checked, keep, into or {})
-            outputs = opened.run(names, checked)
+            with stoppable_run() as options:
+                outputs = opened.run(names, checked, options)
         except SessionError:
             raise
         except Exception as error:

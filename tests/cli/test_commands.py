@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from fake_bundle import write_bundle
 from file_server import serving
 
 from sam2rt.cli import main
@@ -79,6 +80,17 @@ def test_help_costs_neither_torch_nor_a_backend(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_inspect_says_what_a_proof_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bundle(tmp_path / "b")
+    out, _ = run("inspect", tmp_path / "b", capsys=capsys)
+    assert out.splitlines()[-1] == (
+        "proof       passed, without backend, device, emulated, seed, frames, bounds, outputs, "
+        "clip, flips, presence_flips"
+    )
 
 
 def test_export_inspect_verify(

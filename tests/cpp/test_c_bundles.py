@@ -13,7 +13,8 @@ from cpp_library import Failed, Library
 from fake_bundle import write_bundle
 
 from sam2rt import BundleError
-from sam2rt.configs.bundle import MANIFEST, Bundle, Precision, _digest
+from sam2rt.configs.bundle import Bundle, Precision
+from sam2rt.configs.manifest import MANIFEST, digest_of
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,7 @@ def _edit(change: Callable[[dict[str, Any]], None], sign: bool) -> Callable[[Pat
         data = json.loads(path.read_text())
         change(data)
         if sign:
-            data["digest"] = _digest(data)
+            data["digest"] = digest_of(data)
         path.write_text(json.dumps(data))
 
     return edit

@@ -1,8 +1,8 @@
 #include "sam2rt/bundle.hpp"
 
 #include <fstream>
-#include <iterator>
 
+#include "graph_file.hpp"
 #include "manifest.hpp"
 #include "sam2rt/error.hpp"
 #include "sha256.hpp"
@@ -25,7 +25,9 @@ std::string read_text(const fs::path& folder) {
                       export_again);
   }
   std::ifstream file(path, std::ios::binary);
-  std::string content{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  std::string content(largest_manifest + 1, '\0');
+  file.read(content.data(), static_cast<std::streamsize>(content.size()));
+  content.resize(static_cast<std::size_t>(file.gcount()));
   if (!file && !file.eof()) {
     throw BundleError("cannot read " + path.string() + ": " + export_again);
   }
@@ -75,6 +77,9 @@ Bundle Bundle::load(const fs::path& folder, bool check_hashes) {
       }
     }
     for (const BundleFile& file : data->other_files) check_file(folder, file, check_hashes);
+    for (const auto* graphs : {&data->graphs, &data->other_graphs}) {
+      for (const GraphEntry& graph : *graphs) check_graph_file(folder, graph);
+    }
   } catch (const std::ios_base::failure& error) {
     throw BundleError(text("cannot read the bundle ", folder.string(), " (", error.what(), ")"));
   } catch (const fs::filesystem_error& error) {

@@ -7,6 +7,7 @@
 #include "json_text.hpp"
 #include "kernel_digests.hpp"
 #include "sam2rt/error.hpp"
+#include "schema.hpp"
 #include "sha256.hpp"
 #include "text.hpp"
 
@@ -18,6 +19,7 @@ using nlohmann::json;
 namespace {
 
 constexpr int schema = 1;
+constexpr std::size_t largest_record = 1 << 20;
 constexpr const char* engines = "engines";
 constexpr const char* build = "build it here: sam2rt build";
 
@@ -50,14 +52,14 @@ json read_json(const fs::path& path) {
   };
   json data;
   try {
-    data = parse_json(read_file(path));
+    data = parse_json(read_file(path), largest_record);
   } catch (const std::exception&) {
     throw unreadable("JSONDecodeError");
   }
   if (!data.is_object()) throw unreadable("AttributeError");
   if (!data.contains("digest") || !data.contains("schema")) throw unreadable("KeyError");
   if (data["schema"] != schema) {
-    throw BundleError(text(path.string(), " has schema ", python_repr(data["schema"]),
+    throw BundleError(text(path.string(), " has schema ", described(data["schema"]),
                            ", expected ", schema, ": ", build));
   }
   if (data["digest"] != json_digest(data)) {

@@ -10,12 +10,9 @@ namespace sam2rt {
 /// and without spaces.
 std::string json_digest(nlohmann::json object);
 
-/// A value as Python would print it in a message.
-std::string python_repr(const nlohmann::json& value);
-
-/// Read JSON; what nests too deep for any file of ours is refused as what is no JSON at all. Throws
-/// std::exception of some type.
-nlohmann::json parse_json(const std::string& json_text);
+/// The value of a JSON text of at most `most` bytes in UTF-8. What other readers could take
+/// differently is refused as what is no JSON at all. Throws std::exception of some type, one line.
+nlohmann::json parse_json(const std::string& json_text, std::size_t most);
 
 }  // namespace sam2rt
 

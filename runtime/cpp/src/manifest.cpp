@@ -1,11 +1,10 @@
 #include "manifest.hpp"
 
 #include <algorithm>
-#include <array>
-#include <optional>
 
 #include "json_text.hpp"
 #include "sam2rt/error.hpp"
+#include "schema.hpp"
 #include "text.hpp"
 
 namespace sam2rt {
@@ -15,79 +14,15 @@ namespace {
 using nlohmann::json;
 
 constexpr int schema = 1;
-/// sides and widths beyond this are no model's: refused before any array is sized by them
-constexpr std::int64_t largest_number = 1 << 16;
 
-/// A manifest of the wrong structure; becomes a BundleError that names the file.
-struct Malformed : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
-const json& item(const json& object, const char* key) {
-  if (!object.is_object()) throw Malformed("TypeError: expected an object with " + repr(key));
+int number_at(const json& object, const char* key, int fallback) {
   const auto found = object.find(key);
-  if (found == object.end()) throw Malformed("KeyError: " + repr(key));
-  return *found;
+  return found == object.end() ? fallback : found->get<int>();
 }
 
-std::string string_at(const json& object, const char* key) {
-  const json& value = item(object, key);
-  if (!value.is_string()) throw Malformed(text("TypeError: ", key, " must be text"));
-  return value.get<std::string>();
-}
-
-std::int64_t integer(const json& value, const char* what) {
-  if (!value.is_number_integer()) throw Malformed(text("TypeError: ", what, " must be a number"));
-  if (value.is_number_unsigned() && value.get<std::uint64_t>() > INT64_MAX) {
-    throw Malformed(text("ValueError: ", what, " is too large"));
-  }
-  return value.get<std::int64_t>();
-}
-
-int small_at(const json& object, const char* key, std::optional<int> fallback = std::nullopt) {
-  if (fallback && !object.contains(key)) return *fallback;
-  const auto value = integer(item(object, key), key);
-  if (value < 1 || value > largest_number) {
-    throw Malformed(text("ValueError: ", key, " is ", value));
-  }
-  return static_cast<int>(value);
-}
-
-double real_at(const json& object, const char* key, double fallback) {
-  const auto found = object.find(key);
-  if (found == object.end()) return fallback;
-  if (!found->is_number()) throw Malformed(text("TypeError: ", key, " must be a number"));
-  return found->get<double>();
-}
-
-/// Every field of the model; those that only building the model needs are not kept.
-constexpr std::array<const char*, 17> model_fields{
-    "name", "family", "embed_dim", "num_heads", "stages", "global_att_blocks", "window_spec",
-    "pos_embed_size", "image_size", "hidden_dim", "mem_dim", "memory_attention_layers",
-    "memory_attention_ffn", "num_maskmem", "max_obj_ptrs", "stability_delta",
-    "stability_threshold"};
-
-ModelConfig read_model(const json& data) {
-  ModelConfig model;
-  model.name = string_at(data, "name");
-  model.family = string_at(data, "family");
-  for (const char* required : {"embed_dim", "num_heads", "stages", "global_att_blocks"}) {
-    item(data, required);
-  }
-  for (const auto& entry : data.items()) {
-    const auto same = [&](const char* field) { return entry.key() == field; };
-    if (std::none_of(model_fields.begin(), model_fields.end(), same)) {
-      throw Malformed("TypeError: unexpected field " + repr(entry.key()));
-    }
-  }
-  model.image_size = small_at(data, "image_size", model.image_size);
-  model.hidden_dim = small_at(data, "hidden_dim", model.hidden_dim);
-  model.mem_dim = small_at(data, "mem_dim", model.mem_dim);
-  model.num_maskmem = small_at(data, "num_maskmem", model.num_maskmem);
-  model.max_obj_ptrs = small_at(data, "max_obj_ptrs", model.max_obj_ptrs);
-  model.stability_delta = real_at(data, "stability_delta", model.stability_delta);
-  model.stability_threshold = real_at(data, "stability_threshold", model.stability_threshold);
-  if (model.image_size < 64 || model.image_size % 32 != 0) {
+/// How the numbers of a model depend on each other; throws InputError in Python's words.
+void check_relations(const ModelConfig& model, const json& data) {
+  if (model.image_size % 32 != 0) {
     throw InputError(text("image size ", model.image_size,
                           " is not legal: expected a multiple of 32, at least 64"));
   }
@@ -95,51 +30,45 @@ ModelConfig read_model(const json& data) {
     throw InputError(text("hidden width ", model.hidden_dim, " is no multiple of memory width ",
                           model.mem_dim));
   }
+  int depth = 0;
+  for (const json& blocks : data.at("stages")) depth += blocks.get<int>();
+  for (const json& block : data.at("global_att_blocks")) {
+    if (block.get<int>() >= depth) {
+      throw InputError(text("block ", block.get<int>(), " is to attend globally, expected one of ",
+                            "the ", depth, " blocks"));
+    }
+  }
+}
+
+ModelConfig read_model(const json& data) {
+  ModelConfig model;
+  model.name = data.at("name").get<std::string>();
+  model.family = data.at("family").get<std::string>();
+  model.image_size = number_at(data, "image_size", model.image_size);
+  model.hidden_dim = number_at(data, "hidden_dim", model.hidden_dim);
+  model.mem_dim = number_at(data, "mem_dim", model.mem_dim);
+  model.num_maskmem = number_at(data, "num_maskmem", model.num_maskmem);
+  model.max_obj_ptrs = number_at(data, "max_obj_ptrs", model.max_obj_ptrs);
+  model.stability_delta = data.value("stability_delta", model.stability_delta);
+  model.stability_threshold = data.value("stability_threshold", model.stability_threshold);
+  check_relations(model, data);
   return model;
 }
 
-bool leaves_folder(const std::string& path) {
-  if (path.empty() || path.front() == '/' || path.find('\\') != std::string::npos ||
-      path.find('\0') != std::string::npos) {
-    return true;
-  }
-  bool names_something = false;
-  std::istringstream parts(path);
-  for (std::string part; std::getline(parts, part, '/');) {
-    if (part == "..") return true;
-    names_something |= !part.empty() && part != ".";
-  }
-  return !names_something;
-}
-
 BundleFile read_file(const json& data) {
-  const json& path = item(data, "path");
-  const json& hash = item(data, "sha256");
-  if (!path.is_string() || !hash.is_string()) {
-    throw Malformed("TypeError: a file's path and sha256 must be text");
-  }
-  BundleFile file{path.get<std::string>(), hash.get<std::string>(), 0};
-  if (leaves_folder(file.path)) {
-    throw Malformed("ValueError: path " + repr(file.path) + " leaves the bundle folder");
-  }
-  const auto size = integer(item(data, "size"), "size");
-  if (size < 0) throw Malformed(text("ValueError: size is ", size));
-  file.size = static_cast<std::uint64_t>(size);
-  return file;
+  return {data.at("path").get<std::string>(), data.at("sha256").get<std::string>(),
+          data.at("size").get<std::uint64_t>()};
 }
 
 std::vector<TensorSpec> read_tensors(const json& items) {
-  if (!items.is_array()) throw Malformed("TypeError: inputs and outputs must be lists");
   std::vector<TensorSpec> tensors;
   for (const json& data : items) {
-    TensorSpec tensor{string_at(data, "name"), string_at(data, "dtype"), {}};
-    const json& shape = item(data, "shape");
-    if (!shape.is_array()) throw Malformed("TypeError: a shape must be a list");
-    for (const json& dim : shape) {
+    TensorSpec tensor{data.at("name").get<std::string>(), data.at("dtype").get<std::string>(), {}};
+    for (const json& dim : data.at("shape")) {
       if (dim.is_string()) {
         tensor.shape.emplace_back(dim.get<std::string>());
       } else {
-        tensor.shape.emplace_back(integer(dim, "a dimension"));
+        tensor.shape.emplace_back(dim.get<std::int64_t>());
       }
     }
     tensors.push_back(std::move(tensor));
@@ -149,11 +78,9 @@ std::vector<TensorSpec> read_tensors(const json& items) {
 
 GraphEntry read_graph(const std::string& name, const json& data) {
   GraphEntry entry;
-  entry.spec = {name, read_tensors(item(data, "inputs")), read_tensors(item(data, "outputs"))};
+  entry.spec = {name, read_tensors(data.at("inputs")), read_tensors(data.at("outputs"))};
   entry.file = read_file(data);
-  const json& external = item(data, "external");
-  if (!external.is_array()) throw Malformed("TypeError: external must be a list");
-  for (const json& file : external) entry.external.push_back(read_file(file));
+  for (const json& file : data.at("external")) entry.external.push_back(read_file(file));
   return entry;
 }
 
@@ -186,29 +113,21 @@ void take_graphs(BundleData& bundle, std::vector<GraphEntry> found) {
   bundle.other_graphs = std::move(found);
 }
 
+/// The bundle of a manifest that the schema allows.
 BundleData read_data(const std::filesystem::path& folder, const json& data) {
   BundleData bundle;
   bundle.path = folder;
-  bundle.model = read_model(item(data, "model"));
-  const json& precision = item(data, "precision");
-  constexpr std::array<const char*, 4> precisions{"fp32", "fp16", "bf16", "int8"};
-  const auto same = [&](const char* known) { return precision == known; };
-  if (std::none_of(precisions.begin(), precisions.end(), same)) {
-    throw Malformed("ValueError: precision " + python_repr(precision));
-  }
-  bundle.precision = precision.get<std::string>();
-  std::vector<GraphEntry> graphs;
-  const json& listed_graphs = item(data, "graphs");
-  if (!listed_graphs.is_object()) throw Malformed("TypeError: graphs must be an object");
-  for (const auto& [name, entry] : listed_graphs.items()) graphs.push_back(read_graph(name, entry));
-  bundle.opset = small_at(data, "opset");
-  bundle.checkpoint_sha256 = string_at(data, "checkpoint_sha256");
-  bundle.generator = string_at(data, "generator");
-  if (!item(data, "proof").is_object()) throw Malformed("TypeError: proof must be an object");
-  const json& proof_files = item(data, "proof_files");
-  if (!proof_files.is_object()) throw Malformed("TypeError: proof_files must be an object");
-  for (const auto& entry : proof_files.items()) {
+  bundle.model = read_model(data.at("model"));
+  bundle.precision = data.at("precision").get<std::string>();
+  bundle.opset = data.at("opset").get<int>();
+  bundle.checkpoint_sha256 = data.at("checkpoint_sha256").get<std::string>();
+  bundle.generator = data.at("generator").get<std::string>();
+  for (const auto& entry : data.at("proof_files").items()) {
     bundle.other_files.push_back(read_file(entry.value()));
+  }
+  std::vector<GraphEntry> graphs;
+  for (const auto& [name, entry] : data.at("graphs").items()) {
+    graphs.push_back(read_graph(name, entry));
   }
   take_graphs(bundle, std::move(graphs));
   return bundle;
@@ -216,7 +135,7 @@ BundleData read_data(const std::filesystem::path& folder, const json& data) {
 
 json parse(const std::string& path, const std::string& json_text) {
   try {
-    return parse_json(json_text);
+    return parse_json(json_text, largest_manifest);
   } catch (const std::exception& error) {
     throw BundleError("cannot read " + path + " (" + error.what() + "): " + export_again);
   }
@@ -239,18 +158,20 @@ BundleData parse_manifest(const std::filesystem::path& folder, const std::string
   const std::string path = (folder / manifest_name).string();
   const json data = parse(path, json_text);
   const json found = data.is_object() && data.contains("schema") ? data["schema"] : json();
-  if (found != schema) {
-    throw BundleError(text(path, " has schema ", python_repr(found), ", expected ", schema, ": ",
+  // true and 1.0 are no 1
+  if (!found.is_number_integer() || found != schema) {
+    throw BundleError(text(path, " has schema ", described(found), ", expected ", schema, ": ",
                            export_again));
   }
   if (!data.contains("digest") || data["digest"] != json_digest(data)) {
     throw BundleError(path + " was edited (its digest does not match): " + export_again);
   }
   try {
+    check_schema(data, manifest_schema());
     return read_data(folder, data);
   } catch (const InputError& error) {
     throw BundleError(path + " was edited (" + error.what() + "): " + export_again);
-  } catch (const Malformed& error) {
+  } catch (const SchemaError& error) {
     throw BundleError(path + " is not well formed (" + error.what() + "): " + export_again);
   }
 }

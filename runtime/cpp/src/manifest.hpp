@@ -12,6 +12,8 @@
 namespace sam2rt {
 
 inline constexpr const char* manifest_name = "manifest.json";
+/// Bytes; those of the largest models with all variants have 40 000.
+inline constexpr std::size_t largest_manifest = 1 << 20;
 /// What fixes a broken bundle: the end of every such message.
 inline constexpr const char* export_again =
     "make it again with 'sam2rt export CHECKPOINT -o BUNDLE'";

@@ -28,7 +28,58 @@ Digits shortest(double magnitude) {
   return found;
 }
 
+constexpr const char* hex = "0123456789abcdef";
+
+/// The quotes that Python's repr puts around a text.
+char quote_of(std::string_view value) {
+  const bool single = value.find('\'') != std::string_view::npos;
+  return single && value.find('"') == std::string_view::npos ? '"' : '\'';
+}
+
+void append_escape(std::string& out, char letter, char32_t code, int digits) {
+  out += {'\\', letter};
+  for (int shift = 4 * (digits - 1); shift >= 0; shift -= 4) out += hex[(code >> shift) & 15];
+}
+
 }  // namespace
+
+std::vector<char32_t> code_points(std::string_view utf8) {
+  std::vector<char32_t> codes;
+  for (std::size_t i = 0; i < utf8.size();) {
+    const auto first = static_cast<unsigned char>(utf8[i++]);
+    const int more = first < 0x80 ? 0 : first < 0xE0 ? 1 : first < 0xF0 ? 2 : 3;
+    char32_t code = more == 0 ? first : first & (0x3FU >> more);
+    for (int k = 0; k < more && i < utf8.size(); ++k) {
+      code = (code << 6) | (static_cast<unsigned char>(utf8[i++]) & 0x3FU);
+    }
+    codes.push_back(code);
+  }
+  return codes;
+}
+
+std::string ascii(std::string_view value) {
+  const char quote = quote_of(value);
+  std::string out(1, quote);
+  for (const char32_t code : code_points(value)) {
+    if (code == '\n') {
+      out += "\\n";
+    } else if (code == '\r') {
+      out += "\\r";
+    } else if (code == '\t') {
+      out += "\\t";
+    } else if (code >= 0x10000) {
+      append_escape(out, 'U', code, 8);
+    } else if (code >= 0x100) {
+      append_escape(out, 'u', code, 4);
+    } else if (code < 0x20 || code >= 0x7F) {
+      append_escape(out, 'x', code, 2);
+    } else {
+      if (code == static_cast<char32_t>(quote) || code == '\\') out += '\\';
+      out += static_cast<char>(code);
+    }
+  }
+  return out + quote;
+}
 
 std::string repr(double value) {
   if (std::isnan(value)) return "nan";
@@ -53,11 +104,7 @@ std::string repr(double value) {
 }
 
 std::string repr(std::string_view value) {
-  const char quote =
-      value.find('\'') != std::string_view::npos && value.find('"') == std::string_view::npos
-          ? '"'
-          : '\'';
-  static const char* const hex = "0123456789abcdef";
+  const char quote = quote_of(value);
   std::string out(1, quote);
   for (const char c : value) {
     const auto byte = static_cast<unsigned char>(c);

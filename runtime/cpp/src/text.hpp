@@ -5,6 +5,7 @@
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace sam2rt {
 
@@ -21,6 +22,12 @@ std::string repr(double value);
 
 /// Text as Python's repr() writes it (for messages; non-ASCII bytes are kept).
 std::string repr(std::string_view value);
+
+/// Text as Python's ascii() writes it: nothing that a terminal could take for a command.
+std::string ascii(std::string_view utf8);
+
+/// The code points of valid UTF-8.
+std::vector<char32_t> code_points(std::string_view utf8);
 
 /// Values in brackets: [1, 2, 3].
 template <class Container, class Write>

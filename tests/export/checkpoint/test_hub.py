@@ -15,8 +15,9 @@ from hub_server import COMMIT, Hub, hub_of
 
 import sam2rt
 from sam2rt.cli import main as cli
-from sam2rt.configs.bundle import MANIFEST, Bundle, write_manifest
+from sam2rt.configs.bundle import Bundle, write_manifest
 from sam2rt.configs.errors import BundleError, CheckpointError, InputError, Sam2rtError
+from sam2rt.configs.manifest import MANIFEST, read_manifest
 from sam2rt.export.checkpoint import transfer, web
 from sam2rt.export.checkpoint.hub import download_bundle
 from sam2rt.export.checkpoint.official import HubName, hub_name
@@ -165,7 +166,7 @@ def test_a_manifest_that_leaves_the_folder(hub: Hub, tmp_path: Path) -> None:
 def _sign_hashes(folder: Path, text: str, start: str) -> None:
     """A manifest whose hashes begin otherwise, by someone who can sign it."""
     (folder / MANIFEST).write_text(text)
-    described = Bundle.described(folder)
+    described = Bundle.of_manifest(folder, read_manifest(folder))
     graphs = {
         name: replace(graph, file=replace(graph.file, sha256=start + graph.file.sha256))
         for name, graph in described.graphs.items()

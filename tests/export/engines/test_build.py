@@ -35,14 +35,15 @@ from sam2rt.runtime.session import Session
 
 pytest.importorskip("cuda.bindings.runtime")
 
-from fake_bundle import write_bundle
+from fake_bundle import empty_graph, write_bundle
 from fake_cuda import FakeCuda
 from fake_tensorrt import MACHINE, FakeTensorRT, write_engines
 
-#: a model of one field: a function sam2rt::MemoryCrossAttention
+#: an empty model, and one with a function sam2rt::MemoryCrossAttention too
+FULL, WITHOUT_NODE = empty_graph("full"), empty_graph("whole")
 _NAME = op.NAME.encode()
 _FUNCTION = bytes([0x0A, len(_NAME)]) + _NAME + bytes([0x52, 6]) + b"sam2rt"
-WITH_NODE = bytes([0xCA, 0x01, len(_FUNCTION)]) + _FUNCTION
+WITH_NODE = WITHOUT_NODE + bytes([0xCA, 0x01, len(_FUNCTION)]) + _FUNCTION
 
 
 class _Build:
@@ -109,7 +110,7 @@ def fakes_with_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Build:
             (work / file.path).write_bytes((target / file.path).read_bytes())
         spec = old.graphs["memory_attention"].spec
         graphs = dict(old.graphs)
-        for variant, data in (("whole", WITH_NODE), ("full", b"full")):
+        for variant, data in (("whole", WITH_NODE), ("full", FULL)):
             name = f"memory_attention.{variant}"
             (work / f"{name}.onnx").write_bytes(data)
             graphs[name] = GraphEntry(spec, bundle_file(work, f"{name}.onnx"))
@@ -219,7 +220,7 @@ def test_auto_keeps_the_fastest_variant_that_passed(
     assert record.kernels == {name: digests()[name]}
     tried = [model for name, model in fakes.models if name.startswith("memory_attention")]
     # plain body kept, the other graph, function dropped
-    assert tried == [WITH_NODE, b"full", b""]
+    assert tried == [WITH_NODE, FULL, WITHOUT_NODE]
     # each variant once, and the engines that are kept
     assert fakes.proofs == 4
     # precision is the bundle's
@@ -231,7 +232,7 @@ def test_auto_skips_variants_that_fail_and_says_why(
 ) -> None:
     fakes = fakes_with_node
     monkeypatch.setattr(attention, "attention_milliseconds", lambda session, bundle: 5.0)
-    fakes.fail = {b"full": SessionError("no kernel fits"), b"": ProofError("too far")}
+    fakes.fail = {FULL: SessionError("no kernel fits"), WITHOUT_NODE: ProofError("too far")}
     report = build_engines(fakes.bundle, BuildOptions())
     assert [(c.attention, c.error) for c in report.candidates] == [
         ("folded", None),
