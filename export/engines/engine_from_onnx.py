@@ -69,6 +69,7 @@ def engine_from_onnx(
             f"TensorRT {trt.__version__} cannot read {path.name}: "
             f"{'; '.join(reasons) or messages.last()}"
         )
+    _allow_decomposition(trt, network)
     config = _config(trt, builder, options)
     for ranges in profiles:
         _add_profile(builder, config, ranges)
@@ -108,6 +109,20 @@ def _network(trt: ModuleType, builder: Any, messages: Messages) -> Any:
         f"TensorRT {trt.__version__} makes no strongly typed network: {messages.last()}: "
         "pip install -U 'sam2rt[tensorrt]'"
     )
+
+
+def _allow_decomposition(trt: ModuleType, network: Any) -> None:
+    """Let the builder take an operator Attention apart where it has no kernel for its shapes.
+
+    Without it one profile that is not fused fails the whole engine. What is fused stays so.
+    """
+    kind = getattr(trt.LayerType, "ATTENTION_INPUT", None)
+    for index in range(network.num_layers if kind is not None else 0):
+        layer = network.get_layer(index)
+        if layer.type == kind:
+            # the bindings give every layer as their base class
+            layer.__class__ = trt.IAttentionInputLayer
+            layer.attention.decomposable = True
 
 
 def _config(trt: ModuleType, builder: Any, options: EngineOptions) -> Any:

@@ -26,13 +26,17 @@ def tensorrt_module() -> ModuleType:
             f"TensorRT is installed but does not load ({why}): pip install --force-reinstall "
             "'sam2rt[tensorrt]'"
         ) from None
-    found = tuple(int(part) for part in trt.__version__.split(".")[:2])
-    if found < OLDEST:
+    if release(trt.__version__) < OLDEST:
         raise SessionError(
             f"expected TensorRT {'.'.join(map(str, OLDEST))} or later, found {trt.__version__}: "
             "pip install -U 'sam2rt[tensorrt]'"
         )
     return trt
+
+
+def release(version: str) -> tuple[int, ...]:
+    """(major, minor) of a version such as 10.16.1.11."""
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 @dataclass(eq=False)

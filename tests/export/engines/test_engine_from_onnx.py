@@ -73,6 +73,23 @@ def test_float32_convolutions_of_half_graphs_may_use_tensor_cores(
     assert recorder.arguments("IBuilderConfig.clear_flag") == []
 
 
+def test_attention_may_be_taken_apart_where_no_kernel_fits(recorder: Recorder) -> None:
+    """One profile without a kernel would fail the engine; only operators Attention are touched."""
+    trt: Any = recorder.module
+    layers = [trt.ILayer() for _ in range(4)]
+    kinds = [trt.LayerType.SHUFFLE, trt.LayerType.ATTENTION_INPUT, trt.LayerType.SOFTMAX]
+    types = iter([*kinds, trt.LayerType.ATTENTION_INPUT])
+    attention = trt.IAttention()
+    recorder.gives["INetworkDefinition.num_layers"] = lambda: len(layers)
+    recorder.gives["INetworkDefinition.get_layer"] = lambda index: layers[index]
+    recorder.gives["ILayer.type"] = lambda: next(types)
+    recorder.gives["IAttentionInputLayer.attention"] = lambda: attention
+    _build(recorder, EngineOptions(precision="fp16"))
+    assert recorder.arguments("IAttention.decomposable") == [(True,), (True,)]
+    named = [type(layer).__name__ for layer in layers]
+    assert named == ["ILayer", "IAttentionInputLayer", "ILayer", "IAttentionInputLayer"]
+
+
 def test_a_library_that_knows_no_python_plugins_builds_without_that_flag(
     recorder: Recorder,
 ) -> None:
