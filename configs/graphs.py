@@ -52,8 +52,10 @@ def _f(name: str, *shape: Dim) -> TensorSpec:
 
 #: variants of a graph that a bundle may carry beside it for engines, see :func:`variant_name`:
 #: attention in one piece, in memory attention as a node of ours (plugins/memory_cross_attention);
-#: and values at full width, what fused attention kernels expect
-WHOLE, FULL = "whole", "full"
+#: values at full width, what fused attention kernels expect; and those as ONNX's own operator
+WHOLE, FULL, OPERATOR = "whole", "full", "operator"
+#: the TensorRT from which on it imports that operator
+OPERATOR_RELEASE = (10, 15)
 
 
 def variant_name(graph: str, variant: str) -> str:

@@ -172,7 +172,7 @@ def check_inputs(spec: GraphSpec, inputs: Mapping[str, Array]) -> dict[str, Arra
     checked: dict[str, Array] = {}
     for tensor in spec.inputs:
         array = inputs[tensor.name]
-        fits = array.dtype == np.dtype(tensor.dtype) and array.ndim == len(tensor.shape)
+        fits = array.dtype == tensor.dtype and array.ndim == len(tensor.shape)
         if fits:
             for dim, size in zip(tensor.shape, array.shape, strict=True):
                 fits &= size == (sizes.setdefault(dim, size) if isinstance(dim, str) else dim)
@@ -182,8 +182,8 @@ def check_inputs(spec: GraphSpec, inputs: Mapping[str, Array]) -> dict[str, Arra
                 f"with {sizes}, got {array.dtype} {list(array.shape)}"
             )
         # a tensor on a GPU is contiguous, and numpy would download it
-        on_gpu = hasattr(array, "__cuda_array_interface__")
-        checked[tensor.name] = array if on_gpu else np.ascontiguousarray(array)
+        on_host = isinstance(array, np.ndarray) or not hasattr(array, "__cuda_array_interface__")
+        checked[tensor.name] = np.ascontiguousarray(array) if on_host else array
     batch = sizes.get("N", 1)
     for symbol in ("I", "G"):
         if sizes.get(symbol, 1) not in (1, batch):

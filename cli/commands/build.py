@@ -15,6 +15,8 @@ import click
 
 from ...configs.bundle import Bundle, Precision
 from ...export.engines.build import build_engines
+from ...export.engines.dry_run import DryRun
+from ...export.engines.dry_run import dry_run as engines_dry_run
 from ...export.engines.options import ATTENTIONS, BuildOptions, BuildReport, EngineOptions
 from ...export.engines.profiles import Limits
 from ..completion import bundles
@@ -75,6 +77,11 @@ def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int
     type=click.Choice(ATTENTIONS),
     help="Variant of memory attention; auto keeps the fastest that passes its proof.",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Only tell what the builder makes of each graph; TensorRT-RTX needs no GPU for it.",
+)
 @console_options
 def build_command(
     bundle: Path,
@@ -88,9 +95,10 @@ def build_command(
     version_compat: bool,
     opt_level: int | None,
     attention: str,
+    dry_run: bool,
     console: Console,
 ) -> None:
-    """Build TensorRT engines for this machine, and prove them."""
+    """Build TensorRT engines of BUNDLE for this machine, and prove them."""
     loaded = Bundle.load(bundle)
     options = BuildOptions(
         graphs=tuple(graphs.split(",")) if graphs else None,
@@ -99,6 +107,9 @@ def build_command(
         limits=Limits(objects=max_objects, memories=max_memories),
         engine=EngineOptions(workspace, opt_level, hardware_compat, version_compat, timing_cache),
     )
+    if dry_run:
+        _dry_run(loaded, options, console)
+        return
     with console.progress() as progress:
         report = build_engines(loaded, options, progress)
     document = {**dataclasses.asdict(report), "folder": str(report.folder)}
@@ -113,6 +124,32 @@ def _lines(report: BuildReport) -> Iterator[str]:
         said = tried.error or f"{tried.milliseconds:.2f} ms"
         yield f"  memory attention, {tried.attention}: {said}"
     yield f"  proof: lowest mask IoU {report.proof['clip']['lowest_iou']:.4f}"
+
+
+def _dry_run(bundle: Bundle, options: BuildOptions, console: Console) -> None:
+    """Tell what the builder makes of each graph; exit code 1 where it refuses one."""
+    with console.progress() as progress:
+        found = engines_dry_run(bundle, options, progress)
+    console.answer(_dry_lines(found), dataclasses.asdict(found))
+    if any(graph.error for graph in found.graphs):
+        raise click.exceptions.Exit(1)
+
+
+def _dry_lines(found: DryRun) -> Iterator[str]:
+    """A table, a line a graph; numbers of several profiles are parted by strokes."""
+    yield f"{found.library}, {found.precision}: built, not run; nothing was kept"
+    yield f"{'graph':34} {'layers':>14} {'fused':>8} {'activations MB':>18} {'engine MB':>9}"
+    for graph in found.graphs:
+        if graph.size is None:
+            refused = f" (unsupported: {', '.join(graph.unsupported)})" if graph.unsupported else ""
+            yield f"{graph.source:34} not built{refused}: {graph.error}"
+            continue
+        memory = tuple(size >> 20 for size in graph.memory)
+        numbers = ("/".join(map(str, n)) or "-" for n in (graph.layers, graph.fused, memory))
+        layers, fused, activations = numbers
+        size = graph.size >> 20
+        yield f"{graph.source:34} {layers:>14} {fused:>8} {activations:>18} {size:>9}"
+    yield "profiles: one object / as many as --max-objects / dynamic"
 
 
 COMMANDS: list[click.Command] = [build_command]

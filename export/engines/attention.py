@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ...configs.bundle import Bundle
+from ...configs.bundle import HALF_PRECISIONS, Bundle
 from ...configs.errors import BundleError, ProofError, Sam2rtError, SessionError
-from ...configs.graphs import FULL, variant_name
+from ...configs.graphs import FULL, OPERATOR, OPERATOR_RELEASE, variant_name
 from ...plugins import memory_cross_attention as op
 from ...plugins.registry import triton_present
 from ...plugins.tensorrt_plugins import PLUGIN_ID
+from ...runtime.backends.tensorrt_library import release
 from ...runtime.session import Session
 from .job import PLUGIN_TYPES, BuildJob, source_graph
 from .onnx_functions import function_names
@@ -31,7 +32,7 @@ def build_attention(job: BuildJob) -> tuple[Candidate, ...]:
     """
     asked = job.options.attention
     if asked != "auto":
-        _require(job.bundle, asked)
+        _require(job, asked)
         job.build(ATTENTION, asked)
         return ()
     files = [job.work / f"{ATTENTION}{end}" for end in (".engine", ".json")]
@@ -53,7 +54,7 @@ def build_attention(job: BuildJob) -> tuple[Candidate, ...]:
 
 def _try(job: BuildJob, attention: str) -> Candidate:
     try:
-        _require(job.bundle, attention)
+        _require(job, attention)
         job.build(ATTENTION, attention)
         with job.session() as session:
             prove_session(job.bundle, session, job.progress)
@@ -65,9 +66,12 @@ def _try(job: BuildJob, attention: str) -> Candidate:
         return Candidate(attention, error=f"{type(error).__name__}: {error}")
 
 
-def _require(bundle: Bundle, attention: str) -> None:
+def _require(job: BuildJob, attention: str) -> None:
     """Refuse a variant for which the bundle or this machine lacks something."""
+    bundle = job.bundle
     source = source_graph(bundle, ATTENTION, attention)
+    if attention == "operator":
+        _require_operator(job)
     if attention == "full" and source == ATTENTION:
         name = variant_name(ATTENTION, FULL)
         raise BundleError(f"the bundle has no graph '{name}': {_EXPORT_VARIANTS}")
@@ -81,6 +85,24 @@ def _require(bundle: Bundle, attention: str) -> None:
             raise BundleError(f"the graph has no node {PLUGIN_ID}: {_EXPORT_VARIANTS}")
         if not triton_present():
             raise SessionError("compiling the kernel needs triton: pip install 'triton>=3.6'")
+
+
+def _require_operator(job: BuildJob) -> None:
+    found = job.machine.tensorrt
+    if release(found) < OPERATOR_RELEASE:
+        needed = ".".join(map(str, OPERATOR_RELEASE))
+        raise SessionError(
+            f"TensorRT imports the operator Attention from {needed} on, found {found}: "
+            "pip install -U 'sam2rt[tensorrt]'"
+        )
+    if job.bundle.precision not in HALF_PRECISIONS:
+        raise BundleError(
+            f"fused kernels of the operator Attention take half precision, the bundle is "
+            f"{job.bundle.precision}: export it with --precision bf16"
+        )
+    name = variant_name(ATTENTION, OPERATOR)
+    if name not in job.bundle.graphs:
+        raise BundleError(f"the bundle has no graph '{name}': {_EXPORT_VARIANTS}")
 
 
 def attention_milliseconds(session: Session, bundle: Bundle, runs: int = 20) -> float:

@@ -39,7 +39,7 @@ def build_engines(
     """
     # without a record nothing can be proved: refused before minutes of building
     bundle_record(bundle)
-    graphs = _chosen(bundle, options)
+    graphs = chosen_graphs(bundle, options)
     trt = tensorrt_module()
     found = device()
     machine = EngineTarget(trt.__version__, found.arch, found.name, found.driver)
@@ -58,7 +58,7 @@ def build_engines(
     return BuildReport(final, machine, dict(job.seconds), candidates, proof)
 
 
-def _chosen(bundle: Bundle, options: BuildOptions) -> tuple[str, ...]:
+def chosen_graphs(bundle: Bundle, options: BuildOptions) -> tuple[str, ...]:
     """Names of the graphs to build, once the options are known to fit the bundle."""
     if options.precision not in (None, bundle.precision):
         raise InputError(

@@ -6,6 +6,7 @@ name, since TensorRT 11 renumbered them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +15,7 @@ from ...configs.errors import SessionError
 from ...configs.progress import Progress, silent
 from ...configs.staging import replaced_file
 from ...runtime.backends.engine_record import Ranges
-from ...runtime.backends.tensorrt_library import Messages, make_logger
+from ...runtime.backends.tensorrt_library import Messages, library_name, make_logger
 from ...runtime.gpu.cuda import free_memory
 from .options import EngineOptions
 
@@ -46,6 +47,17 @@ def make_monitor(trt: ModuleType, progress: Progress, what: str) -> Any:
     return Monitor()
 
 
+@dataclass
+class BuildNotes:
+    """What is learned beside the engine. messages: with a transcript, layers are told too.
+
+    refused: operators that the parser does not take, one each time.
+    """
+
+    messages: Messages = field(default_factory=Messages)
+    refused: list[str] = field(default_factory=list)
+
+
 def engine_from_onnx(
     trt: ModuleType,
     model: bytes,
@@ -53,23 +65,31 @@ def engine_from_onnx(
     profiles: tuple[Ranges, ...],
     options: EngineOptions,
     progress: Progress = silent,
+    notes: BuildNotes | None = None,
 ) -> bytes:
     """Build the serialised `model`, whose weight files lie beside `path`.
 
-    Raises SessionError with the parser's or builder's own words; a build that ran out of memory
-    says how much was asked and free, and which options need less.
+    `notes` are filled in, also when it fails. Raises SessionError with the parser's or builder's
+    own words; a build that ran out of memory says how much was asked and free, and
+    which options need less.
     """
-    messages = Messages()
-    builder = trt.Builder(make_logger(trt, messages))
+    notes = notes or BuildNotes()
+    messages = notes.messages
+    builder = _builder(trt, messages)
     network = _network(trt, builder, messages)
     parser = trt.OnnxParser(network, make_logger(trt, messages))
     if not parser.parse(model, str(path)):
-        reasons = [_parser_reason(parser.get_error(i)) for i in range(parser.num_errors)]
+        errors = [parser.get_error(i) for i in range(parser.num_errors)]
+        notes.refused += [name for error in errors if (name := error.node_operator())]
+        reasons = [_parser_reason(error) for error in errors]
         raise SessionError(
             f"TensorRT {trt.__version__} cannot read {path.name}: "
             f"{'; '.join(reasons) or messages.last()}"
         )
+    _allow_decomposition(trt, network)
     config = _config(trt, builder, options)
+    if messages.transcript is not None:
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     for ranges in profiles:
         _add_profile(builder, config, ranges)
     monitor = None if progress is silent else make_monitor(trt, progress, path.stem)
@@ -84,6 +104,18 @@ def engine_from_onnx(
     return bytes(memoryview(built))
 
 
+def _builder(trt: ModuleType, messages: Messages) -> Any:
+    try:
+        return trt.Builder(make_logger(trt, messages))
+    except TypeError:
+        # how the bindings say that the library gave none
+        raise SessionError(
+            f"{library_name(trt)} makes no builder here ({messages.last()}): it needs an NVIDIA "
+            "GPU and its driver; where there is none, 'pip install tensorrt-rtx' in an environment "
+            "of its own builds with --dry-run"
+        ) from None
+
+
 def _parser_reason(error: Any) -> str:
     """The parser's words and the node they are about, which they do not name themselves."""
     operator = error.node_operator()
@@ -93,12 +125,13 @@ def _parser_reason(error: Any) -> str:
 def _network(trt: ModuleType, builder: Any, messages: Messages) -> Any:
     """An empty strongly typed network, that prefers compiled plugins where the library can.
 
-    A library that does not know a flag gives None. Our plugin has no other form than the compiled
-    one, so that the preference may be left out.
+    A library that does not know a flag gives None, and bindings of one have no name for it. Our
+    plugin has no other form than the compiled one, so that the preference may be left out.
     """
     flag = trt.NetworkDefinitionCreationFlag
     typed = 1 << int(flag.STRONGLY_TYPED)
-    for flags in (typed | 1 << int(flag.PREFER_AOT_PYTHON_PLUGINS), typed):
+    compiled = getattr(flag, "PREFER_AOT_PYTHON_PLUGINS", None)
+    for flags in (typed if compiled is None else typed | 1 << int(compiled), typed):
         network = builder.create_network(flags)
         if network is not None:
             # what an earlier try said is no reason for what fails later
@@ -108,6 +141,20 @@ def _network(trt: ModuleType, builder: Any, messages: Messages) -> Any:
         f"TensorRT {trt.__version__} makes no strongly typed network: {messages.last()}: "
         "pip install -U 'sam2rt[tensorrt]'"
     )
+
+
+def _allow_decomposition(trt: ModuleType, network: Any) -> None:
+    """Let the builder take an operator Attention apart where it has no kernel for its shapes.
+
+    Without it one profile that is not fused fails the whole engine. What is fused stays so.
+    """
+    kind = getattr(trt.LayerType, "ATTENTION_INPUT", None)
+    for index in range(network.num_layers if kind is not None else 0):
+        layer = network.get_layer(index)
+        if layer.type == kind:
+            # the bindings give every layer as their base class
+            layer.__class__ = trt.IAttentionInputLayer
+            layer.attention.decomposable = True
 
 
 def _config(trt: ModuleType, builder: Any, options: EngineOptions) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...configs.bundle import Bundle
 from ...configs.errors import SessionError
-from ...configs.graphs import FULL, WHOLE, variant_name
+from ...configs.graphs import FULL, OPERATOR, WHOLE, variant_name
 from ...configs.progress import Progress
 from ...plugins import memory_cross_attention as op
 from ...plugins.compiling import newest_ptx
@@ -40,9 +40,13 @@ from .proof import prove_session
 PLUGIN_TYPES: Mapping[str, str] = {"fp16": "float16", "bf16": "bfloat16"}
 
 
+#: variants of memory attention that are graphs of their own
+_SOURCES = {"full": FULL, "operator": OPERATOR}
+
+
 def source_graph(bundle: Bundle, graph: str, attention: str) -> str:
     """The variant of the graph that is built: the one for engines, where the bundle has it."""
-    name = variant_name(graph, FULL if attention == "full" else WHOLE)
+    name = variant_name(graph, _SOURCES.get(attention, WHOLE))
     return name if name in bundle.graphs else graph
 
 

@@ -12,7 +12,7 @@ from ...configs.errors import InputError
 from ...runtime.backends.engine_record import EngineTarget
 from .profiles import Limits
 
-ATTENTIONS = ("auto", "folded", "full", "plugin")
+ATTENTIONS = ("auto", "folded", "full", "operator", "plugin")
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,9 @@ class BuildOptions:
     """What to build. graphs: None for all. precision: None, or what the bundle must have.
 
     attention: "folded" (values at memory width, plain operators), "full" (values at full
-    width, for fused attention that wants equal widths), "plugin" (our kernel), or "auto": each
-    is built, proved and timed, and the fastest that passed is kept.
+    width, for fused attention that wants equal widths), "operator" (those as ONNX's Attention),
+    "plugin" (our kernel), or "auto": each is built, proved and timed, and the fastest that
+    passed is kept.
     """
 
     graphs: tuple[str, ...] | None = None

@@ -9,14 +9,22 @@ from pathlib import Path
 from onnx import ModelProto
 
 from ...configs.bundle import GraphEntry, Precision, bundle_file, check_graph_file
-from ...configs.graphs import GraphSpec, engine_specs, graph_specs, per_object_specs
+from ...configs.graphs import (
+    OPERATOR,
+    OPERATOR_RELEASE,
+    GraphSpec,
+    engine_specs,
+    graph_specs,
+    per_object_specs,
+    variant_name,
+)
 from ...configs.progress import Progress, silent
 from ..model.sam2 import Sam2
 from .int8 import QUANTISED_GRAPH, quantised
 from .modules import GraphVariant, graph_modules, per_object_modules
 from .onnx_from_module import onnx_from_module
 from .precision import EXACT_GRAPHS, lowered
-from .tensorrt_rules import check_importable
+from .tensorrt_rules import OLDEST, check_importable
 from .variants import variant_models
 from .weights_file import WeightsFile
 
@@ -66,7 +74,8 @@ def made_graphs(
         yield MadeGraph(name, specs[name], graph)
     if options.engine_variants:
         for name, contract, graph in variant_models(model, options.opset, options.precision):
-            check_importable(graph, name)
+            newer = name == variant_name(contract, OPERATOR)
+            check_importable(graph, name, OPERATOR_RELEASE if newer else OLDEST)
             yield MadeGraph(name, specs[contract], graph)
 
 

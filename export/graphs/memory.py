@@ -25,6 +25,7 @@ from .layers import (
     attend,
     of_kind,
     out_with_value_bias,
+    per_row,
     query_blocks,
     reshape,
     without_bias,
@@ -123,12 +124,14 @@ class CrossAttention(nn.Module):
             assert out.bias is not None
             self.out = Affine(narrow, out.bias.flatten(), 3)
 
-    def forward(self, x: Tensor, memory: MemoryTokens, turn: Turn) -> Tensor:
-        """Queries [N or 1, HW, C] -> [N, HW, C]."""
+    def forward(self, x: Tensor, memory: MemoryTokens, turn: Turn, spread: bool = False) -> Tensor:
+        """Queries [N or 1, HW, C] -> [N, HW, C]; `spread` repeats them before the attention."""
         spatial = reshape(self.k(memory.keys, turn), (0, -1, self.width))
         k = torch.cat((spatial, self.k_pointer(memory.pointer_keys)), dim=1)
-        values = self.value(memory.values)
-        result: Tensor = self.out(attend(self.q(x, turn), k, values, self.query_sizes))
+        values, q = self.value(memory.values), self.q(x, turn)
+        if spread:
+            q = per_row(q, k)
+        result: Tensor = self.out(attend(q, k, values, self.query_sizes))
         return result
 
 
@@ -143,14 +146,22 @@ class AttentionLayer(nn.Module):
         self.up, self.down = affine(layer.linear1, 3), affine(layer.linear2, 3)
 
     def forward(
-        self, x: Tensor, memory: MemoryTokens | None, turn: Turn, begun: bool = False
+        self,
+        x: Tensor,
+        memory: MemoryTokens | None,
+        turn: Turn,
+        begun: bool = False,
+        spread: bool = False,
     ) -> Tensor:
-        """A layer; without memory its first half alone, and after that (`begun`) the rest."""
+        """A layer; without memory its first half alone, and after that (`begun`) the rest.
+
+        `spread`: the frame's tokens may be shared by all objects, and are repeated for each.
+        """
         if not begun:
             x = x + self.self_attn(self.norm1(x), turn)
         if memory is None:
             return x
-        x = x + self.cross_attn(self.norm2(x), memory, turn)
+        x = x + self.cross_attn(self.norm2(x), memory, turn, spread)
         result: Tensor = x + self.down(F.relu(self.up(self.norm3(x))))
         return result
 
@@ -165,8 +176,15 @@ class MemoryAttentionGraph(GraphModule):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, model: Sam2, query_block: int | None, values: ValueProjection) -> None:
+    def __init__(
+        self,
+        model: Sam2,
+        query_block: int | None,
+        values: ValueProjection,
+        queries_per_object: bool = False,
+    ) -> None:
         super().__init__(model)
+        self.queries_per_object = queries_per_object
         attention, config = model.memory_attention, model.config
         query_sizes = query_blocks(config.embed_size**2, query_block)
         layers = of_kind(attention.layers, MemoryAttentionLayer)
@@ -208,7 +226,9 @@ class MemoryAttentionGraph(GraphModule):
         tokens, turn = MemoryTokens(keys, pointer_keys, values), Turn(self.cos, self.sin)
         x = self._tokens(image_embed) if frame_tokens is None else frame_tokens
         for index, layer in enumerate(self.layers):
-            x = layer(x, tokens, turn, begun=index == 0 and frame_tokens is not None)
+            begun = index == 0 and frame_tokens is not None
+            # what a layer has added is each object's own
+            x = layer(x, tokens, turn, begun, spread=index == 0 and self.queries_per_object)
         grid = (-1, config.hidden_dim, config.embed_size, config.embed_size)
         result: Tensor = self.norm(x).transpose(1, 2).reshape(grid)
         return result

@@ -38,6 +38,9 @@ class GraphVariant:
     #: attention: builders of engines do not fuse an attention whose queries, keys and values
     #: are bare products of one tensor
     value_bias: bool = False
+    #: the first layer's queries are repeated for each object before they meet its memories, where
+    #: else the product broadcasts them: builders fuse no attention whose batches differ
+    queries_per_object: bool = False
 
 
 @torch.no_grad()
@@ -45,7 +48,8 @@ def graph_modules(model: Sam2, variant: GraphVariant = GraphVariant()) -> dict[s
     """The exported modules of a model, by graph name, in eval mode; the model is untouched."""
     model = copy.deepcopy(model).eval().requires_grad_(False)
     values = ValueProjection(variant.fold_values, variant.value_bias)
-    attention = MemoryAttentionGraph(model, variant.query_block, values)
+    per_object = variant.queries_per_object
+    attention = MemoryAttentionGraph(model, variant.query_block, values, per_object)
     decoder, encoder = MaskDecoderGraph(model), MemoryEncoderGraph(model)
     modules: dict[str, nn.Module] = {
         "image_encoder": ImageEncoderGraph(model, variant.query_block),

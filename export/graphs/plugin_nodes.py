@@ -5,7 +5,13 @@ Runtime inlines the body and TensorRT imports it, so the graph depends on no plu
 the function before parsing leaves the bare node, which a registered plugin then takes.
 
 :func:`with_attention_nodes` works on the finished graph, of any precision: the exporter and the
-rewriting to half precision know nothing of plugins.
+rewriting to half precision know nothing of plugins. So does :func:`with_attention_operators`, which
+writes the same attentions as ONNX's own operator.
+
+Of softmax(q kT) v in plain operators NVIDIA's builder makes one kernel only where it can prove
+what belongs together: with a dynamic number of memories it does so for self-attention alone. The
+operator ``Attention`` says it. It is of opset 23, which TensorRT imports from 10.15 on, and its
+kernels are of half precision.
 """
 
 from __future__ import annotations
@@ -23,6 +29,8 @@ from ..model.position import rotary_table
 
 OPSET_VERSION = 1
 _TABLES = ("rotary_cos", "rotary_sin")
+ATTENTION_OPSET, ATTENTION_IR_VERSION = 23, 11
+_HEADS = "attention.heads_axis"
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,75 @@ def with_plugin_functions(model: ModelProto, width: int) -> ModelProto:
     if used and NAMESPACE not in {o.domain for o in model.opset_import}:
         model.opset_import.append(helper.make_opsetid(NAMESPACE, OPSET_VERSION))
     return model
+
+
+def with_attention_operators(model: ModelProto) -> ModelProto:
+    """The graph with each softmax(q kT) v of one head as one operator ``Attention``, in opset 23.
+
+    Takes a graph whose attentions are whole (``GraphVariant(query_block=None)``), queries scaled,
+    with queries, keys and values of equal widths and batches; the argument is left as it is.
+    Raises ValueError when there is no attention, or its keys are not transposed in place.
+    """
+    result = ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    makers = {out: node for node in graph.node for out in node.output}
+    nodes: list[NodeProto] = []
+    count = 0
+    for node in graph.node:
+        weights = makers.get(node.input[0]) if node.op_type == "MatMul" else None
+        if weights is None or weights.op_type != "Softmax":
+            nodes.append(node)
+            continue
+        nodes += _attention_operator(f"attention.{count}", node, makers[weights.input[0]], makers)
+        count += 1
+    if not count:
+        raise ValueError(f"the graph {graph.name} has no attention in one piece")
+    del graph.node[:]
+    graph.node.extend(_leading(nodes, {value.name for value in graph.output}))
+    # [N, T, C] is one head of [N, 1, T, C]
+    graph.initializer.append(numpy_helper.from_array(np.array([1]), _HEADS))
+    made = {out for node in graph.node for out in node.output}
+    infos = [value for value in graph.value_info if value.name in made]
+    del graph.value_info[:]
+    graph.value_info.extend(infos)
+    next(o for o in result.opset_import if o.domain in ("", "ai.onnx")).version = ATTENTION_OPSET
+    result.ir_version = ATTENTION_IR_VERSION
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+def _attention_operator(
+    name: str, product: NodeProto, scores: NodeProto, makers: dict[str, NodeProto]
+) -> list[NodeProto]:
+    """The nodes that stand for softmax(q kT) v, whose last product is `product`."""
+    turned = makers.get(scores.input[1])
+    if turned is None or turned.op_type != "Transpose":
+        raise ValueError(f"expected the keys of {product.name} transposed just before the product")
+    given = {"q": scores.input[0], "k": turned.input[0], "v": product.input[1]}
+    heads = [f"{name}.{part}" for part in given]
+    # each node has a name of its own: builders key layers by them
+    return [
+        *(
+            helper.make_node("Unsqueeze", [value, _HEADS], [head], name=head)
+            for value, head in zip(given.values(), heads, strict=True)
+        ),
+        # queries come scaled; TensorRT refuses a softmax_precision, and sums in float32 anyway
+        helper.make_node("Attention", heads, [f"{name}.out"], name=name, scale=1.0),
+        helper.make_node(
+            "Squeeze", [f"{name}.out", _HEADS], [product.output[0]], name=f"{name}.squeeze"
+        ),
+    ]
+
+
+def _leading(nodes: list[NodeProto], outputs: set[str]) -> list[NodeProto]:
+    """Those of the nodes that lead to an output."""
+    kept, needed = [], set(outputs)
+    for node in reversed(nodes):
+        if needed & set(node.output):
+            needed |= set(node.input)
+            kept.append(node)
+    return kept[::-1]
 
 
 class _Graph:

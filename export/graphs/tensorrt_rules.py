@@ -23,6 +23,8 @@ from onnx_ir.passes import common as passes
 
 from ...configs.errors import SessionError
 
+#: the oldest TensorRT that engines are built with
+OLDEST = (10, 13)
 _TABLE = Path(__file__).parents[1] / "data" / "tensorrt_operators.json"
 #: a tensor of an engine has at most this many dimensions
 MAX_RANK = 8
@@ -65,15 +67,17 @@ def _table() -> dict[str, Any]:
     return table
 
 
-def check_importable(model: onnx.ModelProto, name: str) -> None:
+def check_importable(model: onnx.ModelProto, name: str, release: tuple[int, int] = OLDEST) -> None:
     """Refuse the graph `name` if engines of it could not be built, or would be slow.
 
-    Bodies of custom nodes are looked into, since the parser imports them where there is no
-    plugin. Raises SessionError naming the first operator and what to do about it.
+    release: of TensorRT, (major, minor), from which on the graph is to be importable. Bodies of
+    custom nodes are looked into, since the parser imports them where there is no plugin.
+
+    Raises SessionError naming the first operator and what to do about it.
     """
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
-    if problems := tensorrt_problems(model):
+    if problems := tensorrt_problems(model, release):
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise SessionError(
             f"TensorRT cannot take the graph {name} ({problems[0]}{more}): export it without "
@@ -81,8 +85,11 @@ def check_importable(model: onnx.ModelProto, name: str) -> None:
         )
 
 
-def tensorrt_problems(model: onnx.ModelProto) -> list[str]:
-    """One line per problem: the node, what is wrong, what to do; empty when there is none."""
+def tensorrt_problems(model: onnx.ModelProto, release: tuple[int, int] = OLDEST) -> list[str]:
+    """One line per problem: the node, what is wrong, what to do; empty when there is none.
+
+    release: the oldest TensorRT that is to import the graph, (major, minor).
+    """
     graph_model = ir.serde.deserialize_model(model)
     passes.ShapeInferencePass()(graph_model)
     first, last = _table()["opsets"]
@@ -91,11 +98,12 @@ def tensorrt_problems(model: onnx.ModelProto) -> list[str]:
     for name, value in graph_model.graph.initializers.items():
         problems += [f"initializer {name}: {text}" for text in _value_problems(value)]
     for node in graph_model.graph:
-        problems += [f"{node.op_type} {node.name}: {text}" for text in _node_problems(node)]
+        named = f"{node.op_type} {node.name}"
+        problems += [f"{named}: {text}" for text in _node_problems(node, release)]
     return problems
 
 
-def _node_problems(node: ir.Node) -> Iterator[str]:
+def _node_problems(node: ir.Node, release: tuple[int, int]) -> Iterator[str]:
     if node.domain not in ("", "ai.onnx"):
         yield f"operators of domain '{node.domain}' need a plugin"
         return
@@ -103,6 +111,9 @@ def _node_problems(node: ir.Node) -> Iterator[str]:
     if types is None:
         yield "the parser does not import this operator"
         return
+    since = tuple(_table()["since"].get(node.op_type, OLDEST))
+    if since > release:
+        yield f"imported from TensorRT {_dotted(since)} on, expected by {_dotted(release)}"
     data = node.inputs[0] if node.inputs else None
     if data is not None and data.dtype is not None and _type_name(data.dtype) not in types:
         yield f"{_type_name(data.dtype)} is not among {', '.join(types)}"
@@ -143,12 +154,26 @@ def _attribute_problems(node: ir.Node) -> Iterator[str]:
             yield "antialiasing is not supported: use two matrix products"
         if attributes.get_string("mode", "nearest") == "cubic":
             yield "cubic interpolation is not supported"
+    if node.op_type == "Attention":
+        yield from _fusion_problems(node)
     if node.op_type in ("LayerNormalization", "MaxPool", "Dropout"):
         used = [value for value in node.outputs[1:] if value.uses() or value.is_graph_output()]
         if used:
             yield "only the first output is supported"
     if node.op_type == "MatMul" and all(_tail(value) == (2, 2) for value in node.inputs[:1]):
         yield "products of 2x2 matrices are slow: write rotations as cos and sin"
+
+
+def _fusion_problems(node: ir.Node) -> Iterator[str]:
+    """Why no fused kernel takes an operator Attention; found with the vendor's builder."""
+    if node.attributes.get_int("softmax_precision", 0):
+        yield "softmax_precision is not supported: leave it out"
+    shapes = [value.shape for value in node.inputs[:3] if value is not None]
+    if any(shape is not None and len(shape) != 4 for shape in shapes):
+        yield "expected queries, keys and values [N, heads, T, C]: unsqueeze the heads"
+    widths = {shape[-1] for shape in shapes if shape is not None}
+    if len({width for width in widths if isinstance(width, int)}) > 1:
+        yield "values of another width than keys have no fused kernel: project them to it"
 
 
 def _input(node: ir.Node, index: int) -> ir.Value | None:
@@ -177,6 +202,10 @@ def _tail(value: ir.Value | None) -> tuple[Any, ...] | None:
     if value is None or value.shape is None or len(value.shape) < 2:
         return None
     return tuple(value.shape[-2:])
+
+
+def _dotted(release: tuple[int, ...]) -> str:
+    return ".".join(map(str, release))
 
 
 def _type_name(dtype: ir.DataType) -> str:

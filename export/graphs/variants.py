@@ -13,16 +13,18 @@ from collections.abc import Iterator
 from onnx import ModelProto
 
 from ...configs.bundle import HALF_PRECISIONS, Precision
-from ...configs.graphs import FULL, WHOLE, graph_specs, variant_name
+from ...configs.graphs import FULL, OPERATOR, WHOLE, graph_specs, variant_name
 from ..model.sam2 import Sam2
 from .modules import GraphVariant, graph_modules
 from .onnx_from_module import onnx_from_module
-from .plugin_nodes import with_attention_nodes
+from .plugin_nodes import with_attention_nodes, with_attention_operators
 from .precision import lowered
 
 #: what each name of a variant stands for
 WHOLE_ATTENTION = GraphVariant(query_block=None)
-FULL_VALUES = GraphVariant(query_block=None, fold_values=False, value_bias=True)
+FULL_VALUES = GraphVariant(
+    query_block=None, fold_values=False, value_bias=True, queries_per_object=True
+)
 
 _ENCODER, _ATTENTION = "image_encoder", "memory_attention"
 
@@ -44,6 +46,10 @@ def variant_models(
             made = lowered(made, precision)
         if (graph, variant) == (_ATTENTION, WHOLE) and _has_room(model):
             made = with_attention_nodes(made, model.config)
+        if (graph, variant) == (_ATTENTION, FULL) and precision in HALF_PRECISIONS:
+            # float32 has no kernel of it; yielded first, for who takes a model may change it
+            operators = with_attention_operators(made)
+            yield variant_name(graph, OPERATOR), graph, operators
         yield variant_name(graph, variant), graph, made
 
 

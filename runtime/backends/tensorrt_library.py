@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import weakref
@@ -26,8 +27,7 @@ def tensorrt_module() -> ModuleType:
             f"TensorRT is installed but does not load ({why}): pip install --force-reinstall "
             "'sam2rt[tensorrt]'"
         ) from None
-    found = tuple(int(part) for part in trt.__version__.split(".")[:2])
-    if found < OLDEST:
+    if release(trt.__version__) < OLDEST:
         raise SessionError(
             f"expected TensorRT {'.'.join(map(str, OLDEST))} or later, found {trt.__version__}: "
             "pip install -U 'sam2rt[tensorrt]'"
@@ -35,11 +35,41 @@ def tensorrt_module() -> ModuleType:
     return trt
 
 
+def builder_module() -> ModuleType:
+    """TensorRT, else TensorRT-RTX, which builds where there is no GPU; SessionError without both.
+
+    Engines of TensorRT-RTX are none that TensorRT loads: what it tells of a graph counts.
+    """
+    try:
+        return tensorrt_module()
+    except MissingExtraError:
+        for name in ("tensorrt_rtx", "tensorrt_rtx_bindings"):
+            with contextlib.suppress(ImportError, OSError):
+                return importlib.import_module(name)
+    raise SessionError(
+        "a dry run needs NVIDIA's builder, found neither TensorRT nor TensorRT-RTX: "
+        "pip install 'sam2rt[tensorrt]', or where there is no GPU: pip install tensorrt-rtx"
+    )
+
+
+def library_name(trt: ModuleType) -> str:
+    """What users call the library, with its version."""
+    kind = "TensorRT-RTX" if trt.__name__.startswith("tensorrt_rtx") else "TensorRT"
+    return f"{kind} {trt.__version__}"
+
+
+def release(version: str) -> tuple[int, ...]:
+    """(major, minor) of a version such as 10.16.1.11."""
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
 @dataclass(eq=False)
 class Messages:
     """What TensorRT logged: it reports most failures there and returns nothing."""
 
     errors: list[str] = field(default_factory=list)
+    #: all it said, as it said it; None: nobody wants to know
+    transcript: list[str] | None = None
 
     def last(self) -> str:
         return self.errors[-1] if self.errors else "TensorRT gave no message"
@@ -68,7 +98,9 @@ def make_logger(trt: ModuleType, messages: Messages) -> Any:
         listeners: list[weakref.ref[Messages]] = []
         _LOGGERS[trt] = _new_logger(trt, listeners), listeners
     logger, listeners = _LOGGERS[trt]
-    listeners[:] = [r for r in listeners if r() is not None] + [weakref.ref(messages)]
+    # a builder and its parser share their messages, which hear each line once
+    others = [r for r in listeners if r() is not None and r() is not messages]
+    listeners[:] = [*others, weakref.ref(messages)]
     return logger
 
 
@@ -82,6 +114,9 @@ def _new_logger(trt: ModuleType, listeners: list[weakref.ref[Messages]]) -> Any:
 
         def log(self, level: Any, text: str) -> None:
             line = " ".join(text.split())
+            for listener in [r() for r in listeners]:
+                if listener is not None and listener.transcript is not None:
+                    listener.transcript.append(text)
             about_memory = any(word in line.lower() for word in _MEMORY_WORDS)
             if level in serious or (level == severity.WARNING and about_memory):
                 for listener in [r() for r in listeners]:

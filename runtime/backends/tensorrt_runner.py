@@ -7,6 +7,7 @@ graph of its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,15 +18,26 @@ from ...configs.errors import SessionError
 from ...configs.graphs import GraphSpec, TensorSpec, output_shapes
 from ..arrays import Array
 from ..gpu import cuda
-from ..gpu.tensor import DeviceTensor, Pool
+from ..gpu.tensor import ALIGNED, DeviceTensor, Pool
 from ..session import Into
 from .engine_profiles import choose_profile, is_fixed
 from .engine_record import EngineRecord
 
 #: CUDA graphs kept per engine and thread: a ring has one per slot, a tracker has few rings
 _MOST_GRAPHS = 64
-#: what TensorRT asks of addresses
-_ALIGNED = 256
+
+
+#: addresses of one output that are written directly; a caller that keeps every result has no end
+_MOST_PLACES = 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What shapes of inputs decide: the profile, and the shapes of outputs."""
+
+    profile: int
+    inputs: Mapping[str, tuple[int, ...]]
+    outputs: Mapping[str, tuple[int, ...]]
 
 
 @dataclass
@@ -37,8 +49,7 @@ class _Port:
     host: cuda.PinnedArray
 
     def view(self, shape: tuple[int, ...]) -> Array:
-        count = int(np.prod(shape, dtype=np.int64))
-        return self.host.array[:count].reshape(shape)
+        return self.host.array[: math.prod(shape)].reshape(shape)
 
     def close(self) -> None:
         self.device.close()
@@ -55,10 +66,17 @@ class Runner:
         self._contexts: dict[int, Any] = {}
         #: per profile, where its context's tensors are
         self._addresses: dict[int, dict[str, int]] = {}
+        #: per profile, the shapes its context was told
+        self._shapes: dict[int, Mapping[str, tuple[int, ...]]] = {}
         #: fixed shapes that ran, by profile and places, least recently used first: None after
         #: the first run, then its graph
         self._graphs: dict[Any, cuda.Graph | None] = {}
         self._records = True
+        #: how often the stream had been waited for when host arrays were last brought
+        self._brought = -1
+        self._plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
+        #: where blocks of kept outputs were, as far as they are written directly
+        self._places: set[int] = set()
         symbols = self._largest_symbols()
         sizes = {
             t.name: tuple(symbols[d] if isinstance(d, str) else d for d in t.shape)
@@ -68,40 +86,91 @@ class Runner:
         cuda.require_memory(needed, f"inputs and outputs of {spec.name}")
         self.inputs = {t.name: _port(t, sizes[t.name]) for t in spec.inputs}
         self.outputs = {t.name: _port(t, sizes[t.name]) for t in spec.outputs}
+        ports = {**self.inputs, **self.outputs}
+        self._own = {name: port.device.pointer for name, port in ports.items()}
 
     def run(
-        self, inputs: Mapping[str, Any], pool: Pool, keep: Collection[str], into: Into
+        self,
+        inputs: Mapping[str, Any],
+        pool: Pool,
+        keep: Collection[str],
+        into: Into,
+        direct: bool = False,
     ) -> dict[str, Any]:
-        """Outputs as host arrays; those in `keep` as device tensors, those of `into` as given."""
-        shapes = {name: array.shape for name, array in inputs.items()}
-        index = choose_profile(self._record.profiles, shapes, self._spec.name)
-        bound = {n: a.pointer for n, a in inputs.items() if _stays(a)}
+        """Outputs as host arrays; those in `keep` as device tensors, those of `into` as given.
+
+        `direct`: kept outputs are written where they stay, for callers that let go of them soon,
+        and tensors are read where they lie. Waits for the GPU where there are host arrays alone.
+        """
+        plan = self.plan({name: array.shape for name, array in inputs.items()})
+        bound = {n: a.pointer for n, a in inputs.items() if self._stays(a, direct)}
         # the slots of several objects are apart: theirs are written together, then dealt out
         bound |= {n: s[0].pointer for n, s in into.items() if len(s) == 1 and _fits(s[0])}
+        kept = [name for name in plan.outputs if name in keep and name not in into]
+        results: dict[str, Any] = {}
+        if direct and kept:
+            results = self.kept_block(plan, kept, pool)
+            if self.is_place(next(iter(results.values())).pointer):
+                bound |= {name: tensor.pointer for name, tensor in results.items()}
+        self._await_copies(inputs)
         for name, array in inputs.items():
             if name not in bound:
                 self._bring(name, array)
-        self._enqueue(index, shapes, bound)
-        results: dict[str, Any] = {}
-        for name, shape in output_shapes(self._spec, shapes).items():
+        self._enqueue(plan, bound)
+        for name, shape in plan.outputs.items():
             if name in into:
                 results[name] = into[name]
                 if name not in bound:
                     self._deal(self.outputs[name], into[name])
-            else:
-                results[name] = self._take(self.outputs[name], shape, pool, name in keep)
+            elif name not in bound:
+                results[name] = self._take(name, shape, pool, name in keep, results.get(name))
+        if all(name in keep or name in into for name in plan.outputs):
+            # what is lent may go away once the caller has the results
+            given = inputs.values()
+            if any(isinstance(a, DeviceTensor) and a.lent_to(self._stream) for a in given):
+                self._stream.synchronize()
+            return {name: results[name] for name in plan.outputs}
         self._stream.synchronize()
-        return {n: r.copy() if isinstance(r, np.ndarray) else r for n, r in results.items()}
+        return {
+            name: results[name].copy() if isinstance(results[name], np.ndarray) else results[name]
+            for name in plan.outputs
+        }
+
+    def plan(self, shapes: Mapping[str, tuple[int, ...]]) -> Plan:
+        """Profile and output shapes for inputs of those shapes; InputError for larger ones."""
+        key = tuple(shapes.values())
+        if (known := self._plans.get(key)) is not None:
+            return known
+        index = choose_profile(self._record.profiles, shapes, self._spec.name)
+        made = Plan(index, dict(shapes), output_shapes(self._spec, shapes))
+        if len(self._plans) >= _MOST_GRAPHS:
+            self._plans.pop(next(iter(self._plans)))
+        return self._plans.setdefault(key, made)
+
+    def kept_block(self, plan: Plan, names: Sequence[str], pool: Pool) -> dict[str, DeviceTensor]:
+        """Tensors for those outputs, in one piece of memory."""
+        parts = [(plan.outputs[name], self.outputs[name].spec.dtype) for name in names]
+        return dict(zip(names, pool.block(parts, self._stream), strict=True))
+
+    def is_place(self, pointer: int) -> bool:
+        """Whether outputs may be written at that address, which a CUDA graph will hold.
+
+        The first few addresses are; where they do not come back, results are copied out.
+        """
+        if len(self._places) < _MOST_PLACES:
+            self._places.add(pointer)
+        return pointer in self._places
 
     def _deal(self, port: _Port, slots: Sequence[DeviceTensor]) -> None:
         for i, slot in enumerate(slots):
             source = port.device.pointer + i * slot.nbytes
             cuda.copy(slot.pointer, source, slot.nbytes, self._stream)
 
-    def _take(self, port: _Port, shape: tuple[int, ...], pool: Pool, keep: bool) -> Any:
-        """Enqueue the copy of an output to where it goes."""
+    def _take(self, name: str, shape: tuple[int, ...], pool: Pool, keep: bool, made: Any) -> Any:
+        """Enqueue the copy of an output to where it goes: `made`, where that is already there."""
+        port = self.outputs[name]
         if keep:
-            made = DeviceTensor.pooled(pool, shape, port.spec.dtype, self._stream)
+            made = made or DeviceTensor.pooled(pool, shape, port.spec.dtype, self._stream)
             cuda.copy(made.pointer, port.device.pointer, made.nbytes, self._stream)
             return made
         host = port.view(shape)
@@ -126,6 +195,20 @@ class Runner:
             if isinstance(dim, str)
         }
 
+    def _stays(self, array: Any, direct: bool) -> bool:
+        """Whether a CUDA graph may read the array where it lies."""
+        if not isinstance(array, DeviceTensor):
+            return False
+        return (array.stays or (direct and not array.lent_to(self._stream))) and _fits(array)
+
+    def _await_copies(self, inputs: Mapping[str, Any]) -> None:
+        """Wait, where the copies of an earlier run may still read the pinned arrays."""
+        if all(isinstance(array, DeviceTensor) for array in inputs.values()):
+            return
+        if self._brought == self._stream.waits:
+            self._stream.synchronize()
+        self._brought = self._stream.waits
+
     def _bring(self, name: str, array: Any) -> None:
         """Enqueue the copy of an input into its fixed place, which a CUDA graph needs."""
         port = self.inputs[name]
@@ -136,37 +219,45 @@ class Runner:
             source = port.host.array.ctypes.data
         cuda.copy(port.device.pointer, source, array.nbytes, self._stream)
 
-    def _enqueue(
-        self, index: int, shapes: Mapping[str, tuple[int, ...]], bound: Mapping[str, int]
-    ) -> None:
-        key = (index, tuple(bound.items()))
+    def _enqueue(self, plan: Plan, bound: Mapping[str, int]) -> None:
+        key = (plan.profile, tuple(bound.items()))
         if (graph := self._graphs.get(key)) is not None:
             self._graphs[key] = self._graphs.pop(key)
             graph.replay(self._stream)
             return
-        context = self._context(index)
-        self._place(context, index, bound)
-        fixed = is_fixed(self._record.profiles[index])
+        fixed = self.is_fixed(plan)
         if not fixed or key not in self._graphs:
-            self._set_shapes(context, shapes)
-            self._execute(context)
+            self.launch(plan, bound)
             if fixed:
                 self._remember(key, None)
             return
         # the second run of a fixed shape is recorded; everything was set up by the first
-        graph = self._recorded(context)
+        graph = self._recorded(plan, bound)
         if graph is None:
-            self._execute(context)
+            self.launch(plan, bound)
             return
         self._remember(key, graph)
         graph.replay(self._stream)
 
-    def _recorded(self, context: Any) -> cuda.Graph | None:
+    def is_fixed(self, plan: Plan) -> bool:
+        """Whether the profile has one shape alone, whose work a CUDA graph may hold."""
+        return is_fixed(self._record.profiles[plan.profile])
+
+    def launch(self, plan: Plan, bound: Mapping[str, int]) -> None:
+        """Enqueue the engine, tensors in `bound` at those addresses, others in their places."""
+        context = self._context(plan.profile)
+        self._place(context, plan.profile, bound)
+        if self._shapes.get(plan.profile) is not plan.inputs:
+            self._set_shapes(context, plan.inputs)
+            self._shapes[plan.profile] = plan.inputs
+        self._execute(context)
+
+    def _recorded(self, plan: Plan, bound: Mapping[str, int]) -> cuda.Graph | None:
         """The engine's work as a CUDA graph; None for an engine that cannot be recorded."""
         if not self._records:
             return None
         try:
-            return cuda.Graph(self._stream, lambda: self._execute(context))
+            return cuda.Graph(self._stream, lambda: self.launch(plan, bound))
         except SessionError:
             self._records = False
             return None
@@ -194,8 +285,8 @@ class Runner:
     def _place(self, context: Any, index: int, bound: Mapping[str, int]) -> None:
         """Tell the context where its tensors are: in `bound`, else in their own places."""
         known = self._addresses[index]
-        for name, port in {**self.inputs, **self.outputs}.items():
-            address = bound.get(name, port.device.pointer)
+        for name, own in self._own.items():
+            address = bound.get(name, own)
             if known.get(name) != address:
                 if not context.set_tensor_address(name, address):
                     raise self._failed(f"it has no tensor '{name}'")
@@ -218,18 +309,13 @@ class Runner:
 
 
 def _port(tensor: TensorSpec, shape: tuple[int, ...]) -> _Port:
-    count = int(np.prod(shape, dtype=np.int64))
-    host = cuda.PinnedArray((count,), tensor.dtype)
+    host = cuda.PinnedArray((math.prod(shape),), tensor.dtype)
     return _Port(tensor, cuda.Buffer(_nbytes(tensor, shape)), host)
 
 
 def _nbytes(tensor: TensorSpec, shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64)) * np.dtype(tensor.dtype).itemsize
-
-
-def _stays(array: Any) -> bool:
-    return isinstance(array, DeviceTensor) and array.stays and _fits(array)
+    return math.prod(shape) * np.dtype(tensor.dtype).itemsize
 
 
 def _fits(tensor: DeviceTensor) -> bool:
-    return tensor.pointer % _ALIGNED == 0
+    return tensor.pointer % ALIGNED == 0

@@ -7,6 +7,7 @@ thread. A fixed shape runs once as usual and is then replayed as one CUDA graph.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -95,7 +96,7 @@ class TensorRTSession(Session):
         }
         return worker.run(graph, check_inputs(self.bundle.graphs[graph].spec, given), into or {})
 
-    @property
+    @functools.cached_property
     def graphs(self) -> tuple[str, ...]:
         """The graphs that engines are built from; a bundle has others besides."""
         return tuple(engine_specs(self.bundle.model))
@@ -251,7 +252,8 @@ class _Worker:
             spec = self._session.bundle.graphs[graph].spec
             runner = self._runners[graph] = Runner(engine, record, spec, self.stream)
         keep = kept_outputs(graph, masks=self.pixels() is not None)
-        return runner.run(inputs, self.pool, keep, into)
+        # features live for a frame or two
+        return runner.run(inputs, self.pool, keep, into, direct=graph == "image_encoder")
 
     def pixels(self) -> GpuPixels | None:
         if not self._pixels:

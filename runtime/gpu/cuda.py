@@ -150,9 +150,12 @@ class Stream(_Owned):
         self.handle: int = handle
         #: number of the GPU that is current where the stream is made or lent
         self.device = int(check(self._rt.cudaGetDevice(), "asking for the current GPU"))
+        #: how often it was waited for: what was enqueued before the last time is done
+        self.waits = 0
 
     def synchronize(self) -> None:
         check(self._rt.cudaStreamSynchronize(self.handle), "waiting for the GPU")
+        self.waits += 1
 
     def wait(self, event: Event) -> None:
         """Let later work on this stream wait for `event`."""
@@ -204,7 +207,7 @@ class Buffer(_Owned):
 class PinnedArray(_Owned):
     """A host array the GPU copies to and from without an intermediate copy."""
 
-    def __init__(self, shape: Sequence[int], dtype: str) -> None:
+    def __init__(self, shape: Sequence[int], dtype: Any) -> None:
         self._rt = cudart()
         kind = np.dtype(dtype)
         count = int(np.prod(shape, dtype=np.int64))
@@ -218,6 +221,25 @@ class PinnedArray(_Owned):
             self.array = np.empty(0)
             check(self._rt.cudaFreeHost(self._pointer), "releasing pinned memory")
             self._pointer = 0
+
+
+class Staging(_Owned):
+    """Pinned memory that the host fills and a copy on a stream empties, by turns."""
+
+    def __init__(self, shape: Sequence[int], dtype: Any, stream: Stream) -> None:
+        self._pinned, self._stream = PinnedArray(shape, dtype), stream
+        self._waits = -1
+
+    def fill(self, array: Array) -> int:
+        """Put `array` in and give its address; waits where an earlier copy may still read."""
+        if self._waits == self._stream.waits:
+            self._stream.synchronize()
+        self._waits = self._stream.waits
+        self._pinned.array[...] = array
+        return int(self._pinned.array.ctypes.data)
+
+    def close(self) -> None:
+        self._pinned.close()
 
 
 def copy(destination: int, source: int, nbytes: int, stream: Stream) -> None:

@@ -82,6 +82,9 @@ def device_view(array: Any, stream: int | None = None) -> DeviceView:
 
 def is_device_array(array: Any) -> bool:
     """Whether `array` lies on a GPU and is no numpy array."""
+    # most are, and asking numpy for what it has not is slow
+    if isinstance(array, np.ndarray):
+        return False
     try:
         if hasattr(array, "__cuda_array_interface__"):
             return True

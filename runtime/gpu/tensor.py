@@ -1,13 +1,14 @@
 """Outputs that stay on the GPU: what one graph gives and the next takes is never copied twice.
 
 A :class:`DeviceTensor` has numpy's shape and dtype, downloads itself when numpy asks for it, and
-hands its memory back to a pool when nobody looks at it any more. Content is ready when it is
-handed out.
+hands its memory back to a pool when nobody looks at it any more. Content is ready for work on the
+stream it is made on; whoever takes it elsewhere waits for that stream.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ import numpy as np
 from ..arrays import Array
 from . import cuda
 from .interop import DeviceView, device_view, is_device_array
+
+#: what TensorRT asks of addresses
+ALIGNED = 256
 
 
 class Pool:
@@ -27,6 +31,25 @@ class Pool:
     def take(self, nbytes: int) -> cuda.Buffer:
         free = self._free.get(nbytes)
         return free.pop() if free else cuda.Buffer(nbytes)
+
+    def block(
+        self, parts: Sequence[tuple[tuple[int, ...], Any]], stream: cuda.Stream
+    ) -> list[DeviceTensor]:
+        """Tensors of undefined content, by shape and dtype, that lie and are freed together.
+
+        Freed blocks are taken again newest first: work that gives back what it takes, as each
+        frame of a stream does, finds the same addresses.
+        """
+        sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in parts]
+        starts = [0]
+        for size in sizes:
+            starts.append(-(-(starts[-1] + size) // ALIGNED) * ALIGNED)
+        owner = _Owner(self, self.take(starts[-1]))
+        first = owner.buffer.pointer
+        return [
+            DeviceTensor(first + start, shape, dtype, owner, stream)
+            for start, (shape, dtype) in zip(starts, parts, strict=False)
+        ]
 
     def give(self, buffer: cuda.Buffer) -> None:
         if self._closed:
@@ -74,7 +97,7 @@ class DeviceTensor:
         cls, pool: Pool, shape: tuple[int, ...], dtype: Any, stream: cuda.Stream
     ) -> DeviceTensor:
         """A tensor of undefined content in memory of `pool`."""
-        nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
         owner = _Owner(pool, pool.take(nbytes))
         return cls(owner.buffer.pointer, shape, dtype, owner, stream)
 
@@ -93,13 +116,20 @@ class DeviceTensor:
         """What keeps the memory."""
         return self._owner
 
+    def lent_to(self, stream: cuda.Stream) -> bool:
+        """Whether the memory may be taken back while `stream` still works on it.
+
+        Another library's is, and that of another stream, whose pool knows nothing of this one.
+        """
+        return isinstance(self._owner, DeviceView) or self._stream is not stream
+
     @property
     def ndim(self) -> int:
         return len(self.shape)
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * int(self.dtype.itemsize)
+        return math.prod(self.shape) * int(self.dtype.itemsize)
 
     def __len__(self) -> int:
         return int(self.shape[0])
@@ -166,6 +196,15 @@ class DeviceTensor:
         """Wait until the content is there."""
         self._stream.synchronize()
 
+    def await_on(self, stream: cuda.Stream) -> None:
+        """Let later work on `stream` wait until the content is there."""
+        made_on = self._stream
+        # a closed stream is done
+        if made_on is not stream and made_on.handle and made_on.handle != stream.handle:
+            with cuda.Event() as event:
+                event.record(made_on)
+                stream.wait(event)
+
     def address(self) -> cuda.Address:
         return cuda.Address(self.pointer)
 
@@ -187,7 +226,13 @@ class DeviceTensor:
 
 
 def on_device(array: Any, stream: cuda.Stream) -> Any:
-    """`array` as a DeviceTensor when it lies on the GPU, else as it is."""
-    if isinstance(array, DeviceTensor) or not is_device_array(array):
+    """`array` as a DeviceTensor when it lies on the GPU, else as it is.
+
+    `stream` waits for what another one may still be writing there.
+    """
+    if isinstance(array, DeviceTensor):
+        array.await_on(stream)
+        return array
+    if not is_device_array(array):
         return array
     return DeviceTensor.adopted(array, stream)

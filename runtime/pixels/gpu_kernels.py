@@ -99,6 +99,7 @@ class GpuPixels(PixelKernels):
     def __init__(self, folder: Path, stream: cuda.Stream, pool: Pool) -> None:
         self._stream, self._pool = stream, pool
         self._tables: dict[tuple[Any, ...], list[DeviceTensor]] = {}
+        self._stagings: dict[tuple[Any, ...], list[cuda.Staging]] = {}
         self._kernels = {
             name: cuda.LoadedKernel(code, entry["entry"], entry["block"], entry["shared"])
             for name, (code, entry) in read_kernels(folder).items()
@@ -113,12 +114,13 @@ class GpuPixels(PixelKernels):
     def close(self) -> None:
         """Unload the kernels; tensors they made stay."""
         self.closed = True
+        self._drop_stagings()
         for kernel in self._kernels.values():
             kernel.close()
 
     def frame_tensor(self, frame: Any, size: int) -> DeviceTensor:
         """A video frame, uint8 RGB [H,W,3] on host or GPU, as the model's input [1,3,S,S]."""
-        on_gpu = self._rgb(frame)
+        on_gpu = self._rgb(frame, video=True)
         height, width, _ = on_gpu.shape
         columns = self._cached(("taps", width, size), lambda: pixels.bicubic_taps(width, size))
         rows = self._cached(("taps", height, size), lambda: pixels.bicubic_taps(height, size))
@@ -155,8 +157,10 @@ class GpuPixels(PixelKernels):
 
         return self._cached(("triangle", n_in, n_out), tables)
 
-    def _rgb(self, frame: Any) -> DeviceTensor:
-        on_gpu = self._tensor(frame)
+    def _rgb(self, frame: Any, video: bool = False) -> DeviceTensor:
+        """The frame on the device; frames of a `video` are of one size and come one by one."""
+        staged = video and isinstance(frame, np.ndarray)
+        on_gpu = self._staged(frame) if staged else self._tensor(frame)
         if on_gpu.ndim != 3 or on_gpu.shape[2] != 3 or on_gpu.dtype != np.uint8:
             raise FrameError(
                 f"a frame must be uint8 [H, W, 3], got {on_gpu.dtype} {list(on_gpu.shape)}"
@@ -250,6 +254,28 @@ class GpuPixels(PixelKernels):
         # the host array may go away before the copy has run
         self._stream.synchronize()
         return made
+
+    def _staged(self, frame: Array) -> DeviceTensor:
+        """A frame on the device, through pinned memory: nobody waits for the copy."""
+        key = (frame.shape, frame.dtype.str)
+        turns = self._stagings.get(key)
+        if turns is None:
+            self._drop_stagings()
+            # two by turns: one is filled while the other is still copied
+            turns = [cuda.Staging(frame.shape, frame.dtype, self._stream) for _ in range(2)]
+            self._stagings[key] = turns
+        turns.reverse()
+        made = self._empty(frame.shape, frame.dtype)
+        cuda.copy(made.pointer, turns[0].fill(frame), made.nbytes, self._stream)
+        return made
+
+    def _drop_stagings(self) -> None:
+        """Frames of another size, as a rule of another video, come with memory of their own."""
+        if self._stagings:
+            self._stream.synchronize()
+        for staging in (s for turns in self._stagings.values() for s in turns):
+            staging.close()
+        self._stagings.clear()
 
     def _cached(self, key: tuple[Any, ...], make: Any) -> list[DeviceTensor]:
         """Tables on the device; there are as many as there are frame sizes in use."""

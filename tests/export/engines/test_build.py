@@ -40,7 +40,7 @@ from fake_cuda import FakeCuda
 from fake_tensorrt import MACHINE, FakeTensorRT, write_engines
 
 #: an empty model, and one with a function sam2rt::MemoryCrossAttention too
-FULL, WITHOUT_NODE = empty_graph("full"), empty_graph("whole")
+FULL, OPERATOR, WITHOUT_NODE = (empty_graph(name) for name in ("full", "operator", "whole"))
 _NAME = op.NAME.encode()
 _FUNCTION = bytes([0x0A, len(_NAME)]) + _NAME + bytes([0x52, 6]) + b"sam2rt"
 WITH_NODE = WITHOUT_NODE + bytes([0xCA, 0x01, len(_FUNCTION)]) + _FUNCTION
@@ -110,7 +110,7 @@ def fakes_with_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Build:
             (work / file.path).write_bytes((target / file.path).read_bytes())
         spec = old.graphs["memory_attention"].spec
         graphs = dict(old.graphs)
-        for variant, data in (("whole", WITH_NODE), ("full", FULL)):
+        for variant, data in (("whole", WITH_NODE), ("full", FULL), ("operator", OPERATOR)):
             name = f"memory_attention.{variant}"
             (work / f"{name}.onnx").write_bytes(data)
             graphs[name] = GraphEntry(spec, bundle_file(work, f"{name}.onnx"))
@@ -205,12 +205,13 @@ def test_auto_keeps_the_fastest_variant_that_passed(
     fakes_with_node: _Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fakes = fakes_with_node
-    times = iter([3.0, 2.0, 1.0])
+    times = iter([4.0, 3.0, 2.0, 1.0])
     monkeypatch.setattr(attention, "attention_milliseconds", lambda session, bundle: next(times))
     report = build_engines(fakes.bundle, BuildOptions())
     assert [(c.attention, c.milliseconds) for c in report.candidates] == [
-        ("folded", 3.0),
-        ("full", 2.0),
+        ("folded", 4.0),
+        ("full", 3.0),
+        ("operator", 2.0),
         ("plugin", 1.0),
     ]
     record = read_record(fakes.folder / "memory_attention.engine")
@@ -219,10 +220,10 @@ def test_auto_keeps_the_fastest_variant_that_passed(
     name = "sam2rt::MemoryCrossAttention"
     assert record.kernels == {name: digests()[name]}
     tried = [model for name, model in fakes.models if name.startswith("memory_attention")]
-    # plain body kept, the other graph, function dropped
-    assert tried == [WITH_NODE, FULL, WITHOUT_NODE]
+    # plain body kept, the other graphs, function dropped
+    assert tried == [WITH_NODE, FULL, OPERATOR, WITHOUT_NODE]
     # each variant once, and the engines that are kept
-    assert fakes.proofs == 4
+    assert fakes.proofs == 5
     # precision is the bundle's
     assert {options.precision for options in fakes.options} == {"bf16"}
 
@@ -231,12 +232,15 @@ def test_auto_skips_variants_that_fail_and_says_why(
     fakes_with_node: _Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fakes = fakes_with_node
-    monkeypatch.setattr(attention, "attention_milliseconds", lambda session, bundle: 5.0)
+    # folded first, then the operator
+    times = iter([5.0, 6.0])
+    monkeypatch.setattr(attention, "attention_milliseconds", lambda session, bundle: next(times))
     fakes.fail = {FULL: SessionError("no kernel fits"), WITHOUT_NODE: ProofError("too far")}
     report = build_engines(fakes.bundle, BuildOptions())
     assert [(c.attention, c.error) for c in report.candidates] == [
         ("folded", None),
         ("full", "no kernel fits"),
+        ("operator", None),
         ("plugin", "too far"),
     ]
     assert read_record(fakes.folder / "memory_attention.engine").attention == "folded"
@@ -255,12 +259,31 @@ def test_auto_without_any_usable_variant_names_each(fakes: _Build) -> None:
     ("asked", "words"),
     [
         ("full", "no graph 'memory_attention.full'.*--engine-variants"),
+        ("operator", "take half precision, the bundle is fp32: export it with --precision bf16"),
         ("plugin", "the bundle is fp32: export it with --precision bf16"),
     ],
 )
 def test_variants_the_bundle_lacks_are_refused(fakes: _Build, asked: str, words: str) -> None:
     with pytest.raises(BundleError, match=words):
         build_engines(fakes.bundle, BuildOptions(attention=asked))
+
+
+def test_the_operator_variant_is_built_of_its_own_graph(fakes_with_node: _Build) -> None:
+    fakes = fakes_with_node
+    build_engines(fakes.bundle, BuildOptions(attention="operator"))
+    record = read_record(fakes.folder / "memory_attention.engine")
+    assert (record.attention, record.source) == ("operator", "memory_attention.operator")
+    assert ("memory_attention.operator", b"operator") in fakes.models
+    # other graphs have no such variant
+    assert read_record(fakes.folder / "mask_decoder.engine").source == "mask_decoder"
+
+
+def test_tensorrt_without_the_operator_is_named(
+    fakes_with_node: _Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build.tensorrt_module(), "__version__", "10.14.1.48")
+    with pytest.raises(SessionError, match=r"operator Attention from 10\.15 on, found 10\.14\.1"):
+        build_engines(fakes_with_node.bundle, BuildOptions(attention="operator"))
 
 
 def test_plugin_without_triton_names_it(

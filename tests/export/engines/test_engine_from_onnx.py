@@ -73,6 +73,44 @@ def test_float32_convolutions_of_half_graphs_may_use_tensor_cores(
     assert recorder.arguments("IBuilderConfig.clear_flag") == []
 
 
+def test_what_the_library_says_is_heard_once(recorder: Recorder) -> None:
+    """Builder and parser share their messages; others hear it too."""
+    mine, theirs = Messages(transcript=[]), Messages()
+    for messages in (mine, theirs, mine):
+        logger = make_logger(recorder.module, messages)
+    severity = recorder.module.ILogger.Severity
+    logger.log(severity.ERROR, "no\n kernel")
+    logger.log(severity.VERBOSE, " Name: a")
+    assert (mine.errors, theirs.errors) == (["no kernel"], ["no kernel"])
+    assert mine.transcript == ["no\n kernel", " Name: a"]
+
+
+def test_no_builder_says_what_builds_without_a_gpu(recorder: Recorder) -> None:
+    def none(*_: Any) -> None:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    recorder.module.Builder = none  # type: ignore[attr-defined]
+    with pytest.raises(SessionError, match=r"makes no builder here .*pip install tensorrt-rtx"):
+        _build(recorder, EngineOptions())
+
+
+def test_attention_may_be_taken_apart_where_no_kernel_fits(recorder: Recorder) -> None:
+    """One profile without a kernel would fail the engine; only operators Attention are touched."""
+    trt: Any = recorder.module
+    layers = [trt.ILayer() for _ in range(4)]
+    kinds = [trt.LayerType.SHUFFLE, trt.LayerType.ATTENTION_INPUT, trt.LayerType.SOFTMAX]
+    types = iter([*kinds, trt.LayerType.ATTENTION_INPUT])
+    attention = trt.IAttention()
+    recorder.gives["INetworkDefinition.num_layers"] = lambda: len(layers)
+    recorder.gives["INetworkDefinition.get_layer"] = lambda index: layers[index]
+    recorder.gives["ILayer.type"] = lambda: next(types)
+    recorder.gives["IAttentionInputLayer.attention"] = lambda: attention
+    _build(recorder, EngineOptions(precision="fp16"))
+    assert recorder.arguments("IAttention.decomposable") == [(True,), (True,)]
+    named = [type(layer).__name__ for layer in layers]
+    assert named == ["ILayer", "IAttentionInputLayer", "ILayer", "IAttentionInputLayer"]
+
+
 def test_a_library_that_knows_no_python_plugins_builds_without_that_flag(
     recorder: Recorder,
 ) -> None:
@@ -381,7 +419,7 @@ def test_every_tensorrt_name_in_our_source_exists(version: str) -> None:
     assert ("BuilderFlag", "TF32") in used
     missing = []
     for name, *rest in used:
-        if name == "__version__":
+        if name in ("__version__", "__name__"):
             continue
         entry = api.get(name)
         inner = (entry or {}).get("values") or (entry or {}).get("members") or {}

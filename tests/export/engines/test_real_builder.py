@@ -14,13 +14,14 @@ from bundles import SharedBundles
 from real_tensorrt import Built, build_really, builder_environment
 
 from sam2rt.configs.bundle import Precision, staged_folder
-from sam2rt.configs.graphs import engine_specs, graph_specs
+from sam2rt.configs.graphs import engine_specs
 from sam2rt.configs.models import model_config
 from sam2rt.export.engines.onnx_functions import without_functions
 from sam2rt.plugins import memory_cross_attention as op
 
-MICRO = model_config("micro")
+MICRO, TINY = model_config("micro"), "sam2.1_hiera_tiny"
 VARIANTS = ("image_encoder.whole", "memory_attention.whole", "memory_attention.full")
+OPERATOR = "memory_attention.operator"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
 
 Graphs = Callable[[Precision], Path]
@@ -85,38 +86,67 @@ def test_nvidias_builder_takes_our_graphs_and_profiles(
         assert built.steps[0].startswith(f"{built.graph}: ")
 
 
+def test_the_operator_is_fused_or_taken_apart_in_each_profile(graphs_in: Graphs) -> None:
+    """Of one object, of two, and dynamic; micro has four attentions."""
+    limits, options = {"objects": 2}, {"precision": "fp16"}
+    (built,) = build_really(
+        graphs_in("fp16"), "micro", [OPERATOR], limits=limits, engine=options, detailed=True
+    )
+    assert built.error is None
+    # plain products give [0, 3, 2]; micro is too narrow for a kernel of every shape
+    assert built.fused_attentions() == [0, 3, 4]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_graph_is_built_with_every_profile(graphs_in: Graphs, precision: Precision) -> None:
-    graphs = (*engine_specs(MICRO), *VARIANTS)
+    operator = () if precision == "fp32" else (OPERATOR,)
+    graphs = (*engine_specs(MICRO), *VARIANTS, *operator)
     options = {"precision": precision}
     built = build_really(graphs_in(precision), "micro", graphs, engine=options)
     assert {b.graph: b.error for b in built} == dict.fromkeys(graphs)
 
 
-@pytest.mark.slow
-def test_every_attention_of_the_full_variant_becomes_one_kernel(tmp_path: Path) -> None:
-    from sam2rt.export.graphs.modules import graph_modules
-    from sam2rt.export.graphs.onnx_from_module import onnx_from_module
-    from sam2rt.export.graphs.precision import lowered
-    from sam2rt.export.graphs.variants import FULL_VALUES
+@pytest.fixture(scope="session")
+def tiny_attention(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the variants of memory attention of tiny at 1024 pixels, in half precision."""
+    from sam2rt.export.graphs.variants import variant_models
     from sam2rt.export.model.sam2 import build_model
 
-    name, graph = "sam2.1_hiera_tiny", "memory_attention"
-    config = model_config(name)
     # what is fused is a matter of shapes: no weights are loaded
-    module = graph_modules(build_model(config), FULL_VALUES)[graph]
-    made = lowered(onnx_from_module(module, graph_specs(config)[graph], 20), "fp16")
-    onnx.save(made, tmp_path / "memory_attention.full.onnx")
+    model = build_model(model_config(TINY))
+    folder = tmp_path_factory.mktemp("tiny")
+    for precision in ("fp16", "bf16"):
+        (folder / precision).mkdir()
+        for name, graph, made in variant_models(model, 20, precision):
+            if graph == "memory_attention":
+                onnx.save(made, folder / precision / f"{name}.onnx")
+    return folder
+
+
+#: of one object, of four, and dynamic: attentions of 8 that become one kernel each, and the
+#: activations in MiB
+FUSED = {
+    # values at memory width, the body of the plugin's node, have no fused kernel
+    "memory_attention.whole": ([0, 3, 4], (585, 2299, 3524)),
+    "memory_attention.full": ([8, 8, 4], (295, 1163, 4121)),
+    OPERATOR: ([8, 8, 8], (295, 1163, 1650)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("graph", FUSED)
+def test_fused_attentions_and_memory_of_tiny_at_1024(
+    tiny_attention: Path, graph: str, precision: str
+) -> None:
+    fused, memory = FUSED[graph]
     (built,) = build_really(
-        tmp_path, name, ["memory_attention.full"],
-        limits={"objects": 1}, engine={"precision": "fp16"}, detailed=True,
-    )  # fmt: skip
+        tiny_attention / precision, TINY, [graph], engine={"precision": precision}, detailed=True
+    )
     assert built.error is None
-    # four layers, each with attention to the frame itself and to memories
-    assert built.fused_attentions()[0] == 8
-    # 687 MB where values leave their bias out, and no attention is one kernel
-    assert built.memory[0] < 320 << 20
+    assert built.fused_attentions() == fused
+    assert [size >> 20 for size in built.memory] == [pytest.approx(m, rel=0.03) for m in memory]
 
 
 def test_a_workspace_too_small_names_the_option_to_raise(graphs_in: Graphs) -> None:

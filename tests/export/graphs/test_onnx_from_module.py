@@ -86,6 +86,7 @@ def node(op, *inputs, **attributes):
 
 
 NONZERO = helper.make_node("NonZero", ["x"], ["n"])
+ATTENTION = hostile([node("Attention", "x", "x", "x", softmax_precision=1)], opset=23)
 PLANTED = {
     "unsupported operator": (hostile([node("Det", "x")]), "does not import"),
     "foreign domain": (hostile([node("Gelu", "x", domain="com.microsoft")]), "com.microsoft"),
@@ -126,6 +127,10 @@ PLANTED = {
         "input 1 must be a constant",
     ),
     "opset": (hostile([node("Sin", "x")], opset=8), "opset 8"),
+    "operator of a later release": (ATTENTION, "from TensorRT 10.15 on, expected by 10.13"),
+    "softmax in another type": (ATTENTION, "softmax_precision is not supported"),
+    "attention in float32": (ATTENTION, "float32 is not among float16, bfloat16"),
+    "heads that are not apart": (ATTENTION, "unsqueeze the heads"),
 }
 
 

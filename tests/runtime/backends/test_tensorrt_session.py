@@ -75,6 +75,62 @@ def test_embeddings_stay_on_the_device(bundle: Bundle, gpu: FakeCuda) -> None:
             np.asarray(embed)[...] = 0
 
 
+def test_a_run_whose_outputs_stay_does_not_wait_for_the_gpu(bundle: Bundle, gpu: FakeCuda) -> None:
+    encoder, memory = (bundle.graphs[n].spec for n in ("image_encoder", "memory_encoder"))
+
+    def waits() -> int:
+        return gpu.calls.count("cudaStreamSynchronize")
+
+    with trt.TensorRTSession(bundle) as session:
+        embed = session.run("image_encoder", graph_inputs(encoder))["image_embed"]
+        assert waits() == 0
+        inputs = {**graph_inputs(memory), "image_embed": embed}
+        first = session.run("memory_encoder", inputs)
+        assert waits() == 0
+        # the pinned arrays that inputs come through may still be read by the copies before
+        session.run("memory_encoder", {**inputs, "binarize": ~inputs["binarize"]})
+        assert waits() == 1
+        expected = compute(memory, {**inputs, "image_embed": np.asarray(embed)})
+        assert_same(first, expected)
+
+
+def test_tensors_of_another_thread_are_waited_for(bundle: Bundle, gpu: FakeCuda) -> None:
+    """Its stream makes them, and its pool takes them back when they are let go of."""
+    encoder, memory = (bundle.graphs[n].spec for n in ("image_encoder", "memory_encoder"))
+    made: list[DeviceTensor] = []
+    with trt.TensorRTSession(bundle) as session:
+
+        def encode() -> None:
+            made.append(session.run("image_encoder", graph_inputs(encoder))["image_embed"])
+
+        thread = threading.Thread(target=encode)
+        thread.start()
+        thread.join()
+        inputs = {**graph_inputs(memory), "image_embed": made[0]}
+        gpu.calls.clear()
+        found = session.run("memory_encoder", inputs)
+        assert gpu.calls.index("cudaEventRecord") < gpu.calls.index("cudaStreamWaitEvent")
+        assert gpu.calls.index("cudaStreamWaitEvent") < gpu.calls.index("cudaMemcpyAsync")
+        assert gpu.calls[-1] == "cudaStreamSynchronize"
+        assert_same(found, compute(memory, {**inputs, "image_embed": np.asarray(made[0])}))
+
+
+def test_results_that_are_all_kept_are_copied_out(bundle: Bundle, gpu: FakeCuda) -> None:
+    """Places of features come back as a rule; a caller that keeps every frame's has no end."""
+    encoder = bundle.graphs["image_encoder"].spec
+    with trt.TensorRTSession(bundle) as session:
+        kept = []
+        for seed in range(12):
+            images = graph_inputs(encoder, seed)
+            kept.append((session.run("image_encoder", images), compute(encoder, images)))
+        captured = gpu.calls.count("cudaGraphInstantiate")
+        for found, expected in kept:
+            assert_same(found, expected)
+        # eight places of their own, then one that the others are copied from
+        assert captured == 1
+        assert gpu.replays == 3
+
+
 def test_device_memory_comes_back_when_nobody_looks(bundle: Bundle, gpu: FakeCuda) -> None:
     encoder = bundle.graphs["image_encoder"].spec
     with trt.TensorRTSession(bundle) as session:

@@ -62,6 +62,7 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch, fake: FakeCuda, run: Run) -> None
 
         def launch(self, grid: tuple[int, ...], stream: cuda.Stream, *arguments: Any) -> None:
             assert not self._closed, "the kernel's module was unloaded"
+            fake.calls.append("launch")
             types = list(self._kernel.signature.values())
             assert len(types) == len(arguments)
             views, passed = [], []

@@ -58,8 +58,8 @@ class Recorder:
             recorder.calls.append(Call(name, arguments))
 
         def assign(self: Any, key: str, value: Any) -> None:
-            # our own subclasses keep state of theirs
-            if type(self).__module__ == __name__:
+            # our own subclasses keep state of theirs; layers are cast by their class
+            if type(self).__module__ == __name__ and key != "__class__":
                 if key not in writable:
                     raise AttributeError(f"tensorrt.{name} has no writable property '{key}'")
                 recorder.calls.append(Call(f"{name}.{key}", (value,)))

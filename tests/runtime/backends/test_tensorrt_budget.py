@@ -1,0 +1,97 @@
+"""What the host asks of the GPU in one frame of live tracking, in the steady state: counted.
+
+Counts of calls on the device double, not seconds. Values are compared with the host path.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sam2rt.configs.bundle import Bundle
+from sam2rt.runtime.backends import tensorrt_session as trt
+from sam2rt.runtime.pixels import gpu_kernels
+from sam2rt.runtime.pixels.gpu_kernels import beside_kernels
+from sam2rt.runtime.predictors.stream import StreamTracker
+
+pytest.importorskip("cuda.bindings.runtime")
+
+from fake_cuda import FakeCuda
+from gpu_interpreter import numpy_kernels
+from trt_session import HostSession, bundle_with_engines, stand_in_gpu
+
+#: frames until nothing is set up any more: pointers are complete after sixteen, then the ring's
+#: graphs are captured in its second round
+SETTLED = 36
+FRAMES = np.random.default_rng(3).integers(0, 256, (SETTLED + 12, 36, 64, 3), dtype=np.uint8)
+#: what costs the host time, by what the calls do
+COUNTED = {
+    "cudaStreamSynchronize": "synchronisations",
+    "cudaMemcpyAsync": "copies",
+    "launch": "kernels",
+    "cudaGraphLaunch": "graphs",
+    "cudaSetDevice": "selections",
+    "cudaMalloc": "allocations",
+    "cudaHostAlloc": "allocations",
+    "cudaStreamBeginCapture": "captures",
+}
+
+#: the whole of what a frame of one object and of two may cost, frame in and masks out. Before
+#: outputs stayed where they are written: 30 copies and 6 synchronisations of one object
+BUDGET = {
+    1: Counter(copies=25, selections=7, kernels=7, graphs=4, synchronisations=2),
+    2: Counter(copies=31, selections=7, kernels=7, graphs=4, synchronisations=4),
+}
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return bundle_with_engines(tmp_path)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> FakeCuda:
+    fake = stand_in_gpu(monkeypatch, bundle)
+    numpy_kernels(monkeypatch, fake)
+    code = {
+        name: (b"\x7fELF", {"entry": kernel.entry, "block": 128, "shared": 0})
+        for name, kernel in beside_kernels().items()
+    }
+    monkeypatch.setattr(gpu_kernels, "read_kernels", lambda folder: code)
+    monkeypatch.setattr(trt, "has_kernels", lambda folder: True)
+    return fake
+
+
+def _tracked(
+    bundle: Bundle, session: Any, gpu: FakeCuda | None = None, objects: int = 1
+) -> tuple[list[Any], list[Counter[str]]]:
+    """Masks and scores of every frame, and what each frame called."""
+    found, counts = [], []
+    with StreamTracker(bundle, session=session, fill_hole_area=8) as tracker:
+        for obj_id in range(objects):
+            tracker.add_points(obj_id=obj_id, points=[[10 + 9 * obj_id, 20]], labels=[1])
+        for frame in FRAMES:
+            if gpu is not None:
+                gpu.calls.clear()
+            result = tracker.step(frame)
+            found.append((result.masks, result.object_scores, result.ious))
+            if gpu is not None:
+                counts.append(Counter(COUNTED[c] for c in gpu.calls if c in COUNTED))
+    return found, counts
+
+
+@pytest.mark.parametrize("objects", [1, 2])
+def test_a_frame_in_the_steady_state_costs_the_host_few_calls(
+    bundle: Bundle, gpu: FakeCuda, objects: int
+) -> None:
+    expected, _ = _tracked(bundle, HostSession(bundle), objects=objects)
+    with trt.TensorRTSession(bundle) as session:
+        found, counts = _tracked(bundle, session, gpu, objects)
+    for (masks, *numbers), (wanted, *others) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(masks, wanted)
+        np.testing.assert_array_equal(numbers, others)
+    assert counts[SETTLED:] == [BUDGET[objects]] * len(counts[SETTLED:])
