@@ -23,7 +23,7 @@ class Console:
 
     def progress(self) -> ProgressLine:
         """A line of progress for a ``with`` block."""
-        return ProgressLine(quiet=self.quiet)
+        return ProgressLine(quiet=self.quiet, tick=0.5)
 
     def note(self, text: str) -> None:
         """Say something a person may want to know, and a program does not."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -36,11 +37,14 @@ class _State:
             return replace(self, what=what, done=done, total=total, now=now)
         return _State(what, done, total, now, done, now)
 
-    def text(self) -> str:
+    def text(self, now: float) -> str:
         """Such as ``tracking 12 of 200 (6 %), 3.1/s, 1:01 left``."""
         if not self.total:
-            count = f" {_count(self.done)}" if self.done else ""
-            return ", ".join([self.what + count, *self._rate()])
+            if not self.done:
+                # nothing else says that it goes on
+                passed = round(now - self.since)
+                return f"{self.what}, {_time(passed)}" if passed else self.what
+            return ", ".join([f"{self.what} {_count(self.done)}", *self._rate()])
         # "3 of 20 videos" brings its count, of which done and total are parts
         counted = self.what[:1].isdigit()
         share = f"({100 * self.done // self.total} %)"
@@ -72,7 +76,9 @@ class ProgressLine:
     On a terminal a line appears once the work has taken `delay` seconds, is rewritten, and goes
     when the block is left. Elsewhere a line is written every `every` seconds (EVERY unless given),
     and a last one when the block ends well after there was one. Call it with what is done, how
-    much of it and the whole (None where nobody knows). quiet: nothing is said.
+    much of it and the whole (None where nobody knows). quiet: nothing is said. tick: seconds after
+    which a thread looks whether a line is due, so that a step that takes long is seen while it
+    runs; without it only calls are.
     """
 
     def __init__(
@@ -82,6 +88,7 @@ class ProgressLine:
         every: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         quiet: bool = False,
+        tick: float | None = None,
     ) -> None:
         # None where the caller closed it
         self._stream = None if quiet else stream or sys.stderr
@@ -92,18 +99,23 @@ class ProgressLine:
         self._next = clock() + (delay if self._terminal else every)
         self._shown = False
         self._state: _State | None = None
+        self._lock = threading.Lock()
+        self._left = threading.Event()
+        self._tick = tick if self._stream is not None else None
+        self._ticker: threading.Thread | None = None
 
     def __call__(self, what: str, done: int = 0, total: int | None = None) -> None:
         now = self._clock()
-        if self._state is None:
-            self._state = _State(what, done, total, now, done, now)
-        self._state = self._state.moved(what, done, total, now)
-        if now < self._next:
-            return
-        self._next = now + self._pause
-        self._show(self._state.text())
+        with self._lock:
+            if self._state is None:
+                self._state = _State(what, done, total, now, done, now)
+            self._state = self._state.moved(what, done, total, now)
+            self._show_if_due(now)
 
     def __enter__(self) -> ProgressLine:
+        if self._tick is not None:
+            self._ticker = threading.Thread(target=self._look, args=(self._tick,), daemon=True)
+            self._ticker.start()
         return self
 
     def __exit__(
@@ -112,13 +124,32 @@ class ProgressLine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._left.set()
+        if self._ticker is not None:
+            self._ticker.join()
         if not self._shown or self._stream is None:
             return
         if self._terminal:
             self._stream.write("\r\033[K")
             self._stream.flush()
         elif error is None and self._state is not None:
-            self._show(self._state.text())
+            self._show(self._state.text(self._clock()))
+
+    def _look(self, tick: float) -> None:
+        """Show the last report again when a line is due."""
+        while not self._left.wait(tick):
+            try:
+                with self._lock:
+                    self._show_if_due(self._clock())
+            except (OSError, ValueError):
+                # the reader has gone: the next call says so where it can be handled
+                return
+
+    def _show_if_due(self, now: float) -> None:
+        if self._state is None or now < self._next:
+            return
+        self._next = now + self._pause
+        self._show(self._state.text(now))
 
     def _show(self, text: str) -> None:
         if self._stream is None:

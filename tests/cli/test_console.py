@@ -216,7 +216,8 @@ def test_progress_goes_to_stderr_and_quiet_ends_it(
     assert json.loads(out)["frames"] == 4
     lines = err.splitlines()
     assert lines[0] == "opening the bundle"
-    assert lines[1] == "tracking 1 of 4 (25 %)"
+    # on a slow machine the first stage is said again, with its time
+    assert next(x for x in lines if "bundle" not in x) == "tracking 1 of 4 (25 %)"
     assert lines[-2].startswith("tracking 4 of 4 (100 %), ")
     assert lines[-1] == f"written to {tmp_path / 'out'}"
     assert run(*args, *more, "-q", capsys=capsys)[1] == ""

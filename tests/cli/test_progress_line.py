@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import time
 from collections.abc import Callable
 
 import pytest
@@ -58,6 +59,10 @@ def said(*reports: tuple[float, str, int, int | None]) -> str:
     ("reports", "expected"),
     [
         ([(0, "opening the bundle", 0, None)], "opening the bundle"),
+        (
+            [(0, "opening the bundle", 0, None), (75, "opening the bundle", 0, None)],
+            "opening the bundle, 1:15",
+        ),
         ([(0, "tracking", 0, 200)], "tracking 0 of 200 (0 %)"),
         (
             [(0, "tracking", 1, 200), (10, "tracking", 26, 200)],
@@ -149,6 +154,36 @@ def test_quiet_is_silent(make: Callable[[], io.StringIO]) -> None:
         clock.now = 60.0
         progress("export", 2, 4)
     assert stream.getvalue() == ""
+
+
+def _waited(stream: io.StringIO, lines: int) -> list[str]:
+    """What the stream holds once it has so many lines; within a minute."""
+    deadline = time.monotonic() + 60
+    while stream.getvalue().count("\n") < lines:
+        assert time.monotonic() < deadline, stream.getvalue()
+        time.sleep(0.005)
+    return stream.getvalue().splitlines()
+
+
+def test_a_step_that_takes_long_is_seen_while_it_runs() -> None:
+    """Nothing is called meanwhile: a thread looks whether a line is due."""
+    clock, stream = Clock(), io.StringIO()
+    with ProgressLine(stream, every=10.0, clock=clock, tick=0.001) as progress:
+        progress("opening the bundle")
+        for number in (1, 2):
+            clock.now = 10.0 * number
+            _waited(stream, number)
+        time.sleep(0.05)
+        assert stream.getvalue().splitlines() == [
+            "opening the bundle, 0:10",
+            "opening the bundle, 0:20",
+        ]
+        progress("tracking", 1, 4)
+    assert stream.getvalue().splitlines()[2:] == ["tracking 1 of 4 (25 %)"]
+    clock.now = 60.0
+    time.sleep(0.05)
+    # the thread has ended with the block
+    assert len(stream.getvalue().splitlines()) == 3
 
 
 def test_without_standard_error_it_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
