@@ -266,7 +266,12 @@ class OnnxRuntimeSession(Session):
     def _without_kernels(self, ort: Any, what: str) -> SessionError:
         """Says which bundle runs here: this one is whole, and making it again changes nothing."""
         places = "CPU" if self.device == "cpu" else f"device '{self.device}'"
-        other = "" if self.device != "cpu" else ", or run it on an NVIDIA GPU with device='cuda'"
+        other = (
+            ""
+            if self.device != "cpu"
+            else ", run it with backend='openvino' where the processor has units for it, or on an "
+            "NVIDIA GPU with device='cuda'"
+        )
         return SessionError(
             f"onnxruntime {ort.__version__} cannot run the {self.bundle.precision} bundle "
             f"{self.bundle.path} on the {places}, where it has no kernels for it "

@@ -34,9 +34,10 @@ from ...configs.graphs import GraphSpec, engine_specs
 from ...configs.models import ModelConfig
 from ..arrays import Array
 from ..session import Into, Session, check_inputs
+from ..stopping import Stoppable
 
 #: what OpenVINO calls the units that a bundle of that precision needs
-_UNITS: dict[Precision, str] = {"fp16": "FP16", "bf16": "BF16"}
+UNITS: dict[Precision, str] = {"fp16": "FP16", "bf16": "BF16"}
 ATTENTION = "memory_attention"
 #: sizes of the dynamic dimensions of a call, by the contract's symbols
 Sizes = Mapping[str, int]
@@ -96,8 +97,9 @@ class OpenVinoSession(Session):
         graph = spec.name
         request = self._request(graph, self._is_steady(spec, checked))
         try:
-            # the outputs are copies: a request's own are overwritten by its next call
-            found = request.infer(checked, share_inputs=True)
+            with Stoppable(request.cancel):
+                # the outputs are copies: a request's own are overwritten by its next call
+                found = request.infer(checked, share_inputs=True)
             return {tensor.name: found[tensor.name] for tensor in spec.outputs}
         except Exception as error:
             raise SessionError(
@@ -267,9 +269,14 @@ def _present(core: Any, device: str) -> str:
     return name
 
 
+def capabilities(core: Any, name: str) -> list[str]:
+    """What OpenVINO says of a device's units, such as "FP32", "BF16", "INT8"."""
+    return list(core.get_property(name, "OPTIMIZATION_CAPABILITIES"))
+
+
 def _check_units(core: Any, name: str, precision: Precision) -> None:
-    unit = _UNITS.get(precision)
-    if unit and unit not in core.get_property(name, "OPTIMIZATION_CAPABILITIES"):
+    unit = UNITS.get(precision)
+    if unit and unit not in capabilities(core, name):
         raise SessionError(
             f"OpenVINO's {name} has no units for {precision} on this machine and would run the "
             f"{precision} bundle in float32: export with --precision fp32, which is as fast here"

@@ -22,6 +22,7 @@ from ...configs.graphs import engine_specs
 from ...plugins.kernel import ARCHITECTURES
 from ...plugins.registry import list_plugins, triton_present
 from ..backends.engine_record import ENGINES, EngineTarget, incompatibilities
+from ..backends.openvino_session import UNITS, capabilities, openvino_module
 from ..backends.tensorrt_library import tensorrt_module
 from ..backends.usable import usable_backends
 from ..gpu.cuda import Device, device
@@ -48,6 +49,7 @@ def doctor(bundle: Path | None = None) -> list[Finding]:
         _gpu,
         _tensorrt,
         _onnxruntime,
+        _openvino,
         _packages,
         _plugins,
     ]
@@ -130,6 +132,21 @@ def _onnxruntime() -> Iterator[Finding]:
         yield Finding("ONNX Runtime", "problem", f"{text}: the GPU is not used", remedy)
     else:
         yield Finding("ONNX Runtime", "ok", text)
+
+
+def _openvino() -> Iterator[Finding]:
+    try:
+        library = openvino_module()
+    except MissingExtraError as error:
+        what, _, remedy = str(error).partition(": ")
+        yield Finding("OpenVINO", "missing", what, remedy)
+        return
+    core = library.Core()
+    units = [half for half, unit in UNITS.items() if unit in capabilities(core, "CPU")]
+    found = ", ".join(device.lower() for device in core.available_devices)
+    halves = f"{' and '.join(units)} on the CPU" if units else "float32 alone on the CPU"
+    version = library.__version__.partition("-")[0]
+    yield Finding("OpenVINO", "ok", f"{version}, devices {found}; {halves}")
 
 
 #: module -> (what it is for, distribution, extra)

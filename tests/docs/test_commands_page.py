@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 from PIL import Image
 
 from sam2rt.cli.completion import VARIABLE
-from sam2rt.cli.main import INTERRUPTED, TERMINATED, command_group
+from sam2rt.cli.main import INTERRUPTED, command_group
+from sam2rt.cli.signals import Ended
 from sam2rt.runtime.tasks.prompt_file import load_prompts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,7 +69,10 @@ def test_the_file_of_prompts_is_read_as_the_page_says(tmp_path: Path) -> None:
     assert len(json.loads(block)["prompts"]) == 5
 
 
-@pytest.mark.parametrize(("code", "meaning"), [(INTERRUPTED, "Ctrl-C"), (TERMINATED, "SIGTERM")])
+@pytest.mark.parametrize(
+    ("code", "meaning"),
+    [(INTERRUPTED, "Ctrl-C"), (Ended(signal.SIGTERM).code, "SIGTERM"), (129, "SIGHUP")],
+)
 def test_exit_codes_are_those_of_the_code(code: int, meaning: str) -> None:
     (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| {code} |")]
     assert meaning in row

@@ -20,6 +20,7 @@ from sam2rt.runtime.backends import openvino_session as module
 from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
 from sam2rt.runtime.backends.open import open_session
 from sam2rt.runtime.backends.openvino_session import OpenVinoSession, steady_sizes
+from sam2rt.runtime.stopping import stop_running
 
 openvino = pytest.importorskip("openvino", reason="the package openvino is not installed")
 BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -116,6 +117,46 @@ def test_threads_share_a_session(bundle: Bundle, opened: OpenVinoSession) -> Non
     for i in range(4):
         for array in found[i]:
             np.testing.assert_array_equal(array, expected[i])
+
+
+def test_a_call_can_be_ended_from_outside(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, running = threading.Event(), threading.Event()
+
+    class Request:
+        def infer(self, inputs: object, share_inputs: bool) -> dict[str, Any]:
+            running.set()
+            assert ended.wait(60)
+            raise RuntimeError("Infer Request was canceled")
+
+        def cancel(self) -> None:
+            ended.set()
+
+    session = OpenVinoSession(bundle, threads=1)
+    monkeypatch.setattr(session, "_request", lambda graph, steady: Request())
+
+    def stop() -> None:
+        assert running.wait(60)
+        stop_running()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with pytest.raises(SessionError, match=r"mask_prompt failed .* canceled"):
+        session.run("mask_prompt", _inputs(bundle, "mask_prompt", "steady"))
+    thread.join()
+
+
+def test_graphs_are_checked_without_compiling(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = OpenVinoSession(bundle, threads=1)
+    session.check_graphs()
+    assert session._compiled == {}
+    nothing = {"query_model": lambda model, device: {}, "read_model": session._core.read_model}
+    monkeypatch.setattr(
+        session, "_core", type("Core", (), {k: staticmethod(v) for k, v in nothing.items()})
+    )
+    with pytest.raises(SessionError, match=r"OpenVINO's CPU lacks .*MatMul.* of image_encoder"):
+        session.check_graphs()
 
 
 def test_it_is_proved_as_any_backend(bundle: Bundle) -> None:

@@ -355,7 +355,7 @@ def test_reverse_is_the_video_predictor_s(
     assert summary.num_frames == 7
     assert reports[1:] == [("tracking", i + 1, 7) for i in range(7)]
     content = json.loads((tmp_path / "out" / "masks.json").read_text())
-    assert [f["frame"] for f in content["frames"]] == [6, 5, 4, 3, 2, 1, 0]
+    assert [image["frame"] for image in content["images"]] == [6, 5, 4, 3, 2, 1, 0]
     predictor = VideoPredictor(micro_session.bundle, session=micro_session)
     state = predictor.init_state(clip)
     predictor.add_new_points_or_box(state, 6, 1, points=[[210, 350]], labels=[1])
@@ -398,7 +398,7 @@ def test_a_range_keeps_the_numbers_of_the_source(
         more = {"write_video": False, "progress": lambda *a: reports.append(a), **chosen}
         summary = _track(micro_session, source, tmp_path / "out", prompts, **more)
     content = json.loads((tmp_path / "out" / "masks.json").read_text())
-    assert [f["frame"] for f in content["frames"]] == expected
+    assert [image["frame"] for image in content["images"]] == expected
     assert summary.num_frames == len(expected)
     assert reports[-1] == ("tracking", len(expected), len(expected))
     tracked = expected[expected.index(4) :]
@@ -441,7 +441,7 @@ def test_a_range_that_cannot_be_tracked_is_found_before_any_work(
             ObjectPrompt(
                 2, 0, mask=dict(rle_from_mask(SQUARE[::2, ::2])), place="p.json, prompt 3"
             ),
-            "p.json: object 2 on frame 0: the mask is 480 x 270, the frame 960 x 540: "
+            "p.json, prompt 3: object 2 on frame 0: the mask is 480 x 270, the frame 960 x 540: "
             "give one of the frame's size",
         ),
         (
