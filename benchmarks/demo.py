@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from ..configs.bundle import Bundle
+from ..configs.errors import InputError
 from ..configs.models import MODELS
 from ..configs.progress import Progress, silent
 from ..export.checkpoint.load import Checkpoint, built_in_file, load_checkpoint
 from ..export.model.untrained import untrained_state
-from ..runtime.media.video_writer import open_video_writer
+from ..runtime.media.video.writer import open_video_writer
 from ..runtime.packages import opencv
 from ..runtime.tasks.prompts import ObjectPrompt
 from ..runtime.tasks.track import TrackSummary, track_video
@@ -66,6 +67,8 @@ def demonstrate(
     summary = track_video(
         bundle, clip.frames, work / "track", prompts_of(clip), threads=threads, progress=progress
     )
+    if summary.missing is not None:
+        raise InputError(summary.missing)
     shutil.copyfile(work / "track" / "overlay.mp4", out / "demo.mp4")
     shutil.copyfile(work / "track" / "sheet.png", out / "demo.png")
     return Demonstrated(summary, _overlap(clip, work / "track" / "masks"))

@@ -55,8 +55,8 @@ def track(
 ) -> None:
     """Track objects through a video, from points and boxes.
 
-    VIDEO is a file (a stack of TIFF has a frame a page), a folder of images or an address of a
-    stream. --object and --frame hold for the prompts after them:
+    VIDEO is a file (a stack of TIFF has a frame a page), a pipe such as /dev/stdin, a folder of
+    images or an address of a stream. --object and --frame hold for the prompts after them:
 
     \b
     --object 1 --frame 0 --point 420,260 --object 2 --frame 5 --box 10,20,200,300
@@ -84,6 +84,8 @@ def track(
     speed = summary.num_frames / max(summary.seconds, 1e-9)
     click.echo(f"{summary.num_frames} frames, objects {objects}: {speed:.2f} frames per second")
     click.echo(f"written to {out}")
+    if summary.missing is not None:
+        click.echo(f"sam2rt: {summary.missing}", err=True)
 
 
 COMMANDS: list[click.Command] = [track]

@@ -29,6 +29,10 @@ class SequenceFrames(FrameSource):
     def _count(self) -> int:
         return len(self._frames)
 
+    def name_of(self, index: int) -> str | None:
+        item = self._frames[index] if 0 <= index < len(self._frames) else None
+        return os.path.basename(item) if isinstance(item, (str, os.PathLike)) else None
+
     def _load(self, index: int) -> Array:
         if index >= len(self._frames):
             raise NoMoreFrames

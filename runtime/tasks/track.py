@@ -1,7 +1,8 @@
 """The work behind ``sam2rt track``: a video, prompts, a folder of masks; memory bounded.
 
 :func:`track_video` writes ``masks.json`` (per frame, COCO run lengths), ``masks/<object>/
-<frame>.png`` (0 and 255), ``overlay.mp4`` and ``sheet.png`` (a dozen frames at a glance).
+<frame>.png`` (0 and 255), ``overlay.mp4`` and ``sheet.png`` (a dozen frames at a glance). A frame
+has its index, its time stamp in seconds and the name of its file, where the source has them.
 """
 
 from __future__ import annotations
@@ -19,22 +20,27 @@ from ...configs.progress import Progress, silent
 from ..arrays import Array
 from ..media.frames import FrameSource, OnError
 from ..media.open import open_frames
+from ..media.video.container import is_address
 from ..predictors.stream import StreamTracker
 from ..predictors.stream_result import StreamResult
 from ..session import Session
 from ..tracking.prefetch import check_prefetch, prefetched
 from .prompts import FramePrompts, ObjectPrompt, prompts_by_frame, refuse_unreached
 from .results import results_folder
-from .track_results import track_results
+from .track_results import TrackedFrame, track_results
 
 
 @dataclass(frozen=True)
 class TrackSummary:
-    """What was tracked: frames written, objects, and the seconds tracking took."""
+    """What was tracked: frames written, objects, and the seconds tracking took.
+
+    missing: one line about an overlay that was asked for and cannot be written, else None.
+    """
 
     num_frames: int
     obj_ids: list[int]
     seconds: float
+    missing: str | None = None
 
 
 def track_video(
@@ -65,7 +71,7 @@ def track_video(
     with ExitStack() as stack:
         folder = stack.enter_context(results_folder(out_dir))
         frames = stack.enter_context(open_frames(source, on_error=on_error))
-        total = None if _is_live(source) else frames.num_frames
+        total = None if frames.live else frames.num_frames
         waiting = prompts_by_frame(prompts, frames.measure(), total, bundle.model.image_size)
         progress("opening the bundle")
         tracker = stack.enter_context(
@@ -85,11 +91,12 @@ def track_video(
         started = time.monotonic()
         # closed before the frames are: a thread reads them
         with writing as results, closing(_tracked(tracker, frames, waiting, prefetch)) as steps:
-            for frame_idx, result, rgb in steps:
-                results.add(frame_idx, rgb, result)
-                progress("tracking", frame_idx + 1, total)
+            for frame, result in steps:
+                results.add(frame, result)
+                progress("tracking", frame.index + 1, total)
         refuse_unreached(waiting, results.count)
-        return TrackSummary(results.count, tracker.obj_ids, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return TrackSummary(results.count, tracker.obj_ids, seconds, results.missing)
 
 
 def _header(source: Any, frames: FrameSource) -> dict[str, Any]:
@@ -103,29 +110,27 @@ def _header(source: Any, frames: FrameSource) -> dict[str, Any]:
 
 def _tracked(
     tracker: StreamTracker, frames: FrameSource, waiting: FramePrompts, prefetch: bool
-) -> Generator[tuple[int, StreamResult, Array], None, None]:
-    """Each frame's index, result and pixels; frames are prefetched, prompts taken up."""
+) -> Generator[tuple[TrackedFrame, StreamResult], None, None]:
+    """Each frame and its result; frames are prefetched, prompts taken up."""
     # frames before the first prompt are not encoded
     first = min(waiting)
     if prefetch:
         check_prefetch(tracker.session)
 
-    def prepared(item: tuple[int, Array]) -> Any:
-        return tracker.encoded(item[1]) if prefetch and item[0] >= first else item[1]
+    def prepared(index: int, rgb: Array) -> tuple[TrackedFrame, Any]:
+        # a live source knows the stamp of its last frame alone
+        frame = TrackedFrame(index, rgb, frames.time_of(index), frames.name_of(index))
+        return frame, tracker.encoded(rgb) if prefetch and index >= first else rgb
 
-    source = ((*item, prepared(item)) for item in frames.items())
+    source = (prepared(*item) for item in frames.items())
     with closing(prefetched(source, depth=1 if prefetch else 2)) as items:
-        for frame_idx, rgb, frame in items:
-            for obj_id, points in waiting.pop(frame_idx, {}).items():
+        for frame, pixels in items:
+            for obj_id, points in waiting.pop(frame.index, {}).items():
                 tracker.add_prompt(obj_id, points)
-            yield frame_idx, tracker.step(frame), rgb
-
-
-def _is_live(source: Any) -> bool:
-    return isinstance(source, str) and "://" in source
+            yield frame, tracker.step(pixels)
 
 
 def _name(source: Any) -> str | None:
     """The file's name; None for what has none, and for addresses, which may hold a password."""
-    is_path = isinstance(source, (str, os.PathLike)) and not _is_live(source)
+    is_path = isinstance(source, (str, os.PathLike)) and not is_address(os.fspath(source))
     return Path(source).name if is_path else None
