@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from ..configs.bundle import Bundle
+from ..configs.errors import InputError
 from ..configs.models import MODELS
 from ..configs.progress import Progress, silent
 from ..configs.staging import replaced_file
 from ..export.checkpoint.load import Checkpoint, built_in_file, load_checkpoint
 from ..export.model.untrained import untrained_state
-from ..runtime.media.video_writer import open_video_writer
+from ..runtime.media.video.writer import open_video_writer
 from ..runtime.packages import opencv
 from ..runtime.tasks.prompts import ObjectPrompt
 from ..runtime.tasks.track import TrackSummary, track_video
@@ -69,6 +70,8 @@ def demonstrate(
     summary = track_video(
         bundle, clip.frames, work / "track", prompts_of(clip), threads=threads, progress=progress
     )
+    if summary.missing is not None:
+        raise InputError(summary.missing)
     for made, shown in (("overlay.mp4", "demo.mp4"), ("sheet.png", "demo.png")):
         with replaced_file(out / shown) as part:
             shutil.copyfile(work / "track" / made, part)

@@ -10,6 +10,7 @@ from .errors import MissingExtraError
 #: top-level module -> (distribution, extra)
 EXTRAS = {
     "click": ("click", "media"),
+    "av": ("av", "media"),
     "cv2": ("opencv-python-headless", "media"),
     "PIL": ("pillow", "media"),
     "pycocotools": ("pycocotools", "media"),

@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -15,59 +12,18 @@ from ..configs.errors import StateError
 from ..configs.extras import extras_of
 from ..configs.remedies import line_of, machine_failed, remedy_of
 
-_FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
-
-
-class _Quiet:
-    """Log levels belong to the process: the first thread in saves them, the last out restores."""
-
-    lock = threading.Lock()
-    inside = 0
-    level: Any = None
-    set_here = False
-
-
-_QUIET = _Quiet()
-
 
 def opencv(feature: str) -> Any:
     """The module ``cv2``; MissingExtraError naming `feature` without it."""
     return _module("cv2", feature)
 
 
-@contextmanager
-def quiet_opencv() -> Iterator[None]:
-    """OpenCV and its FFmpeg print nothing: what fails is raised, as one line.
+def pyav(feature: str) -> Any:
+    """The module ``av``, FFmpeg in a wheel; MissingExtraError naming `feature` without it.
 
-    FFmpeg's level is taken from the environment once, when a process first opens a video; a level
-    that the user set stays.
+    It prints nothing of what FFmpeg logs, unless the user asks it to.
     """
-    logging = opencv("video").utils.logging
-    with _QUIET.lock:
-        if _QUIET.inside == 0:
-            _QUIET.level = logging.getLogLevel()
-            _QUIET.set_here = _FFMPEG_LEVEL not in os.environ
-            os.environ.setdefault(_FFMPEG_LEVEL, "-8")
-            logging.setLogLevel(logging.LOG_LEVEL_SILENT)
-        _QUIET.inside += 1
-    try:
-        yield
-    finally:
-        with _QUIET.lock:
-            _QUIET.inside -= 1
-            if _QUIET.inside == 0:
-                logging.setLogLevel(_QUIET.level)
-                if _QUIET.set_here:
-                    os.environ.pop(_FFMPEG_LEVEL, None)
-
-
-def opencv_opens(path: str | os.PathLike[str]) -> bool:
-    """Whether OpenCV can be given the path: a name that is no UTF-8 crashes the process."""
-    try:
-        os.fspath(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return _module("av", feature)
 
 
 def coco_mask() -> Any:

@@ -70,8 +70,8 @@ def track(
 ) -> None:
     """Track objects through a video, from points, boxes and masks.
 
-    VIDEO is a file (a stack of TIFF has a frame a page), a folder of images or an address of a
-    stream. --object and --frame hold for the prompts after them:
+    VIDEO is a file (a stack of TIFF has a frame a page), a pipe such as /dev/stdin, a folder of
+    images or an address of a stream. --object and --frame hold for the prompts after them:
 
     \b
     --object 1 --frame 0 --point 420,260 --object 2 --frame 5 --box 10,20,200,300
@@ -110,9 +110,12 @@ def track(
         "objects": summary.obj_ids,
         "seconds": round(summary.seconds, 3),
         "frames_per_second": round(speed, 3),
+        "missing": summary.missing,
     }
     console.answer([line], document)
     console.note(f"written to {out}")
+    if summary.missing is not None:
+        console.warn(f"sam2rt: {summary.missing}")
 
 
 COMMANDS: list[click.Command] = [track]

@@ -36,8 +36,10 @@ class FrameSource(Closing, ABC):
     files or memory.
     """
 
-    #: frames per second, None where the source has none
+    #: frames per second, the mean where they vary; None where the source has none
     fps: float | None = None
+    #: whether frames come once and in order, and nobody knows how many
+    live = False
 
     def __init__(self, on_error: OnError = "raise") -> None:
         if on_error not in _POLICIES:
@@ -67,10 +69,6 @@ class FrameSource(Closing, ABC):
 
         Raises FrameError if it cannot be read, NoMoreFrames past the end.
         """
-
-    def file_name(self, index: int) -> str | None:
-        """Name of the file that is frame `index`; None where frames are no files of their own."""
-        return None
 
     def close(self) -> None:
         """Free files and memory; reading again raises InputError."""
@@ -115,6 +113,17 @@ class FrameSource(Closing, ABC):
         except NoMoreFrames:
             last = self.num_frames - 1
             raise FrameError(f"frame {index}: the video has frames 0 to {last}") from None
+
+    def time_of(self, index: int) -> float | None:
+        """The time stamp of a frame, seconds; None where the source has none.
+
+        Of a live source, that of the frame read last alone.
+        """
+        return None
+
+    def name_of(self, index: int) -> str | None:
+        """The name of a frame's own file; None where frames have none, or two of one name."""
+        return None
 
     def items(self) -> Iterator[tuple[int, Array]]:
         """Pairs of index and frame, in order; only "skip" leaves gaps."""

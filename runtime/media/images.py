@@ -138,10 +138,35 @@ def readable_image(path: str | os.PathLike[str]) -> Iterator[None]:
         raise FrameError(f"{os.fspath(path)} is a folder: expected an image") from None
     except FrameError:
         raise
+    except image_module.UnidentifiedImageError as error:
+        if (kind := _kind_of(path)) is not None and not _is_read(f".{kind.lower()}"):
+            raise FrameError(
+                f"{os.fspath(path)} is {kind}, which the installed Pillow cannot read: convert it "
+                "to PNG"
+            ) from None
+        raise _unreadable(path, error) from None
     except (OSError, ValueError, SyntaxError, image_module.DecompressionBombError) as error:
-        remedy = remedy_of(error, "get it again, or save it as PNG")
-        what = line_of(error) if machine_failed(error) else " ".join(str(error).split())
-        raise FrameError(f"cannot read the image {os.fspath(path)} ({what}): {remedy}") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str | os.PathLike[str], error: Exception) -> FrameError:
+    remedy = remedy_of(error, "get it again, or save it as PNG")
+    what = line_of(error) if machine_failed(error) else " ".join(str(error).split())
+    return FrameError(f"cannot read the image {os.fspath(path)} ({what}): {remedy}")
+
+
+def _kind_of(path: str | os.PathLike[str]) -> str | None:
+    """HEIC, AVIF or JXL by the file's first bytes, whatever its name: not all Pillows read them."""
+    with open(path, "rb") as file:
+        start = file.read(64)
+    if start[:2] == b"\xff\x0a" or start[4:8] == b"JXL ":
+        return "JXL"
+    if start[4:8] != b"ftyp":
+        return None
+    brands = {start[at : at + 4] for at in range(8, min(len(start), start[3]), 4)}
+    if brands & {b"avif", b"avis"}:
+        return "AVIF"
+    return "HEIC" if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"msf1"} else None
 
 
 def write_image(path: str | os.PathLike[str], pixels: Array) -> None:

@@ -24,6 +24,16 @@ class PagedImage(FrameSource):
         with readable_image(path):
             self._image: Any = pillow_image().open(self._path)
             self._pages = page_indices(self._image)
+        #: milliseconds that each page decoded so far is shown
+        self._durations: dict[int, float] = {}
+
+    def time_of(self, index: int) -> float | None:
+        """Seconds from the start, where pages have durations and those before it were read."""
+        before = [self._durations.get(page) for page in range(index)]
+        known = [shown for shown in before if shown]
+        if len(known) < index or not self._durations.get(0):
+            return None
+        return sum(known) / 1000 if index < len(self._pages) else None
 
     def _count(self) -> int:
         return len(self._pages)
@@ -43,9 +53,9 @@ class PagedImage(FrameSource):
         except FrameError as error:
             policy = ", or use on_error='skip' or 'hold'" if index else ""
             raise FrameError(f"frame {index}: {error}{policy}") from None
+        # WebP knows them once a page is decoded
+        self._durations[index] = duration = float(self._image.info.get("duration") or 0)
         if index == 0:
-            # milliseconds; WebP knows them once a page is decoded
-            duration = float(self._image.info.get("duration") or 0)
             self.fps = 1000 / duration if duration > 0 else None
         return pixels
 

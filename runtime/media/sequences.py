@@ -45,9 +45,9 @@ class SequenceFrames(FrameSource):
                 "sequence, or give iter(frames)"
             ) from None
 
-    def file_name(self, index: int) -> str | None:
-        """The file's name; None for frames that are no files, and where two files share one."""
-        return self._names[index] if self._names else None
+    def name_of(self, index: int) -> str | None:
+        names = self._names
+        return names[index] if 0 <= index < len(names) else None
 
     @cached_property
     def _names(self) -> list[str]:

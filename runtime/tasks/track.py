@@ -1,7 +1,8 @@
 """The work behind ``sam2rt track``: a video, prompts, a folder of masks; memory bounded.
 
 :func:`track_video` writes ``masks.json`` (a COCO file of the frames), ``masks/<object>/
-<frame>.png`` (0 and 255), ``overlay.mp4`` and ``sheet.png`` (a dozen frames at a glance).
+<frame>.png`` (0 and 255), ``overlay.mp4`` and ``sheet.png`` (a dozen frames at a glance). A frame
+has its index, its time stamp in seconds and the name of its file, where the source has them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ...configs.progress import Progress, silent
 from ..arrays import Array
 from ..media.frames import FrameSource, OnError
 from ..media.open import open_frames
+from ..media.video.container import is_address
 from ..pixels.rle import mask_from_rle
 from ..predictors.stream import StreamTracker
 from ..predictors.stream_result import StreamResult
@@ -28,16 +30,20 @@ from ..tracking.tracker import Points
 from .frame_range import FrameRange
 from .prompts import FramePrompts, ObjectPrompt, prompts_by_frame, refuse_unreached
 from .results import results_folder
-from .track_results import track_results
+from .track_results import TrackedFrame, track_results
 
 
 @dataclass(frozen=True)
 class TrackSummary:
-    """What was tracked: frames written, objects, and the seconds tracking took."""
+    """What was tracked: frames written, objects, and the seconds tracking took.
+
+    missing: one line about an overlay that was asked for and cannot be written, else None.
+    """
 
     num_frames: int
     obj_ids: list[int]
     seconds: float
+    missing: str | None = None
 
 
 def track_video(
@@ -74,7 +80,7 @@ def track_video(
     with ExitStack() as stack:
         folder = stack.enter_context(results_folder(out_dir))
         frames = stack.enter_context(open_frames(source, on_error=on_error))
-        total = None if _is_live(source) else frames.num_frames
+        total = None if frames.live else frames.num_frames
         waiting = prompts_by_frame(prompts, frames.measure(), total, bundle.model.image_size)
         order = chosen.order(waiting, total)
         progress("opening the bundle")
@@ -95,14 +101,15 @@ def track_video(
         started = time.monotonic()
         # closed before the frames are: a thread reads them
         items = chosen.items(frames, order)
-        with writing as results, closing(_tracked(tracker, items, waiting, prefetch)) as steps:
-            for frame_idx, result, rgb in steps:
-                shown = [prompt for prompt in prompts if prompt.frame_idx == frame_idx]
-                name = frames.file_name(frame_idx)
-                results.add(frame_idx, rgb, result, shown, name=name)
-                progress("tracking", *_place(frame_idx, order))
+        steps = _tracked(tracker, frames, items, waiting, prefetch)
+        with writing as results, closing(steps):
+            for frame, result in steps:
+                shown = [prompt for prompt in prompts if prompt.frame_idx == frame.index]
+                results.add(frame, result, shown)
+                progress("tracking", *_place(frame.index, order))
         refuse_unreached(waiting, results.count)
-        return TrackSummary(results.count, tracker.obj_ids, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        return TrackSummary(results.count, tracker.obj_ids, seconds, results.missing)
 
 
 def _place(frame_idx: int, order: range | None) -> tuple[int, int | None]:
@@ -123,37 +130,36 @@ def _header(source: Any, frames: FrameSource) -> dict[str, Any]:
 
 def _tracked(
     tracker: StreamTracker,
+    frames: FrameSource,
     items: Iterator[tuple[int, Array]],
     waiting: FramePrompts,
     prefetch: bool,
-) -> Generator[tuple[int, StreamResult, Array], None, None]:
-    """Each frame's index, result and pixels; frames are prefetched, prompts taken up."""
+) -> Generator[tuple[TrackedFrame, StreamResult], None, None]:
+    """Each frame and its result; frames are prefetched, prompts taken up."""
     if prefetch:
         check_prefetch(tracker.session)
     prompted = frozenset(waiting)
 
-    def prepared() -> Iterator[tuple[int, Array, Any]]:
+    def prepared() -> Iterator[tuple[TrackedFrame, Any]]:
         begun = False
-        for frame_idx, rgb in items:
+        for index, rgb in items:
+            # a live source knows the stamp of its last frame alone
+            frame = TrackedFrame(index, rgb, frames.time_of(index), frames.name_of(index))
             # frames before the first prompt are not encoded
-            begun = begun or frame_idx in prompted
-            yield frame_idx, rgb, tracker.encoded(rgb) if prefetch and begun else rgb
+            begun = begun or index in prompted
+            yield frame, tracker.encoded(rgb) if prefetch and begun else rgb
 
     with closing(prefetched(prepared(), depth=1 if prefetch else 2)) as steps:
-        for frame_idx, rgb, frame in steps:
-            for obj_id, prompt in waiting.pop(frame_idx, {}).items():
+        for frame, pixels in steps:
+            for obj_id, prompt in waiting.pop(frame.index, {}).items():
                 if isinstance(prompt, Points):
                     tracker.add_prompt(obj_id, prompt)
                 else:
                     tracker.add_mask(obj_id, mask_from_rle(prompt))
-            yield frame_idx, tracker.step(frame), rgb
-
-
-def _is_live(source: Any) -> bool:
-    return isinstance(source, str) and "://" in source
+            yield frame, tracker.step(pixels)
 
 
 def _name(source: Any) -> str | None:
     """The file's name; None for what has none, and for addresses, which may hold a password."""
-    is_path = isinstance(source, (str, os.PathLike)) and not _is_live(source)
+    is_path = isinstance(source, (str, os.PathLike)) and not is_address(os.fspath(source))
     return Path(source).name if is_path else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..arrays import Array, Mask
 from ..media.images import write_image
 from ..media.marks import draw_prompt
 from ..media.overlay import contact_sheet, draw_object, thumbnail
-from ..media.video_writer import VideoWriter, open_video_writer
+from ..media.video.writer import VideoWriter
 from ..predictors.stream_result import StreamResult
 from .coco_file import CocoWriter, coco_file, mask_record
 from .prompts import ObjectPrompt
@@ -35,79 +36,111 @@ def track_results(
     """A writer of results into `folder`; leaving the block completes the files.
 
     header: ``video``, ``height``, ``width`` and ``fps`` of ``masks.json``. asked: the folder that
-    errors name. Raises InputError where the video cannot be written.
+    lines about the results name. A video that cannot be written leaves the other results whole.
     """
     with ExitStack() as stack:
         records = stack.enter_context(coco_file(folder / MASKS, header))
-        video = None
+        overlay = None
         if write_video:
             size, fps = (header["height"], header["width"]), header["fps"] or _DEFAULT_FPS
-            video = stack.enter_context(_overlay_writer(folder, asked, fps, size))
-        results = TrackResults(records, folder / "masks" if write_masks else None, video)
+            overlay = stack.enter_context(closing(Overlay(folder, asked, fps, size)))
+        results = TrackResults(records, folder / "masks" if write_masks else None, overlay)
         yield results
     results.write_sheet(folder / "sheet.png")
 
 
-@contextmanager
-def _overlay_writer(
-    folder: Path, asked: str | os.PathLike[str], fps: float, size: tuple[int, int]
-) -> Iterator[VideoWriter]:
-    """Its errors name the folder that was asked for, not the temporary one."""
-    try:
-        with open_video_writer(folder / "overlay.mp4", fps, size) as writer:
-            yield writer
-    except InputError as error:
-        if str(folder) not in str(error):
-            raise
-        text = str(error).replace(str(folder), os.fspath(asked))
-        raise InputError(f"{text} (--no-video, in Python write_video=False)") from None
+class Overlay:
+    """``overlay.mp4`` of a folder, as long as it can be written; then why it cannot.
+
+    The reason names the folder that was asked for, not the temporary one.
+    """
+
+    def __init__(
+        self, folder: Path, asked: str | os.PathLike[str], fps: float, size: tuple[int, int]
+    ) -> None:
+        self._folder, self._asked = folder, asked
+        self._path = folder / "overlay.mp4"
+        self._writer: VideoWriter | None = None
+        #: one line, None as long as there is nothing to say
+        self.missing: str | None = None
+        with self._noted():
+            self._writer = VideoWriter(self._path, fps, size)
+
+    def write(self, drawn: Array, time: float | None) -> None:
+        """Append a drawn frame, uint8 [H, W, 3], shown at a time stamp in seconds."""
+        if self._writer is not None:
+            with self._noted():
+                self._writer.write(drawn, time)
+
+    def close(self) -> None:
+        """Complete the file."""
+        if self._writer is not None:
+            with self._noted():
+                self._writer.close()
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except InputError as error:
+            self._writer = None
+            self._path.unlink(missing_ok=True)
+            text = str(error).replace(str(self._folder), os.fspath(self._asked))
+            self.missing = f"no overlay.mp4: {text} (--no-video, in Python write_video=False)"
+
+
+@dataclass(frozen=True)
+class TrackedFrame:
+    """A frame of the source: its index, pixels uint8 [H, W, 3], time stamp and file name."""
+
+    index: int
+    rgb: Array
+    time: float | None
+    name: str | None
 
 
 class TrackResults:
     """Writes each frame's results as it comes; made by :func:`track_results`."""
 
-    def __init__(self, records: CocoWriter, masks: Path | None, video: VideoWriter | None) -> None:
+    def __init__(self, records: CocoWriter, masks: Path | None, overlay: Overlay | None) -> None:
         self.count = 0
-        self._records, self._masks, self._video = records, masks, video
+        self._records, self._masks, self._overlay = records, masks, overlay
         self._sheet: list[Array] = []
         self._stride = 1
 
-    def add(
-        self,
-        frame_idx: int,
-        rgb: Array,
-        result: StreamResult,
-        prompts: Sequence[ObjectPrompt] = (),
-        *,
-        name: str | None = None,
-        timestamp: float | None = None,
-    ) -> None:
-        """Write one frame, uint8 [H, W, 3]; one object's mask at a time is in memory.
+    @property
+    def missing(self) -> str | None:
+        """What could not be written of what was asked for, as one line."""
+        return self._overlay.missing if self._overlay is not None else None
 
+    def add(
+        self, frame: TrackedFrame, result: StreamResult, prompts: Sequence[ObjectPrompt] = ()
+    ) -> None:
+        """Write one frame's results; one object's mask at a time is in memory.
+
+        A frame that is no file of its own is named as frames that ffmpeg takes out of a video.
         prompts: those of this frame, which the drawings show.
-        name: the frame's own file; None for a number as of frames that ffmpeg takes out of a
-        video. timestamp: seconds from the start of the source; None where it is not known.
         """
         scores = [round(float(score), 4) for score in result.object_scores]
         self._records.add_image(
-            name or f"{frame_idx:05d}.jpg",
+            frame.name or f"{frame.index:05d}.jpg",
             result.frame_size,
-            frame=frame_idx,
-            timestamp=timestamp,
+            frame=frame.index,
+            timestamp=_microseconds(frame.time),
             object_scores=dict(zip(map(str, result.obj_ids), scores, strict=True)),
         )
         sampled = self.count % self._stride == 0
-        drawn = rgb.copy() if self._video is not None or sampled else None
+        drawn = frame.rgb.copy() if self._overlay is not None or sampled else None
         for obj_id, score, mask in zip(result.obj_ids, scores, result.each_mask(), strict=True):
             self._add_mask(obj_id, score, mask)
-            self._write_mask(obj_id, frame_idx, mask)
+            self._write_mask(obj_id, frame.index, mask)
             if drawn is not None:
                 draw_object(drawn, mask, obj_id)
         if drawn is not None:
             for prompt in prompts:
                 draw_prompt(drawn, prompt.points, prompt.box, prompt.obj_id)
-        if drawn is not None and self._video is not None:
-            self._video.write(drawn)
+        if drawn is not None and self._overlay is not None:
+            self._overlay.write(drawn, frame.time)
         if drawn is not None and sampled:
             self._sample(drawn)
         self.count += 1
@@ -136,3 +169,8 @@ class TrackResults:
         if len(self._sheet) > _SHEET:
             self._sheet = self._sheet[::2]
             self._stride *= 2
+
+
+def _microseconds(seconds: float | None) -> float | None:
+    """As many digits as ffprobe gives."""
+    return None if seconds is None else round(seconds, 6)

@@ -9,14 +9,14 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import pytest
 
 from sam2rt.cli import main as cli
 from sam2rt.configs.bundle import Bundle
-from sam2rt.configs.errors import FrameError, InputError, ProofError
-from sam2rt.runtime.media import video_writer
+from sam2rt.configs.errors import FrameError, ProofError
+from sam2rt.runtime.media.open import open_frames
+from sam2rt.runtime.media.video import writer as video_writer
 from sam2rt.runtime.tasks.prompts import ObjectPrompt
 from sam2rt.runtime.tasks.track import track_video
 
@@ -173,13 +173,12 @@ def test_closed_streams_are_no_crash(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
-def test_an_overlay_in_a_folder_opencv_cannot_name(bundle: Bundle, tmp_path: Path) -> None:
+def test_an_overlay_in_a_folder_of_any_name(bundle: Bundle, tmp_path: Path) -> None:
     prompt = ObjectPrompt(1, 0, [(5.0, 5.0, 1)])
     frames, out = np.zeros((2, 60, 80, 3), np.uint8), tmp_path / "o\udcff"
-    with pytest.raises(InputError, match=r"UTF-8, which OpenCV needs; .* \(--no-video, in Python"):
-        track_video(bundle, frames, out, [prompt], threads=1)
-    assert list(tmp_path.iterdir()) == []
-    assert track_video(bundle, frames, out, [prompt], threads=1, write_video=False).num_frames == 2
+    assert track_video(bundle, frames, out, [prompt], threads=1).missing is None
+    with open_frames(out / "overlay.mp4") as overlay:
+        assert overlay.num_frames == 2
 
 
 @pytest.mark.parametrize("existing", [False, True])
@@ -215,20 +214,36 @@ def test_a_failed_demo_leaves_what_was_there(
     )
 
 
-def test_a_video_that_cannot_be_encoded_names_the_folder_asked_for(
+def test_an_overlay_that_cannot_be_encoded_is_one_line_beside_the_masks(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def closed(*_: object) -> SimpleNamespace:
-        return SimpleNamespace(isOpened=lambda: False)
-
-    closed.fourcc = cv2.VideoWriter.fourcc  # type: ignore[attr-defined]
-    monkeypatch.setattr(video_writer, "opencv", lambda what: SimpleNamespace(VideoWriter=closed))
+    monkeypatch.setattr(video_writer, "_ENCODERS", {"none": {}})
     prompt = ObjectPrompt(1, 0, [(5.0, 5.0, 1)])
     out = tmp_path / "out"
-    with pytest.raises(InputError) as refused:
-        track_video(bundle, np.zeros((2, 60, 80, 3), np.uint8), out, [prompt])
-    assert str(refused.value) == (
-        f"cannot write a video of 80 x 60 at 25 frames a second to {out}: OpenCV has no MPEG-4 "
-        "encoder for it; leave the video out (--no-video, in Python write_video=False)"
+    summary = track_video(bundle, np.zeros((2, 60, 80, 3), np.uint8), out, [prompt])
+    assert summary.missing == (
+        f"no overlay.mp4: cannot write a video of 80 x 60 at 25 frames a second to {out} (the "
+        "installed PyAV has none of the encoders none): leave the video out (--no-video, in Python "
+        "write_video=False)"
     )
-    assert list(tmp_path.iterdir()) == []
+    assert sorted(p.name for p in out.iterdir()) == ["masks", "masks.json", "sheet.png"]
+    assert sorted(p.name for p in (out / "masks" / "1").iterdir()) == ["00000.png", "00001.png"]
+    frames = np.zeros((2, 60, 80, 3), np.uint8)
+    write, written = video_writer.VideoWriter._mux, []
+
+    def full(self: object, planes: object) -> None:
+        written.append(planes)
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        write(self, planes)  # type: ignore[arg-type]
+
+    monkeypatch.undo()
+    monkeypatch.setattr(video_writer.VideoWriter, "_mux", full)
+    summary = track_video(bundle, frames, out, [prompt])
+    assert summary.missing is not None
+    assert "(No space left on device)" in summary.missing
+    assert sorted(p.name for p in out.iterdir()) == ["masks", "masks.json", "sheet.png"]
+    monkeypatch.undo()
+    summary = track_video(bundle, frames, out, [prompt])
+    assert summary.missing is None
+    assert (out / "overlay.mp4").is_file()

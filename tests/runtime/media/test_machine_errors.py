@@ -41,6 +41,7 @@ def video(tmp_path: Path) -> Path:
     for _ in range(3):
         writer.write(np.full((48, 64, 3), 90, np.uint8))
     writer.release()
+    open_frames(path).close()  # PyAV is loaded now
     return path
 
 

@@ -13,9 +13,7 @@ from PIL import Image
 from sam2rt import InputError
 from sam2rt.configs.staging import replaced_file
 from sam2rt.runtime.media.images import read_image, write_image
-from sam2rt.runtime.media.open import open_frames
 from sam2rt.runtime.media.overlay import contact_sheet, draw_overlay, object_colour, thumbnail
-from sam2rt.runtime.media.video_writer import open_video_writer
 
 
 def test_colours_of_objects_differ() -> None:
@@ -67,44 +65,6 @@ def test_a_read_only_frame_can_be_drawn_over() -> None:
 def test_masks_of_another_size_are_refused() -> None:
     with pytest.raises(InputError, match=r"must be \[1, 9, 8\] .* got shape \(1, 8, 9\)"):
         draw_overlay(np.zeros((9, 8, 3), np.uint8), np.zeros((1, 8, 9), bool), [1])
-
-
-@pytest.mark.parametrize("size", [(48, 64), (49, 65)])
-def test_a_video_comes_back(tmp_path: Path, size: tuple[int, int]) -> None:
-    frames = [np.full((*size, 3), (10 * i, 200 - 9 * i, 90), np.uint8) for i in range(20)]
-    with open_video_writer(tmp_path / "out.mp4", 12.5, size) as writer:
-        for frame in frames:
-            writer.write(frame)
-    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
-    with open_frames(tmp_path / "out.mp4") as read:
-        assert (read.num_frames, read.fps) == (20, 12.5)
-        assert (read.height, read.width) == (48, 64)
-        for found, frame in zip(read, frames, strict=True):
-            np.testing.assert_allclose(found.mean((0, 1)), frame[0, 0], atol=6)
-
-
-def test_a_video_interrupted_leaves_what_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "out.mp4"
-    path.write_bytes(b"earlier")
-
-    def interrupted() -> None:
-        with open_video_writer(path, 25, (48, 64)) as writer:
-            writer.write(np.zeros((48, 64, 3), np.uint8))
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
-    assert path.read_bytes() == b"earlier"
-
-
-def test_a_video_no_encoder_takes(tmp_path: Path) -> None:
-    with (
-        pytest.raises(InputError, match=r"cannot write a video of 1 x 1 at 25 frames a second"),
-        open_video_writer(tmp_path / "out.mp4", 25, (1, 1)),
-    ):
-        pass
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_images_and_masks_come_back(tmp_path: Path) -> None:

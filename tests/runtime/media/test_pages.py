@@ -129,3 +129,47 @@ def test_a_stack_is_tracked_page_by_page(tmp_path: Path) -> None:
     found = track_video(session.bundle, path, tmp_path / "out", prompts, session=session)
     assert found.num_frames == 4
     assert len(json.loads((tmp_path / "out" / "masks.json").read_text())["images"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
+        ("HEIC", b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic"),
+        ("JXL", b"\xff\x0a"),
+        ("JXL", b"\0\0\0\x0cJXL \x0d\x0a\x87\x0a"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.heic", "a.jpg"])
+@pytest.mark.parametrize("read", [open_frames, read_image])
+def test_a_format_that_pillow_does_not_know_is_not_the_file_s_fault(
+    kind: str, content: bytes, name: str, read: Any, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content + bytes(100))
+    with pytest.raises(FrameError) as refused:
+        read(tmp_path / name)
+    assert str(refused.value) == (
+        f"{tmp_path / name} is {kind}, which the installed Pillow cannot read: convert it to PNG"
+    )
+
+
+def test_a_damaged_avif_is_the_file_s_fault_where_pillow_reads_them(tmp_path: Path) -> None:
+    """Elsewhere the line names the format."""
+    (tmp_path / "a.avif").write_bytes(b"\0\0\0\x18ftypavif\0\0\0\0mif1avif" + bytes(100))
+    is_read = ".avif" in Image.registered_extensions()
+    with pytest.raises(FrameError, match="cannot read the image" if is_read else "is AVIF, which"):
+        read_image(tmp_path / "a.avif")
+
+
+def test_pages_have_the_times_of_their_durations(tmp_path: Path) -> None:
+    images = [Image.fromarray(np.full((8, 8, 3), 50 * i, np.uint8)) for i in range(4)]
+    images[0].save(
+        tmp_path / "a.webp", save_all=True, append_images=images[1:], duration=[40, 100, 20, 40]
+    )
+    with open_frames(tmp_path / "a.webp") as frames:
+        list(frames)
+        assert [frames.time_of(i) for i in range(5)] == [0, 0.04, 0.14, 0.16, None]
+    images[0].save(tmp_path / "a.tif", save_all=True, append_images=images[1:])
+    with open_frames(tmp_path / "a.tif") as frames:
+        list(frames)
+        assert [frames.time_of(i) for i in range(4)] == [None] * 4

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 import weakref
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from clips import write_clip
 from failing_session import NanSession
 from golden import data_path
 from PIL import Image
@@ -101,6 +104,52 @@ def test_images_hold_the_same_masks(tracked: Any) -> None:
     assert len(list((folder / "masks").rglob("*.png"))) == 9 + 6
     content = json.loads((folder / "masks.json").read_text())
     assert (content["height"], content["width"], content["fps"]) == (540, 960, None)
+
+
+def test_frames_have_their_time_and_name(
+    micro_session: Session, tracked: Any, tmp_path: Path
+) -> None:
+    """Of a folder the names of its images, of a video the stamps, which the overlay keeps."""
+    content = json.loads((tracked[0] / "masks.json").read_text())
+    found = [(f["frame"], f["timestamp"], f["file_name"]) for f in content["images"]]
+    assert found == [(i, None, f"{i}.jpg") for i in range(LENGTH)]
+    times = [0.5, 0.6, 1.1, 1.12, 3.5]
+    clip = write_clip(tmp_path / "c.mkv", "libx264", 5, times=times)
+    _track(micro_session, clip, tmp_path / "out", [ObjectPrompt(1, 0, [(5, 5, 1)])])
+    content = json.loads((tmp_path / "out" / "masks.json").read_text())
+    found = [(f["frame"], f["timestamp"], f["file_name"]) for f in content["images"]]
+    assert found == [(i, time, f"{i:05d}.jpg") for i, time in enumerate(times)]
+    with open_frames(tmp_path / "out" / "overlay.mp4") as video:
+        shown = [video.time_of(i) for i in range(video.num_frames)]
+    assert shown == pytest.approx([0, 0.1, 0.6, 0.62, 3], abs=1e-4)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("size", "fps"), [((96, 128), 66.6667), ((96, 128), 239.123), ((96, 1), 25), ((97, 65), 25)]
+)
+def test_clips_of_any_rate_and_size_have_an_overlay(
+    micro_session: Session, size: tuple[int, int], fps: float, tmp_path: Path
+) -> None:
+    clip = write_clip(tmp_path / "c.mov", "png", 4, fps, size=size, pix_fmt="rgb24")
+    prompts = [ObjectPrompt(1, 0, [(0, 5, 1)])]
+    summary = _track(micro_session, clip, tmp_path / "out", prompts)
+    assert (summary.num_frames, summary.missing) == (4, None)
+    with open_frames(tmp_path / "out" / "overlay.mp4") as video:
+        assert video.num_frames == 4
+        assert video.height == size[0] + size[0] % 2
+        assert video.fps == pytest.approx(fps, rel=0.01)
+
+
+@pytest.mark.timeout(120)
+def test_a_pipe_is_tracked(micro_session: Session, tmp_path: Path) -> None:
+    clip, pipe = write_clip(tmp_path / "c.mp4", count=5), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(clip.read_bytes()), daemon=True)
+    writer.start()
+    prompts = [ObjectPrompt(1, 4, [(5, 5, 1)])]
+    assert _track(micro_session, pipe, tmp_path / "out", prompts).num_frames == 5
+    writer.join()
 
 
 def test_video_and_sheet_show_the_frames(tracked: Any, clip: Path) -> None:
