@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Sam2rtError,
         SessionError,
         StateError,
+        StorageError,
     )
     from .export.bundle import bundle_for
     from .runtime.media.open import open_frames
@@ -54,6 +55,7 @@ __all__ = [
     "Sam2rtError",
     "SessionError",
     "StateError",
+    "StorageError",
     "StreamTracker",
     "VideoPredictor",
     "__version__",

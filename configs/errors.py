@@ -44,6 +44,17 @@ class NotFiniteError(SessionError):
     """Graphs that gave NaN or infinity where numbers are expected."""
 
 
+class StorageError(Sam2rtError, OSError):
+    """A result that cannot be written because the disk, or the quota on it, is full.
+
+    why: what the system said.
+    """
+
+    def __init__(self, path: object, why: str) -> None:
+        super().__init__(f"{path} cannot be written ({why}): free space on that disk")
+        self.why = why
+
+
 class MissingExtraError(Sam2rtError, ImportError):
     """A feature whose optional packages are not installed."""
 

@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, StorageError
 from .exchange import exchanged
-from .remedies import line_of, remedy_of
+from .remedies import disk_full, line_of, remedy_of
 
 try:
     import fcntl
@@ -74,19 +74,35 @@ def temporary_folder() -> Iterator[Path]:
 def replaced_file(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Path]:
     """Give a temporary file that becomes `path` when the block ends without an error.
 
-    Whatever the block raises, `path` is what it was. `suffix` ends the temporary name, for
-    writers that read the format off it. The folder must exist, see :func:`check_file_target`.
+    Whatever the block raises, `path` is what it was; StorageError on a full disk. `suffix` ends
+    the temporary name, for writers that read the format off it. The folder must exist, see
+    :func:`check_file_target`.
     """
     final = Path(path)
     descriptor, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=suffix, dir=final.parent)
     os.close(descriptor)
     part = Path(name)
     try:
-        yield part
-        part.chmod(0o644)
-        part.replace(final)
+        with _room_for(final):
+            yield part
+            part.chmod(0o644)
+            part.replace(final)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _room_for(final: Path) -> Iterator[None]:
+    """What the block says of a full disk becomes a StorageError."""
+    try:
+        yield
+    except StorageError as error:
+        # of a file in a folder that nobody asked for
+        raise StorageError(final, error.why) from None
+    except OSError as error:
+        if not disk_full(error):
+            raise
+        raise StorageError(final, line_of(error)) from None
 
 
 @contextmanager
@@ -101,7 +117,7 @@ def replaced_folder(final: Path, foreign: Foreign | None = None) -> Iterator[Pat
     foreign: names something that must not be removed; what has come since the block began, if
     not given. Raises InputError for a place that cannot be written, one below a file, the working
     folder or one around it, and when something foreign has come: then `final` is left, and the
-    new folder is ``NAME.new`` beside it.
+    new folder is ``NAME.new`` beside it. StorageError on a full disk.
     """
     _refuse_working_folder(final)
     with _made_parents(final):
@@ -112,11 +128,12 @@ def replaced_folder(final: Path, foreign: Foreign | None = None) -> Iterator[Pat
             raise _unwritable(final, error) from None
         foreign = foreign or _come_since(final)
         try:
-            yield work
-            for path in (work, *work.rglob("*")):
-                _flush(path)
-            os.chmod(work, 0o755)
-            _move_in(work, final, foreign)
+            with _room_for(final):
+                yield work
+                for path in (work, *work.rglob("*")):
+                    _flush(path)
+                os.chmod(work, 0o755)
+                _move_in(work, final, foreign)
         finally:
             shutil.rmtree(work, ignore_errors=True)
             _unlock(lock)
