@@ -16,6 +16,7 @@ import itertools
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -186,15 +187,26 @@ def _move_in(work: Path, final: Path, foreign: Foreign) -> None:
     raise _left_beside(work, final, f"{final} is replaced by other runs all the time")
 
 
+def _is_folder(path: Path) -> bool:
+    """False for a file and a link to nothing; FileNotFoundError where there is neither."""
+    mode = path.lstat().st_mode
+    return path.is_dir() if stat.S_ISLNK(mode) else stat.S_ISDIR(mode)
+
+
 def _replaced(work: Path, final: Path, foreign: Foreign) -> bool:
     """Replace what is at `final`; False when it is there no more.
 
     Looked at before and after, since then nobody finds it under its name: with something foreign
     in it, it stays or comes back.
     """
-    if not final.is_dir():
-        raise _left_beside(work, final, f"{final} has become a file")
-    if found := foreign(final):
+    try:
+        if not _is_folder(final):
+            raise _left_beside(work, final, f"{final} has become a file")
+        found = foreign(final)
+    except FileNotFoundError:
+        # between the two renames of another run
+        return False
+    if found:
         raise _left_beside(work, final, _has_come(final, found))
     holder, lock = _new_folder(final, _OLD)
     old = holder / final.name
