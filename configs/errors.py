@@ -45,14 +45,14 @@ class NotFiniteError(SessionError):
 
 
 class StorageError(Sam2rtError, OSError):
-    """A result that cannot be written because the disk, or the quota on it, is full.
+    """A result that cannot be written for what the machine lacks, such as room on its disk.
 
-    why: what the system said.
+    why: what the system said; remedy: what fixes it.
     """
 
-    def __init__(self, path: object, why: str) -> None:
-        super().__init__(f"{path} cannot be written ({why}): free space on that disk")
-        self.why = why
+    def __init__(self, path: object, why: str, remedy: str) -> None:
+        super().__init__(f"{path} cannot be written ({why}): {remedy}")
+        self.why, self.remedy = why, remedy
 
 
 class MissingExtraError(Sam2rtError, ImportError):

@@ -33,11 +33,6 @@ def machine_failed(error: BaseException) -> bool:
     return remedy_of(error, "") != ""
 
 
-def disk_full(error: OSError) -> bool:
-    """Whether it says that there is no room."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
 def opening_error(path: str | os.PathLike[str]) -> OSError | None:
     """Why the system does not open the file; None where it does.
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from .errors import InputError, StorageError
 from .exchange import exchanged
-from .remedies import disk_full, line_of, remedy_of
+from .remedies import line_of, remedy_of
 
 try:
     import fcntl
@@ -94,16 +94,17 @@ def replaced_file(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Pa
 
 @contextmanager
 def _room_for(final: Path) -> Iterator[None]:
-    """What the block says of a full disk becomes a StorageError."""
+    """What the block says of a full disk, or too many open files, becomes a StorageError."""
     try:
         yield
     except StorageError as error:
         # of a file in a folder that nobody asked for
-        raise StorageError(final, error.why) from None
+        raise StorageError(final, error.why, error.remedy) from None
     except OSError as error:
-        if not disk_full(error):
+        remedy = remedy_of(error, "", writing=True)
+        if not remedy:
             raise
-        raise StorageError(final, line_of(error)) from None
+        raise StorageError(final, line_of(error), remedy) from None
 
 
 @contextmanager

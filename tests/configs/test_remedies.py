@@ -107,7 +107,7 @@ def test_files_of_a_bundle_and_results_without_descriptors(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EIO])
 def test_a_full_disk_is_named_with_the_result_that_was_asked_for(code: int, tmp_path: Path) -> None:
     def full() -> None:
         raise OSError(code, os.strerror(code), "somewhere")
@@ -115,7 +115,9 @@ def test_a_full_disk_is_named_with_the_result_that_was_asked_for(code: int, tmp_
     target = tmp_path / "out"
     target.mkdir()
     (target / "old").write_text("old")
-    message = f"{target} cannot be written ({os.strerror(code)}): free space on that disk"
+    remedy = remedy_of(OSError(code, ""), "")
+    assert remedy
+    message = f"{target} cannot be written ({os.strerror(code)}): {remedy}"
     with pytest.raises(StorageError) as caught, replaced_folder(target, lambda _: None):
         full()
     assert str(caught.value) == message
@@ -131,7 +133,7 @@ def test_a_full_disk_is_named_with_the_result_that_was_asked_for(code: int, tmp_
         full()
     assert str(caught.value).startswith(f"{tmp_path / 'a.json'} cannot be written (")
     with pytest.raises(OSError, match="other") as other, replaced_file(tmp_path / "a.json"):
-        raise OSError(errno.EIO, "other")
+        raise OSError(errno.EACCES, "other")
     assert not isinstance(other.value, StorageError)
     assert (target / "old").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
