@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Sam2rtError,
         SessionError,
         StateError,
+        StorageError,
     )
     from .export.bundle import bundle_for
     from .export.checkpoint.hub import download_bundle
@@ -57,6 +58,7 @@ __all__ = [
     "Sam2rtError",
     "SessionError",
     "StateError",
+    "StorageError",
     "StreamTracker",
     "VideoPredictor",
     "__version__",

@@ -44,6 +44,17 @@ class NotFiniteError(SessionError):
     """Graphs that gave NaN or infinity where numbers are expected."""
 
 
+class StorageError(Sam2rtError, OSError):
+    """A result that cannot be written for what the machine lacks, such as room on its disk.
+
+    why: what the system said; remedy: what fixes it.
+    """
+
+    def __init__(self, path: object, why: str, remedy: str) -> None:
+        super().__init__(f"{path} cannot be written ({why}): {remedy}")
+        self.why, self.remedy = why, remedy
+
+
 class MissingExtraError(Sam2rtError, ImportError):
     """A feature whose optional packages are not installed, or do not load for the reason `why`."""
 

@@ -16,12 +16,13 @@ import itertools
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import InputError
+from .errors import InputError, StorageError
 from .exchange import exchanged
 from .remedies import line_of, remedy_of
 
@@ -74,19 +75,36 @@ def temporary_folder() -> Iterator[Path]:
 def replaced_file(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Path]:
     """Give a temporary file that becomes `path` when the block ends without an error.
 
-    Whatever the block raises, `path` is what it was. `suffix` ends the temporary name, for
-    writers that read the format off it. The folder must exist, see :func:`check_file_target`.
+    Whatever the block raises, `path` is what it was; StorageError on a full disk. `suffix` ends
+    the temporary name, for writers that read the format off it. The folder must exist, see
+    :func:`check_file_target`.
     """
     final = Path(path)
     descriptor, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=suffix, dir=final.parent)
     os.close(descriptor)
     part = Path(name)
     try:
-        yield part
-        part.chmod(0o644)
-        part.replace(final)
+        with _room_for(final):
+            yield part
+            part.chmod(0o644)
+            part.replace(final)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _room_for(final: Path) -> Iterator[None]:
+    """What the block says of a full disk, or too many open files, becomes a StorageError."""
+    try:
+        yield
+    except StorageError as error:
+        # of a file in a folder that nobody asked for
+        raise StorageError(final, error.why, error.remedy) from None
+    except OSError as error:
+        remedy = remedy_of(error, "", writing=True)
+        if not remedy:
+            raise
+        raise StorageError(final, line_of(error), remedy) from None
 
 
 @contextmanager
@@ -101,7 +119,7 @@ def replaced_folder(final: Path, foreign: Foreign | None = None) -> Iterator[Pat
     foreign: names something that must not be removed; what has come since the block began, if
     not given. Raises InputError for a place that cannot be written, one below a file, the working
     folder or one around it, and when something foreign has come: then `final` is left, and the
-    new folder is ``NAME.new`` beside it.
+    new folder is ``NAME.new`` beside it. StorageError on a full disk.
     """
     _refuse_working_folder(final)
     with _made_parents(final):
@@ -112,11 +130,12 @@ def replaced_folder(final: Path, foreign: Foreign | None = None) -> Iterator[Pat
             raise _unwritable(final, error) from None
         foreign = foreign or _come_since(final)
         try:
-            yield work
-            for path in (work, *work.rglob("*")):
-                _flush(path)
-            os.chmod(work, 0o755)
-            _move_in(work, final, foreign)
+            with _room_for(final):
+                yield work
+                for path in (work, *work.rglob("*")):
+                    _flush(path)
+                os.chmod(work, 0o755)
+                _move_in(work, final, foreign)
         finally:
             shutil.rmtree(work, ignore_errors=True)
             _unlock(lock)
@@ -169,15 +188,26 @@ def _move_in(work: Path, final: Path, foreign: Foreign) -> None:
     raise _left_beside(work, final, f"{final} is replaced by other runs all the time")
 
 
+def _is_folder(path: Path) -> bool:
+    """False for a file and a link to nothing; FileNotFoundError where there is neither."""
+    mode = path.lstat().st_mode
+    return path.is_dir() if stat.S_ISLNK(mode) else stat.S_ISDIR(mode)
+
+
 def _replaced(work: Path, final: Path, foreign: Foreign) -> bool:
     """Replace what is at `final`; False when it is there no more.
 
     Looked at before and after, since then nobody finds it under its name: with something foreign
     in it, it stays or comes back.
     """
-    if not final.is_dir():
-        raise _left_beside(work, final, f"{final} has become a file")
-    if found := foreign(final):
+    try:
+        if not _is_folder(final):
+            raise _left_beside(work, final, f"{final} has become a file")
+        found = foreign(final)
+    except FileNotFoundError:
+        # between the two renames of another run
+        return False
+    if found:
         raise _left_beside(work, final, _has_come(final, found))
     holder, lock = _new_folder(final, _OLD)
     old = holder / final.name

@@ -18,6 +18,7 @@ from sam2rt.configs import errors
         ("ProofError", ValueError),
         ("SessionError", RuntimeError),
         ("MissingExtraError", ImportError),
+        ("StorageError", OSError),
     ],
 )
 def test_errors_are_ours_and_built_in(name: str, builtin: type[Exception]) -> None:

@@ -13,9 +13,21 @@ import pytest
 from fake_bundle import write_bundle
 from no_descriptors import no_descriptors
 
-from sam2rt import Bundle, BundleError, InputError, MissingExtraError, StateError
+from sam2rt import (
+    Bundle,
+    BundleError,
+    InputError,
+    MissingExtraError,
+    StateError,
+    StorageError,
+)
 from sam2rt.configs.remedies import line_of, machine_failed, opening_error, remedy_of
-from sam2rt.configs.staging import check_file_target, replaced_folder, temporary_folder
+from sam2rt.configs.staging import (
+    check_file_target,
+    replaced_file,
+    replaced_folder,
+    temporary_folder,
+)
 from sam2rt.runtime import packages
 
 FULL = "(Too many open files): close files and videos, or raise this process's limit, 'ulimit -n'"
@@ -93,6 +105,38 @@ def test_files_of_a_bundle_and_results_without_descriptors(tmp_path: Path) -> No
         check_file_target(tmp_path / "a.json")
     assert str(caught.value) == f"{tmp_path / 'a.json'} cannot be written {FULL}"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EIO])
+def test_a_full_disk_is_named_with_the_result_that_was_asked_for(code: int, tmp_path: Path) -> None:
+    def full() -> None:
+        raise OSError(code, os.strerror(code), "somewhere")
+
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "old").write_text("old")
+    remedy = remedy_of(OSError(code, ""), "")
+    assert remedy
+    message = f"{target} cannot be written ({os.strerror(code)}): {remedy}"
+    with pytest.raises(StorageError) as caught, replaced_folder(target, lambda _: None):
+        full()
+    assert str(caught.value) == message
+    # a file inside of the folder that is being made
+    with (
+        pytest.raises(StorageError) as caught,
+        replaced_folder(target, lambda _: None) as work,
+        replaced_file(work / "a.png"),
+    ):
+        full()
+    assert str(caught.value) == message
+    with pytest.raises(StorageError) as caught, replaced_file(tmp_path / "a.json"):
+        full()
+    assert str(caught.value).startswith(f"{tmp_path / 'a.json'} cannot be written (")
+    with pytest.raises(OSError, match="other") as other, replaced_file(tmp_path / "a.json"):
+        raise OSError(errno.EACCES, "other")
+    assert not isinstance(other.value, StorageError)
+    assert (target / "old").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 def test_no_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

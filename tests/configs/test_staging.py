@@ -509,3 +509,35 @@ def test_four_writers_at_once_lose_nothing(tmp_path: Path, way: str) -> None:
     assert sorted(p.name for p in target.iterdir()) == ["first", "second"]
     assert (target / "first").read_text() == (target / "second").read_text()
     assert neighbours(target) == []
+
+
+@pytest.mark.parametrize("gone", ["before it is looked at", "while it is looked at"])
+def test_a_folder_that_another_run_has_just_moved_away_is_no_file(
+    gone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where names cannot be exchanged it is missing between the two renames of another run."""
+    target, aside = tmp_path / "result", tmp_path / "aside"
+    target.mkdir()
+    (target / "first").write_text("old")
+    lexists, asked = os.path.lexists, []
+
+    def moved_away(path: str | Path) -> bool:
+        there = lexists(path)
+        if Path(path) == target:
+            asked.append(there)
+            if len(asked) == 1 and gone == "before it is looked at":
+                os.rename(target, aside)
+        return there
+
+    def ours(folder: Path) -> str | None:
+        if folder == target and len(asked) == 1 and not aside.exists():
+            os.rename(target, aside)
+        return next((p.name for p in folder.iterdir() if p.name != "first"), None)
+
+    with replaced_folder(target, ours) as work:
+        (work / "first").write_text("new")
+        # asked from here on alone: making the folders above asks too
+        monkeypatch.setattr(os.path, "lexists", moved_away)
+    monkeypatch.undo()
+    assert asked == [True, False]
+    assert (target / "first").read_text() == "new"

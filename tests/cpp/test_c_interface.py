@@ -17,7 +17,7 @@ from sam2rt.runtime.session import Session
 
 pytestmark = pytest.mark.slow
 
-INPUT, STATE = -1, -3
+INPUT, FRAME, STATE = -1, -2, -3
 HEIGHT, WIDTH = 90, 120
 
 
@@ -180,6 +180,9 @@ def test_small_buffers_are_refused_and_the_result_can_be_asked_for_again(
 
 BAD_PROMPTS: dict[str, dict[str, Any]] = {
     "nothing": {},
+    "nothing in arrays": {"points": np.zeros((0, 2)), "labels": []},
+    "points alone": {"points": [[5, 5]]},
+    "labels alone": {"labels": [1]},
     "unknown label": {"points": [[5, 5]], "labels": [7]},
     "not a number": {"points": [[5, float("nan")]], "labels": [1]},
     "infinite": {"box": [0, 0, float("inf"), 5]},
@@ -211,7 +214,7 @@ def test_bad_prompts_get_pythons_message(
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in BAD_PROMPTS if n not in ("nothing", "box after clicks")]
+    "name", [n for n in BAD_PROMPTS if not n.startswith("nothing") and n != "box after clicks"]
 )
 def test_bad_prompts_for_an_image_get_pythons_message(
     name: str, library: Library, session: Any, micro_session: Session, frames: np.ndarray
@@ -268,6 +271,92 @@ def test_bad_states_get_pythons_message(
         with pytest.raises(Failed) as failed:
             cpp()
         assert (str(failed.value), failed.value.status) == (str(expected.value), status)
+
+
+def test_an_image_without_a_prompt_is_segmented_as_in_python(
+    library: Library, session: Any, micro_session: Session, frames: np.ndarray
+) -> None:
+    expected = ImagePredictor(micro_session.bundle, session=micro_session)
+    expected.set_image(frames[0])
+    image = Image(library, session)
+    image.set(frames[0])
+    for points, labels in ((None, None), (np.zeros((0, 2)), [])):
+        masks, ious = image.predict(points, labels, None, multimask=True)
+        wanted = expected.predict(points, labels)
+        np.testing.assert_array_equal(masks, wanted[0])
+        np.testing.assert_array_equal(ious, wanted[1])
+
+
+def disc(height: int, width: int, value: int) -> np.ndarray:
+    rows, columns = np.ogrid[:height, :width]
+    far = np.hypot(rows / height - 0.5, columns / width - 0.5)
+    return (far < 0.3).astype(np.uint8) * np.uint8(value)
+
+
+@pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (64, 64), (HEIGHT - 1, WIDTH), (1, 1)])
+@pytest.mark.parametrize("value", [1, 255, 0])
+def test_mask_prompts_of_any_size_are_pythons(
+    size: tuple[int, int], value: int, library: Library, session: Any, micro_session: Session,
+    frames: np.ndarray,
+) -> None:  # fmt: skip
+    mask = disc(*size, value)
+    expected = StreamTracker(micro_session.bundle, session=micro_session)
+    stream, found = Stream(library, session), Result(HEIGHT, WIDTH)
+    expected.add_mask(1, mask)
+    stream.add_mask(1, mask)
+    stream.step(frames[0], found)
+    result = expected.step(frames[0])
+    np.testing.assert_array_equal(found.masks, result.masks)
+    np.testing.assert_array_equal(found.scores[:1], result.object_scores)
+    if value and size[0] > 1:
+        np.testing.assert_array_equal(
+            result.masks[0][::40, ::40], disc(HEIGHT, WIDTH, 1)[::40, ::40]
+        )
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [disc(WIDTH, HEIGHT, 1), disc(HEIGHT, WIDTH, 7), 1 + disc(HEIGHT, WIDTH, 254)],
+    ids=["on its side", "of 7", "of 1 and 255"],
+)
+def test_bad_masks_get_pythons_message(
+    mask: np.ndarray, library: Library, session: Any, micro_session: Session, frames: np.ndarray
+) -> None:
+    expected = StreamTracker(micro_session.bundle, session=micro_session)
+    stream = Stream(library, session)
+    expected.step(frames[0])
+    stream.step(frames[0], None)
+    with pytest.raises(InputError) as python:
+        expected.add_mask(1, mask)
+    with pytest.raises(Failed) as cpp:
+        stream.add_mask(1, mask)
+    assert (str(cpp.value), cpp.value.status) == (str(python.value), INPUT)
+
+
+def test_frames_of_another_size_than_declared_are_refused(
+    library: Library, session: Any, micro_session: Session, frames: np.ndarray
+) -> None:
+    """Masks had the declared size, and lay beside what the frames showed."""
+    mixed = [*frames[:2], frames[2][:-8], frames[3].transpose(1, 0, 2).copy()]
+    video, found = Video(library, session, mixed), Result(HEIGHT, WIDTH)
+    video.add_points(0, 1, found, **CLICK)
+    before = found.logits.copy()
+    for index, shown in ((2, f"{WIDTH} x {HEIGHT - 8}"), (3, f"{HEIGHT} x {WIDTH}")):
+        with pytest.raises(Failed) as failed:
+            video.add_points(index, 1, found, **CLICK)
+        assert (str(failed.value), failed.value.status) == (
+            f"frame {index} is {shown}, the video was declared as {WIDTH} x {HEIGHT}: give frames "
+            "of that size",
+            FRAME,
+        )
+    # the others are tracked as if nothing had been asked
+    video.add_points(0, 1, found, **CLICK)
+    predictor = VideoPredictor(micro_session.bundle, session=micro_session)
+    state = predictor.init_state(frames[:4])
+    predictor.add_new_points_or_box(state, 0, 1, **CLICK)
+    wanted = predictor.add_new_points_or_box(state, 0, 1, **CLICK)[2]
+    np.testing.assert_array_equal(found.logits, wanted[:, 0])
+    assert before.shape == found.logits.shape
 
 
 def test_null_arguments_are_refused(library: Library, session: Any) -> None:

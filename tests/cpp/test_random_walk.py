@@ -91,7 +91,7 @@ class Walk:
     def mask(self) -> Any:
         mask = np.zeros((HEIGHT, WIDTH), np.uint8)
         top, left = self.rng.integers(0, HEIGHT - 4), self.rng.integers(0, WIDTH - 4)
-        mask[top : top + 20, left : left + 25] = self.one_of(1, 1, 1, 1, 0, 2)
+        mask[top : top + 20, left : left + 25] = self.one_of(1, 1, 1, 255, 0, 2)
         return mask
 
 

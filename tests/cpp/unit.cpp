@@ -1,4 +1,5 @@
 // The parts that trackers are made of; any bundle:  unit BUNDLE
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -228,9 +229,25 @@ void prompts_are_checked() {
   CHECK((made.labels == std::vector<std::int32_t>{2, 3, 0}));
   std::vector<std::uint8_t> mask(200, 1);
   const sam2rt::MaskView view{mask.data(), 20, 10};
-  CHECK_EQ(MESSAGE_OF(sam2rt::InputError, sam2rt::model_mask(view, {10, 21}, 64)),
-           "mask has shape (10, 20), expected the frame's (height, width) (10, 21)");
+  CHECK_EQ(MESSAGE_OF(sam2rt::InputError, sam2rt::model_mask(view, {20, 10}, 64)),
+           "mask has shape (10, 20), expected the frame's (height, width) (20, 10): it lies on its "
+           "side, use mask.T");
+  CHECK(sam2rt::model_mask(view, {10, 21}, 64) == std::vector<float>(4096, 1));
   CHECK(sam2rt::model_mask(view, {10, 20}, 64) == std::vector<float>(4096, 1));
+  std::vector<std::uint8_t> half(200, 0), full(200, 0);
+  for (std::size_t i = 0; i < 100; ++i) {
+    half[i] = 1;
+    full[i] = 255;
+  }
+  const auto ones = sam2rt::model_mask({half.data(), 20, 10}, {10, 20}, 64);
+  CHECK(ones == sam2rt::model_mask({full.data(), 20, 10}, {10, 20}, 64));
+  CHECK(std::count(ones.begin(), ones.end(), 1.0F) == 2048);
+  for (const std::uint8_t other : {std::uint8_t{255}, std::uint8_t{254}}) {
+    half[150] = other;
+    const sam2rt::MaskView ids{half.data(), 20, 10};
+    CHECK_EQ(MESSAGE_OF(sam2rt::InputError, sam2rt::model_mask(ids, {10, 20}, 64)),
+             "a mask must be bool or hold only 0 and 1: compare it with > 0 first");
+  }
   mask[7] = 2;
   CHECK_EQ(MESSAGE_OF(sam2rt::InputError, sam2rt::model_mask(view, {10, 20}, 64)),
            "a mask must be bool or hold only 0 and 1: compare it with > 0 first");

@@ -150,7 +150,8 @@ SAM2RT_API void sam2rt_stream_free(sam2rt_stream* stream);
 /* Gives frame `index`; not 0: it cannot be read. The frame stays valid until the next call. */
 typedef int32_t (*sam2rt_read_frame)(void* user, int32_t index, sam2rt_frame* frame);
 
-/* A video of known length whose frames can be read in any order. */
+/* A video of known length whose frames can be read in any order. A frame of another size than
+ * width x height gives SAM2RT_FRAME_ERROR where it is read. */
 SAM2RT_API sam2rt_status sam2rt_video_new(const sam2rt_session* session,
                                           const sam2rt_options* options, int32_t num_frames,
                                           int32_t width, int32_t height, sam2rt_read_frame read,

@@ -12,13 +12,11 @@ namespace sam2rt {
 PointPrompt point_prompt(const sam2rt_prompt* given) {
   required(given, "prompt");
   PointPrompt prompt;
-  if (given->count > 0) {
-    required(given->points, "points");
-    required(given->labels, "labels");
-  }
+  // one without the other is refused as everywhere else
+  if (given->count > 0 && given->labels == nullptr) required(given->points, "points");
   for (std::size_t i = 0; i < given->count; ++i) {
-    prompt.points.push_back({given->points[2 * i], given->points[2 * i + 1]});
-    prompt.labels.push_back(given->labels[i]);
+    if (const float* xy = given->points) prompt.points.push_back({xy[2 * i], xy[2 * i + 1]});
+    if (given->labels != nullptr) prompt.labels.push_back(given->labels[i]);
   }
   if (const float* box = given->box) prompt.box = Box{box[0], box[1], box[2], box[3]};
   prompt.clear_old_points = given->keep_old_points == 0;

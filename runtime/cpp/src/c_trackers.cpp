@@ -19,6 +19,12 @@ class CallbackFrames final : public sam2rt::FrameSource {
       throw sam2rt::FrameError("frame " + std::to_string(index) +
                                " cannot be read: the caller's function said so");
     }
+    if (frame.width != width_ || frame.height != height_) {
+      throw sam2rt::FrameError(
+          "frame " + std::to_string(index) + " is " + std::to_string(frame.width) + " x " +
+          std::to_string(frame.height) + ", the video was declared as " + std::to_string(width_) +
+          " x " + std::to_string(height_) + ": give frames of that size");
+    }
     return sam2rt::frame_view(&frame);
   }
 

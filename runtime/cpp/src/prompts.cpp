@@ -112,22 +112,27 @@ ModelPoints model_points(const PointPrompt& prompt, FrameSize frame_size, int im
 }
 
 void check_mask(const MaskView& mask, FrameSize frame_size) {
-  if (mask.height != frame_size.height || mask.width != frame_size.width) {
+  const FrameSize size{mask.height, mask.width};
+  if (!(size == frame_size) && size == FrameSize{frame_size.width, frame_size.height}) {
     throw InputError(text("mask has shape (", mask.height, ", ", mask.width,
                           "), expected the frame's (height, width) (", frame_size.height, ", ",
-                          frame_size.width, ")"));
+                          frame_size.width, "): it lies on its side, use mask.T"));
   }
   const auto width = static_cast<std::size_t>(mask.width);
   const std::size_t stride = mask.stride != 0 ? mask.stride : width;
   if (mask.width < 1 || mask.height < 1 || mask.data == nullptr || stride < width) {
     throw InputError("a mask has no pixels: give its data, its size and its stride");
   }
+  // what stands for the object: 1, or 255 as in files of masks; of both the mask is a map of ids
+  std::uint8_t object = 0;
   for (int y = 0; y < mask.height; ++y) {
     const std::uint8_t* row = mask.data + static_cast<std::size_t>(y) * stride;
     for (std::size_t x = 0; x < width; ++x) {
-      if (row[x] > 1) {
+      if (row[x] == 0 || row[x] == object) continue;
+      if (object != 0 || (row[x] != 1 && row[x] != 255)) {
         throw InputError("a mask must be bool or hold only 0 and 1: compare it with > 0 first");
       }
+      object = row[x];
     }
   }
 }
@@ -139,12 +144,15 @@ std::vector<float> model_mask(const MaskView& mask, FrameSize frame_size, int im
   const std::size_t stride = mask.stride != 0 ? mask.stride : width;
   std::vector<float> pixels(width * height);
   for (std::size_t y = 0; y < height; ++y) {
-    for (std::size_t x = 0; x < width; ++x) pixels[y * width + x] = mask.data[y * stride + x];
+    for (std::size_t x = 0; x < width; ++x) {
+      pixels[y * width + x] = mask.data[y * stride + x] != 0 ? 1.0F : 0.0F;
+    }
   }
   if (mask.width == image_size && mask.height == image_size) return pixels;
   const auto side = static_cast<std::size_t>(image_size);
   std::vector<float> resized(side * side);
-  resize_antialias(pixels.data(), frame_size, resized.data(), {image_size, image_size});
+  resize_antialias(pixels.data(), {mask.height, mask.width}, resized.data(),
+                   {image_size, image_size});
   for (float& value : resized) value = value >= 0.5F ? 1.0F : 0.0F;
   return resized;
 }

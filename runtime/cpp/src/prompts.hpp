@@ -46,11 +46,12 @@ void check_box(const Box& box, const PixelsOf& size);
 /// points nor box, unequal counts, unknown labels, and what check_inside and check_box refuse.
 ModelPoints model_points(const PointPrompt& prompt, FrameSize frame_size, int image_size);
 
-/// Throws InputError for a mask of another size than the frame, or with values other than 0, 1.
+/// Throws InputError for a mask without pixels, one that lies on the frame's side, or one with
+/// values other than 0 and 1, or 0 and 255.
 void check_mask(const MaskView& mask, FrameSize frame_size);
 
-/// A mask prompt at the model's size: [S, S] of 0 and 1. Antialiased bilinear, then at least one
-/// half, as the original.
+/// A mask prompt of any size at the model's: [S, S] of 0 and 1. Antialiased bilinear, then at least
+/// one half, as the original.
 std::vector<float> model_mask(const MaskView& mask, FrameSize frame_size, int image_size);
 
 }  // namespace sam2rt

@@ -72,9 +72,9 @@ class _Given:
         self.labels = np.array([] if labels is None else labels, np.int32)
         self.box = np.array([] if box is None else box, np.float32)
         self.prompt = _Prompt(
-            self.points.ctypes.data,
-            self.labels.ctypes.data,
-            self.points.size // 2,
+            None if points is None else self.points.ctypes.data,
+            None if labels is None else self.labels.ctypes.data,
+            self.labels.size if points is None else self.points.size // 2,
             None if box is None else self.box.ctypes.data,
             0 if clear_old_points else 1,
         )

@@ -28,7 +28,7 @@ struct FrameView {
   const std::uint8_t* chroma = nullptr;
 };
 
-/// A mask that somebody else owns: one byte a pixel, 0 or 1.
+/// A mask that somebody else owns: one byte a pixel, 0 and 1, or 0 and 255.
 struct MaskView {
   const std::uint8_t* data = nullptr;
   int width = 0;

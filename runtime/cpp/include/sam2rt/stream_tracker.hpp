@@ -41,7 +41,8 @@ class SAM2RT_API StreamTracker {
   /// before the frame is known is checked now (InputError), the rest when it is pushed.
   void add_points(std::int64_t obj_id, const PointPrompt& prompt);
   void add_box(std::int64_t obj_id, const Box& box);
-  /// Prompt an object on the next frame with a mask of the frame's size; the mask is copied.
+  /// Prompt an object on the next frame with a mask of the whole frame, which is copied. Sizes and
+  /// errors: see VideoPredictor::add_mask.
   void add_mask(std::int64_t obj_id, const MaskView& mask);
 
   /// Forget an object; an unknown id is an InputError if strict.

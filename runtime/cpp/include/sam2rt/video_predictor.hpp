@@ -51,7 +51,8 @@ class SAM2RT_API VideoPredictor {
   /// Prompt an object on a frame; gives the frame's result for all objects. An unknown id starts
   /// a new object. Throws InputError; the predictor is unchanged then.
   const FrameResult& add_points(int frame_idx, std::int64_t obj_id, const PointPrompt& prompt);
-  /// Prompt an object on a frame with a mask of the video's size.
+  /// Prompt an object on a frame with a mask of the whole frame; another size than the video's is
+  /// stretched. Throws InputError for one that lies on its side.
   const FrameResult& add_mask(int frame_idx, std::int64_t obj_id, const MaskView& mask);
 
   /// Track all objects. Prompts may be added and objects removed between two frames; they count
