@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 from collections.abc import Mapping
@@ -23,7 +24,8 @@ from ..configs.bundle import (
     staged_folder,
     write_manifest,
 )
-from ..configs.errors import BundleError, InputError, ProofError
+from ..configs.errors import BundleError, InputError, MissingExtraError, ProofError
+from ..configs.extras import EXTRAS
 from ..configs.manifest import SCHEMA
 from ..configs.models import check_image_size
 from ..configs.progress import Progress, silent
@@ -97,7 +99,8 @@ def check_export(
 ) -> None:
     """Refuse what no checkpoint can be exported as, before one is fetched and read.
 
-    Raises InputError for an illegal image size, precision or opset.
+    Raises InputError for an illegal image size, precision or opset, MissingExtraError without
+    ONNX Runtime: no bundle is kept without its proof.
     """
     if image_size is not None:
         check_image_size(image_size)
@@ -107,6 +110,8 @@ def check_export(
     if precision == "int8" and engine_variants:
         raise InputError("int8 is for CPUs: export fp32, fp16 or bf16 for engines")
     check_opset(DEFAULT_OPSET if opset is None else opset)
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise MissingExtraError("the proof of an export", *EXTRAS["onnxruntime"])
 
 
 def bundle_for(name: str) -> Bundle:

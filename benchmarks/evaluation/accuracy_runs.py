@@ -6,7 +6,6 @@ evaluated before is taken over.
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -135,10 +134,11 @@ class AccuracyPlan:
 
 def measure(plan: AccuracyPlan, progress: Progress = silent) -> list[Row]:
     """Every variant on the standard synthetic set, one click an object, PyTorch first per size."""
+    from ...export.bundle import check_export
     from ...export.checkpoint.load import load_checkpoint
 
-    # what the exporter lacks is told before PyTorch is evaluated, which takes long
-    importlib.import_module("...export.bundle", __package__)
+    # what an export lacks is told before PyTorch is evaluated, which takes long
+    check_export()
     checkpoint = load_checkpoint(plan.checkpoint)
     sizes = plan.sizes or (checkpoint.config.image_size,)
     rows: list[Row] = []

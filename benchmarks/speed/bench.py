@@ -18,6 +18,7 @@ from ...configs.bundle import Bundle
 from ...configs.errors import CheckpointError, InputError, SessionError
 from ...configs.progress import Progress, silent
 from ...configs.staging import temporary_folder
+from ...runtime.backends.open import open_session
 from .clip import compared
 from .machine import Machine, matrix_rate, this_machine
 from .report import BenchReport, Point, SystemReport, system_report, timings, write_json
@@ -103,6 +104,8 @@ def bench_bundle(bundle: Bundle, request: Request, progress: Progress = silent) 
     if request.prefetch and (request.backend, request.device) != ("onnxruntime", "cpu"):
         raise InputError("prefetch overlaps work on the CPU: leave it out on a GPU")
     _check_depth(bundle, request.work)
+    # a backend that is not there is told before variants are exported, which takes long
+    open_session(bundle, request.backend, request.device).close()
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
         entries = list(_entries(bundle, request, folder, progress))

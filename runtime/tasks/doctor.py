@@ -123,6 +123,12 @@ def _onnxruntime() -> Iterator[Finding]:
         remedy = "pip install 'sam2rt[cpu]' (or 'sam2rt[gpu]' with an NVIDIA GPU)"
         yield Finding("ONNX Runtime", "missing", "not installed", remedy)
         return
+    if len(twice := _distributions_of("onnxruntime")) > 1:
+        text = f"{' and '.join(twice)} are installed into one module, which mixes their files"
+        which = "'sam2rt[cpu]' or 'sam2rt[gpu]'"
+        remedy = f"pip uninstall {' '.join(twice)}, then pip install {which}, not both"
+        yield Finding("ONNX Runtime", "problem", text, remedy)
+        return
     ort = importlib.import_module("onnxruntime")
     short = [name.removesuffix("ExecutionProvider") for name in ort.get_available_providers()]
     text = f"{ort.__version__}, providers {', '.join(short)}"
@@ -157,7 +163,7 @@ _OPTIONAL = {
     "av": ("video", "av", "media"),
     "cv2": ("drawing and masks", "opencv-python-headless", "media"),
     "PIL": ("images", "pillow", "media"),
-    "torch": ("exporting checkpoints", "torch", "export"),
+    "torch": ("exporting checkpoints; its CPU build will do", "torch", "export"),
     "onnx": ("exporting checkpoints", "onnx", "export"),
 }
 
@@ -170,9 +176,17 @@ def _packages() -> Iterator[Finding]:
             present = False
         if not present:
             text = f"not installed ({purpose})"
-            yield Finding(distribution, "missing", text, f"pip install 'sam2rt[{extra}]'")
+            remedy = f"pip install 'sam2rt[{extra}]'"
+            if module == "torch" and platform.system() == "Linux":
+                remedy += ", after PyTorch's CPU build to spare gigabytes of CUDA"
+            yield Finding(distribution, "missing", text, remedy)
             continue
         yield Finding(distribution, "ok", f"{_version(distribution)} ({purpose})")
+
+
+def _distributions_of(module: str) -> list[str]:
+    """Names of the installed distributions that hold a file of that module."""
+    return sorted(set(importlib.metadata.packages_distributions().get(module, [])))
 
 
 def _version(distribution: str) -> str:

@@ -49,6 +49,60 @@ def test_the_table_names_extras_that_install_the_package() -> None:
         assert distribution.lower().replace("_", "-") in _distributions(extra), module
 
 
+def _requirements(extra: str) -> list[str]:
+    """The lines of an extra, with those of the extras that it includes."""
+    found = []
+    for line in _EXTRAS[extra]:
+        inner = re.match(r"sam2rt\[([\w,]+)\]", line)
+        included = inner[1].split(",") if inner else []
+        found += [deep for other in included for deep in _requirements(other)]
+        found += [] if inner else [line]
+    return found
+
+
+def _runtimes(*extras: str) -> set[str]:
+    lines = [line for extra in extras for line in _requirements(extra)]
+    return {name for line in lines if (name := re.split(r"[\[<>=]", line)[0]) in _RUNTIMES}
+
+
+#: distributions that install a module ``onnxruntime``
+_RUNTIMES = {"onnxruntime", "onnxruntime-gpu"}
+
+
+def test_no_extra_brings_a_second_onnxruntime_beside_cpu_or_gpu() -> None:
+    """pip installs both without a word, and the later one's files lie over the other's."""
+    assert _runtimes("cpu", "dev") == {"onnxruntime"}
+    for extra in set(_EXTRAS) - {"cpu", "gpu", "dev"}:
+        assert _runtimes(extra) == set(), extra
+        assert _runtimes(extra, "cpu") == {"onnxruntime"}
+        assert _runtimes(extra, "gpu") == {"onnxruntime-gpu"}
+
+
+def test_what_the_extras_promise() -> None:
+    gpu = next(line for line in _requirements("gpu") if line.startswith("onnxruntime-gpu"))
+    # what our own error asks for; before 1.21 there were no such extras, nor preload_dlls
+    assert gpu == "onnxruntime-gpu[cuda,cudnn]>=1.21"
+    (native,) = [line for line in _requirements("tensorrt") if line.startswith("tensorrt")]
+    from sam2rt.runtime.backends.tensorrt_library import OLDEST
+
+    assert native == f"tensorrt>={OLDEST[0]}.{OLDEST[1]},<12"
+
+
+def test_install_lines_name_extras_that_go_together() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    text = "".join(page.read_text() for page in pages)
+    lines = set(re.findall(r"(?:sam2rt|\.)\[([\w,]+)\]", text))
+    assert {"export,cpu", "cpu", "gpu", "tensorrt"} <= lines
+    for line in lines:
+        extras = line.split(",")
+        assert set(extras) <= set(_EXTRAS), line
+        assert len(_runtimes(*extras)) <= 1, line
+        # an export is proved, which takes a runtime
+        assert "export" not in extras or len(_runtimes(*extras)) == 1, line
+    readme = (ROOT / "README.md").read_text()
+    assert "Install its CPU build first" in readme
+
+
 def test_a_package_that_does_not_load_is_not_called_missing() -> None:
     broken = ImportError("libGL.so.1: cannot open shared object file", name="cv2")
     assert str(missing_extra("video", broken)) == (
@@ -96,9 +150,9 @@ _MEDIA, _RUN = {"click", "cv2", "PIL"}, {"click", "onnxruntime", "cv2", "PIL", "
 _EXPORT = {"click", "torch", "onnx", "onnx_ir", "onnxscript", "ml_dtypes", "safetensors"}
 _RIGHT: tuple[tuple[tuple[str, ...], set[str]], ...] = (
     (("download", "someone/none"), {"a network"}),
-    (("export", "sam2rt_micro", "-o", "made"), _EXPORT),
+    (("export", "sam2rt_micro", "-o", "made"), _EXPORT | {"onnxruntime"}),
     (("verify", "bundle"), {"click", "onnxruntime", "PIL"}),
-    (("verify", "bundle", "--checkpoint", "sam2rt_micro"), {"click", "torch", "safetensors"}),
+    (("verify", "bundle", "--checkpoint", "sam2rt_micro"), {"torch", "safetensors", "onnxruntime"}),
     (("inspect", "bundle"), {"click"}),
     (("build", "bundle"), {"tensorrt"}),
     (("segment", "p.png", "--bundle", "bundle", *_POINT, "-o", "s"), _RUN),
@@ -106,13 +160,16 @@ _RIGHT: tuple[tuple[tuple[str, ...], set[str]], ...] = (
     (("track", "davis/JPEGImages/480p/a", "--bundle", "bundle", *_POINT, "-o", "t"), _RUN),
     (("train", "trained", "--steps", "1", "--images", "1"), {"torch", "safetensors", "cv2"}),
     (("eval", "davis", "--bundle", "bundle", "--prompt", "click"), {"click", "onnxruntime", "PIL"}),
-    (("eval", "synthetic", "--clips", "1", "--frames", "3"), _EXPORT | {"cv2"}),
-    (("accuracy", "sam2rt_micro", "-o", "a", "--work", "w", "--clips", "1"), _EXPORT | {"cv2"}),
+    (("eval", "synthetic", "--clips", "1", "--frames", "3"), _EXPORT | {"cv2", "onnxruntime"}),
+    (
+        ("accuracy", "sam2rt_micro", "-o", "a", "--work", "w", "--clips", "1"),
+        _EXPORT | {"cv2", "onnxruntime"},
+    ),
     ((*_BENCH, "--scored-frames", "0"), {"click", "onnxruntime", "PIL"}),
     ((*_BENCH, "--checkpoint", "sam2rt_micro"), {"torch", "safetensors", "onnxruntime"}),
     ((*_BENCH, "--ablate", "all", "--checkpoint", "sam2rt_micro"), _EXPORT | {"onnxruntime"}),
     ((*_BENCH, "--plot", "plot.png"), {"matplotlib", "onnxruntime"}),
-    (("demo", "-o", "d", "--frames", "2"), _EXPORT | {"cv2"}),
+    (("demo", "-o", "d", "--frames", "2"), _EXPORT | {"cv2", "onnxruntime"}),
     (("doctor", "bundle"), {"click"}),
     (("plugins",), {"click"}),
 )
@@ -152,7 +209,8 @@ _SETS = {
     "media": ("media",),
     "cpu": ("cpu",),
     "tensorrt": ("tensorrt",),
-    "export": ("export",),
+    "export": ("export", "cpu"),
+    "export without a runtime": ("export",),
 }
 #: a set that lost one package, as upgrades leave it
 _ONE = {f"all but {module}": {module} for module in ("torch", "onnx_ir", "safetensors")}

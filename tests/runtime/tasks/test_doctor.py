@@ -201,3 +201,29 @@ def test_missing_extra_is_split_into_text_and_remedy(monkeypatch: pytest.MonkeyP
         "TensorRT needs the package 'tensorrt'",
         "pip install 'sam2rt[tensorrt]'",
     )
+
+
+def test_two_onnxruntimes_in_one_module_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = {"onnxruntime": ["onnxruntime-gpu", "onnxruntime", "onnxruntime"]}
+    monkeypatch.setattr(doctor.importlib.metadata, "packages_distributions", lambda: both)
+    found = _topics(doctor.doctor())["ONNX Runtime"]
+    assert (found.status, found.text, found.remedy) == (
+        "problem",
+        "onnxruntime and onnxruntime-gpu are installed into one module, which mixes their files",
+        "pip uninstall onnxruntime onnxruntime-gpu, then pip install 'sam2rt[cpu]' or "
+        "'sam2rt[gpu]', not both",
+    )
+
+
+def test_torch_need_not_come_with_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = doctor.importlib.util.find_spec
+    monkeypatch.setattr(
+        doctor.importlib.util, "find_spec", lambda name: None if name == "torch" else real(name)
+    )
+    monkeypatch.setattr(doctor.platform, "system", lambda: "Linux")
+    found = _topics(doctor.doctor())["torch"]
+    assert (found.status, found.text, found.remedy) == (
+        "missing",
+        "not installed (exporting checkpoints; its CPU build will do)",
+        "pip install 'sam2rt[export]', after PyTorch's CPU build to spare gigabytes of CUDA",
+    )
