@@ -9,7 +9,22 @@ from __future__ import annotations
 
 
 class Sam2rtError(Exception):
-    """Base of every error raised on purpose; the CLI prints its message as one line."""
+    """Base of every error raised on purpose; the CLI prints its message as one line.
+
+    What cannot be printed is escaped: names in files may hold what a terminal obeys.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """The text with characters that cannot be printed as their escapes; spaces stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 class InputError(Sam2rtError, ValueError):
