@@ -59,6 +59,27 @@ class NotFiniteError(SessionError):
     """Graphs that gave NaN or infinity where numbers are expected."""
 
 
+class LowMemoryError(SessionError, MemoryError):
+    """No memory for what was asked, whichever library said so and in whatever words."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"not enough memory {what}: ask for less at a time, or free some")
+
+
+#: how libraries say that there is no memory: C++, C, the loader of libraries, torch, ONNX Runtime
+_NO_MEMORY = (
+    "bad_alloc", "Cannot allocate memory", "failed to map segment", "can't allocate memory",
+    "Failed to allocate memory", "can't start new thread", "Insufficient memory",
+)  # fmt: skip
+
+
+def means_low_memory(error: BaseException) -> bool:
+    """Whether the error says that there is no memory, whatever its type."""
+    if isinstance(error, MemoryError):
+        return True
+    return any(words in str(error) for words in _NO_MEMORY)
+
+
 class MissingExtraError(Sam2rtError, ImportError):
     """A feature whose optional packages are not installed."""
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from ..configs.errors import MissingExtraError
+from ..configs.errors import LowMemoryError, MissingExtraError, means_low_memory
 
 _FFMPEG_LEVEL = "OPENCV_FFMPEG_LOGLEVEL"
 
@@ -80,5 +80,8 @@ def pillow_image() -> Any:
 def _module(name: str, feature: str, package: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except ImportError:
+    except ImportError as error:
+        # a library that cannot be mapped is no missing package
+        if means_low_memory(error):
+            raise LowMemoryError(f"to load {package}") from None
         raise MissingExtraError(feature, package, "media") from None

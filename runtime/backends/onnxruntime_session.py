@@ -17,7 +17,13 @@ import numpy as np
 
 from ...configs.bundle import Bundle, BundleFile
 from ...configs.checks import whole_number
-from ...configs.errors import InputError, MissingExtraError, SessionError
+from ...configs.errors import (
+    InputError,
+    LowMemoryError,
+    MissingExtraError,
+    SessionError,
+    means_low_memory,
+)
 from ...configs.graphs import (
     TRACK_FRAME,
     TRACK_OBJECT,
@@ -109,6 +115,8 @@ class OnnxRuntimeSession(Session):
         except SessionError:
             raise
         except Exception as error:
+            if means_low_memory(error):
+                raise LowMemoryError(f"to run graph {graph} on {self.device}") from None
             raise SessionError(
                 f"graph {graph} failed on {self.device} ({_line(error)}): fewer objects per call "
                 "or a smaller image size need less memory"
@@ -225,6 +233,8 @@ class OnnxRuntimeSession(Session):
             )
             del weights
         except Exception as error:
+            if means_low_memory(error):
+                raise LowMemoryError(f"to open graph {path}") from None
             what = _line(error) if path.is_file() else "it is missing"
             raise SessionError(
                 f"cannot open graph {path} with onnxruntime {ort.__version__} on {self.device} "
@@ -244,6 +254,8 @@ class OnnxRuntimeSession(Session):
         try:
             ort = importlib.import_module("onnxruntime")
         except ImportError as error:
+            if means_low_memory(error):
+                raise LowMemoryError("to load onnxruntime") from None
             raise SessionError(
                 f"onnxruntime is installed but does not load ({_line(error)}): install it again"
             ) from None

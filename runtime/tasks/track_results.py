@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ...configs.errors import InputError
+from ...configs.errors import InputError, printable
 from ..arrays import Array
 from ..media.images import write_image
 from ..media.overlay import contact_sheet, draw_object, thumbnail
@@ -54,9 +54,11 @@ def _overlay_writer(
         with open_video_writer(folder / "overlay.mp4", fps, size) as writer:
             yield writer
     except InputError as error:
-        if str(folder) not in str(error):
+        # as messages show it
+        shown = printable(str(folder))
+        if shown not in str(error):
             raise
-        text = str(error).replace(str(folder), os.fspath(asked))
+        text = str(error).replace(shown, os.fspath(asked))
         raise InputError(f"{text} (--no-video, in Python write_video=False)") from None
 
 
