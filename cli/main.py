@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..configs.errors import Sam2rtError
+from ..configs.errors import Sam2rtError, means_low_memory, printable
 from ..configs.extras import extras_of
 from .signals import Ended, ending_signals
 
@@ -52,11 +52,8 @@ def main(args: Sequence[str] | None = None) -> None:
         # the reader of our output has gone, as 'sam2rt inspect BUNDLE | head' does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
-    except OSError as error:
-        code = _fail(str(error), 1)
-    except MemoryError as error:
-        what = f" ({error})" if str(error) else ""
-        code = _fail(f"not enough memory{what}: ask for less at a time, or free some", 1)
+    except Exception as error:
+        code = _unexpected(error)
     sys.exit(code)
 
 
@@ -91,6 +88,16 @@ def _named(group: click.Group, args: Sequence[str]) -> str:
     return " ".join(["sam2rt", *[word for word in args if word in group.commands][:1]])
 
 
+def _unexpected(error: Exception) -> int:
+    """The code of what the system or another library raised; raises it again if it is a fault."""
+    if means_low_memory(error):
+        what = f" ({error})" if str(error) else ""
+        return _fail(f"not enough memory{what}: ask for less at a time, or free some", 1)
+    if isinstance(error, OSError):
+        return _fail(str(error), 1)
+    raise error
+
+
 def _in_options(message: str) -> str:
     """A message of the library in the words of the command line."""
     message = re.sub(r"on_error='(\w+)' or '(\w+)'", r"--on-error \1 or \2", message)
@@ -104,5 +111,6 @@ def _as_option(match: re.Match[str]) -> str:
 def _fail(message: str, code: int) -> int:
     # print takes None for standard output
     if sys.stderr is not None:
-        print("sam2rt: " + " ".join(message.split()), file=sys.stderr)
+        # names of files may hold what a terminal obeys
+        print("sam2rt: " + printable(" ".join(message.split())), file=sys.stderr)
     return code

@@ -9,7 +9,22 @@ from __future__ import annotations
 
 
 class Sam2rtError(Exception):
-    """Base of every error raised on purpose; the CLI prints its message as one line."""
+    """Base of every error raised on purpose; the CLI prints its message as one line.
+
+    What cannot be printed is escaped: names in files may hold what a terminal obeys.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
+
+
+def printable(text: str) -> str:
+    """The text with characters that cannot be printed as their escapes; spaces stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 class InputError(Sam2rtError, ValueError):
@@ -42,6 +57,27 @@ class SessionError(Sam2rtError, RuntimeError):
 
 class NotFiniteError(SessionError):
     """Graphs that gave NaN or infinity where numbers are expected."""
+
+
+class LowMemoryError(SessionError, MemoryError):
+    """No memory for what was asked, whichever library said so and in whatever words."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"not enough memory {what}: ask for less at a time, or free some")
+
+
+#: how libraries say that there is no memory: C++, C, the loader of libraries, torch, ONNX Runtime
+_NO_MEMORY = (
+    "bad_alloc", "Cannot allocate memory", "failed to map segment", "can't allocate memory",
+    "Failed to allocate memory", "can't start new thread", "Insufficient memory",
+)  # fmt: skip
+
+
+def means_low_memory(error: BaseException) -> bool:
+    """Whether the error says that there is no memory, whatever its type."""
+    if isinstance(error, MemoryError):
+        return True
+    return any(words in str(error) for words in _NO_MEMORY)
 
 
 class StorageError(Sam2rtError, OSError):

@@ -86,7 +86,7 @@ def replaced_file(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Pa
     try:
         with _room_for(final):
             yield part
-            part.chmod(0o644)
+            part.chmod(_mode_of(final, 0o666))
             part.replace(final)
     finally:
         part.unlink(missing_ok=True)
@@ -134,11 +134,30 @@ def replaced_folder(final: Path, foreign: Foreign | None = None) -> Iterator[Pat
                 yield work
                 for path in (work, *work.rglob("*")):
                     _flush(path)
-                os.chmod(work, 0o755)
+                os.chmod(work, _mode_of(final, 0o777) | stat.S_IRWXU)
                 _move_in(work, final, foreign)
         finally:
             shutil.rmtree(work, ignore_errors=True)
             _unlock(lock)
+
+
+def _mode_of(final: Path, new: int) -> int:
+    """Permissions for what replaces `final`: its own, else `new` less the process's umask."""
+    try:
+        return stat.S_IMODE(final.stat().st_mode) & 0o777
+    except OSError:
+        return new & ~_umask()
+
+
+def _umask() -> int:
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    # elsewhere who asks has to set one: what other threads make meanwhile is theirs alone
+    before = os.umask(0o077)
+    os.umask(before)
+    return before
 
 
 def _refuse_working_folder(final: Path) -> None:

@@ -8,7 +8,7 @@ import os
 from types import ModuleType
 from typing import Any
 
-from ..configs.errors import StateError
+from ..configs.errors import LowMemoryError, StateError, means_low_memory
 from ..configs.extras import extras_of
 from ..configs.remedies import line_of, machine_failed, remedy_of
 
@@ -41,6 +41,9 @@ def _module(name: str, feature: str) -> ModuleType:
         try:
             return importlib.import_module(name)
         except (ImportError, OSError) as error:
+            # a library that cannot be mapped is no missing package
+            if means_low_memory(error):
+                raise LowMemoryError(f"to load {name}") from None
             full = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             if machine_failed(error) or os.strerror(errno.EMFILE) in str(error):
                 # the package is there: it is its files that cannot be opened now

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ...configs.errors import CheckpointError, MissingExtraError
 from ...configs.remedies import line_of, machine_failed, remedy_of
+from .bounds import check_bounds
 from .foreign import refuse_relatives
 from .keymap import original_from_transformers
 
@@ -30,6 +31,9 @@ _WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped
 #: a tensor that every checkpoint of the original's layout has, and one of transformers'
 ORIGINAL = "image_encoder.trunk.patch_embed.proj.weight"
 _TRANSFORMERS = "vision_encoder.backbone.patch_embed.projection.weight"
+#: names of all dicts in a file together, levels of them, characters of a name: trainers save the
+#: optimizer's state by parameter, some 10 000 names on 5 levels
+_MOST_NAMES, _DEEPEST, _LONGEST_NAME = 100_000, 16, 1000
 #: ends errors about files that are damaged
 SAVE_AGAIN = "download or save it again"
 
@@ -47,8 +51,15 @@ def read_tensors(path: Path) -> Mapping[str, Any]:
         raise _unreadable(path, error) from None
     if not head:
         raise CheckpointError(f"{path} is empty: {SAVE_AGAIN}")
+    is_torch = head.startswith(_TORCH)
+    if is_torch or head[8:] == b"{":
+        check_bounds(path, head)
     if head[8:] == b"{":
         return _read_safetensors(path)
+    if not is_torch:
+        # of what is no pickle at all the reader's error would speak of something else
+        why = "neither a torch nor a safetensors file"
+        raise CheckpointError(f"{path} is no checkpoint, or truncated ({why}): {SAVE_AGAIN}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     # a broken pickle can raise anything
@@ -56,15 +67,15 @@ def read_tensors(path: Path) -> Mapping[str, Any]:
         if machine_failed(error):
             raise _unreadable(path, error) from None
         text = " ".join(str(error).split())
+        if isinstance(error, MemoryError) or "can't allocate memory" in text:
+            raise MemoryError(f"to read {path}") from None
         if "Weights only load failed" in text and (banned := re.search(r"GLOBAL (\S+)", text)):
             raise CheckpointError(
                 f"{path} holds more than tensors ({banned[1]}), which is never unpickled: save "
                 "its state dict alone, torch.save({'model': model.state_dict()}, path)"
             ) from None
-        # of what is no pickle at all the error speaks of something else
-        why = text[:100] if head.startswith(_TORCH) else "neither a torch nor a safetensors file"
         raise CheckpointError(
-            f"{path} is no checkpoint, or truncated ({why}): {SAVE_AGAIN}"
+            f"{path} is no checkpoint, or truncated ({text[:100]}): {SAVE_AGAIN}"
         ) from None
     if not isinstance(content, Mapping):
         raise CheckpointError(
@@ -105,6 +116,7 @@ def plain_state(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
 
     Raises CheckpointError when there is none, or more than one.
     """
+    _check_names(path, content)
     for key in _CONTAINERS:
         held = content.get(key)
         # the name may also hold a configuration
@@ -127,10 +139,33 @@ def plain_state(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
             # what stands beside the prefix belongs to the wrapper
             state = _inside(path, start, everything)
             return state if anchor == ORIGINAL else original_from_transformers(state)
-    names = ", ".join(map(str, list(content)[:3])) or "nothing"
+    names = ", ".join(f"{k:.100}" for k in list(content)[:3] if isinstance(k, str)) or "nothing"
     raise CheckpointError(
         f"{path} holds no SAM 2 weights: expected tensors such as {ORIGINAL}, found {names}"
     )
+
+
+def _check_names(path: Path, content: Mapping[str, Any]) -> None:
+    """Refuse names without end: dicts that hold themselves, or one many times over."""
+    inside: list[tuple[Mapping[str, Any], int, int]] = [(content, 1, 0)]
+    count = 0
+    while inside:
+        held, depth, length = inside.pop()
+        count += len(held)
+        # a mapping in it is met as often as it has names
+        for key, value in held.items():
+            if isinstance(key, str) and length + len(key) > _LONGEST_NAME:
+                raise CheckpointError(
+                    f"{path} holds a name of more than {_LONGEST_NAME} characters: {SAVE_AGAIN}"
+                )
+            if isinstance(value, Mapping):
+                longer = length + (len(key) if isinstance(key, str) else 1) + 1
+                inside.append((value, depth + 1, longer))
+        if depth > _DEEPEST or count > _MOST_NAMES:
+            raise CheckpointError(
+                f"{path} holds dicts more than {_DEEPEST} levels deep, or more than {_MOST_NAMES} "
+                "names: save its state dict alone, torch.save({'model': model.state_dict()}, path)"
+            )
 
 
 def _inside(path: Path, start: str, everything: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -151,7 +186,7 @@ def _tensors(content: Mapping[str, Any], *, nested: bool = False) -> dict[str, T
     for key, value in content.items():
         if isinstance(value, Tensor) and isinstance(key, str):
             found[key] = value
-        elif nested and isinstance(value, Mapping):
+        elif nested and isinstance(value, Mapping) and isinstance(key, str):
             inner = _tensors(value, nested=True)
             found.update((f"{key}.{name}", tensor) for name, tensor in inner.items())
     return found

@@ -45,7 +45,9 @@ def recognised(path: Path, state: Mapping[str, Tensor]) -> ModelConfig:
 def _traits(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """What names and shapes tell of a model: values of fields of ModelConfig."""
     shapes = {key: tuple(value.shape) for key, value in state.items()}
-    blocks = {int(m[1]) for key in shapes if (m := re.match(r".*\.trunk\.blocks\.(\d+)\.", key))}
+    blocks = {
+        int(m[1]) for key in shapes if (m := re.match(r".*\.trunk\.blocks\.(\d{1,4})\.", key))
+    }
     # the first block of a stage changes the width, and has a projection for that
     starts = [n for n in sorted(blocks) if f"image_encoder.trunk.blocks.{n}.proj.weight" in shapes]
     bounds = [0, *starts, max(blocks, default=-1) + 1]

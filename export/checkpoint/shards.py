@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from pathlib import Path
 
 from ...configs.bundle import file_sha256
 from ...configs.errors import CheckpointError
 from ...configs.remedies import line_of, remedy_of
+from ...configs.strict_json import strict_json
 
 #: ends the name of an index
 INDEX = ".index.json"
+#: bytes of an index; one of 10 000 tensors has one million
+_LARGEST_INDEX = 1 << 24
 _SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})(?P<suffix>\.safetensors|\.bin)")
 
 
@@ -50,9 +52,11 @@ def files_sha256(files: list[Path]) -> str:
 
 def _listed(index: Path) -> list[str]:
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        with index.open("rb") as file:
+            content = strict_json(file.read(_LARGEST_INDEX + 1), _LARGEST_INDEX)
+        names = set(content["weight_map"].values())
         # a path would leave the folder
-        if not names or any(Path(name).name != name for name in names):
+        if not names or any(Path(name).name != name or "\0" in name for name in names):
             raise ValueError("its weight_map names no files beside it")
     except OSError as error:
         remedy = remedy_of(error, "get it again")

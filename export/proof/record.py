@@ -8,23 +8,33 @@ from __future__ import annotations
 
 import io
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ...configs.bundle import Bundle
+from ...configs.checks import whole_number
 from ...configs.errors import BundleError
+from ...configs.manifest import REMEDY
 from ...configs.models import ModelConfig
 from ...configs.progress import Progress, silent, steps
+from ...configs.strict_json import strict_json
 from ...runtime.arrays import Array
 from ...runtime.session import Session
+from .bounded_arrays import bounded_arrays
 from .cases import CASES, Statistics, case_inputs, statistics_of
 from .closed_loop import Listener, LoopFrame, closed_loop, make_clip
 
 _VERSION = 1
 #: values of one output that a record's file keeps
 _SAMPLE = 1 << 14
+#: bytes of all arrays; those of a record at 1024 pixels have six million
+_LARGEST = 1 << 28
+_MOST_FRAMES = 1000
 
 
 @dataclass(frozen=True)
@@ -122,29 +132,78 @@ def save_record(recorded: Record, path: Path) -> None:
 
 
 def load_record(path: Path, config: ModelConfig) -> Record:
-    """Read a record of a model; BundleError when it is of another version."""
-    with np.load(path, allow_pickle=False) as data:
-        about = json.loads(data["about"].tobytes())
-        # older records have fewer cases
+    """Read a record of a model.
+
+    Raises BundleError when it is of another version, or no record of that model.
+    """
+    try:
+        arrays = bounded_arrays(path, _LARGEST)
+        about = strict_json(arrays.pop("about").tobytes(), _LARGEST)
         if about["version"] != _VERSION or not set(about["shapes"]) <= {c.key for c in CASES}:
+            # older records have fewer cases
             raise BundleError(
                 f"{path} was recorded by another version of sam2rt: export the bundle again"
             )
-        statistics = {
-            key.partition("/")[2]: data[key] for key in data if key.startswith("statistics/")
+        return _record_of(about, arrays, config)
+    except BundleError:
+        raise
+    # whatever zip and npy can hold
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise BundleError(f"{path} is no record of a proof ({what:.100}): {REMEDY}") from None
+
+
+def _record_of(
+    about: Mapping[str, Any], arrays: Mapping[str, Array], config: ModelConfig
+) -> Record:
+    """The record in a file's content. Raises ValueError, KeyError or TypeError."""
+    seed = whole_number("seed", about["seed"], 0)
+    frames = whole_number("frames", about["frames"], 1)
+    if frames > _MOST_FRAMES:
+        raise ValueError(f"{frames} frames, expected at most {_MOST_FRAMES}")
+    case_statistics = {
+        key.partition("/")[2]: _floats(arrays, key)
+        for key in arrays
+        if key.startswith("statistics/")
+    }
+    outputs = {
+        key: {
+            name: _sample(_floats(arrays, f"outputs/{key}/{name}"), stride, shape)
+            for name, (stride, *shape) in named.items()
         }
-        outputs = {
-            key: {
-                name: Sample(tuple(shape), stride, data[f"outputs/{key}/{name}"])
-                for name, (stride, *shape) in named.items()
-            }
-            for key, named in about["shapes"].items()
-        }
-        loop = [
-            LoopFrame(*(data[f"loop/{t}/{n}"] for n in ("logits", "scores", "ious", "choices")))
-            for t in range(about["frames"])
-        ]
-    return Record(config, about["seed"], about["frames"], statistics, outputs, loop)
+        for key, named in about["shapes"].items()
+    }
+    loop = [_loop_frame(arrays, t, config.mask_size) for t in range(frames)]
+    return Record(config, seed, frames, case_statistics, outputs, loop)
+
+
+def _floats(arrays: Mapping[str, Array], key: str) -> Array:
+    array = arrays[key]
+    if array.dtype != np.float32:
+        raise ValueError(f"{key} has values of type {array.dtype}, expected float32")
+    return array
+
+
+def _sample(values: Array, stride: Any, shape: list[Any]) -> Sample:
+    sizes = tuple(whole_number("size", size, 0) for size in shape)
+    step = whole_number("stride", stride, 1)
+    expected = -(-math.prod(sizes) // step)
+    if values.shape != (expected,):
+        raise ValueError(f"an output has values {list(values.shape)}, expected {expected}")
+    return Sample(sizes, step, values)
+
+
+def _loop_frame(arrays: Mapping[str, Array], t: int, side: int) -> LoopFrame:
+    logits, scores, ious = (_floats(arrays, f"loop/{t}/{n}") for n in ("logits", "scores", "ious"))
+    choices = arrays[f"loop/{t}/choices"]
+    # prompted one after the other on the first three frames
+    count = min(t + 1, 3)
+    shapes = (logits.shape, scores.shape, ious.shape, choices.shape)
+    if shapes != ((count, side, side), (count,), (count, 4), (count,)):
+        raise ValueError(f"frame {t} has arrays {list(map(list, shapes))}")
+    if choices.dtype.kind not in "iu" or not ((choices >= 0) & (choices < 4)).all():
+        raise ValueError(f"frame {t} has choices that are no mask from 0 to 3")
+    return LoopFrame(logits, scores, ious, choices)
 
 
 def bundle_record(bundle: Bundle) -> Record:

@@ -19,11 +19,16 @@ from typing import Any
 from ...configs.bundle import Bundle, file_sha256
 from ...configs.errors import BundleError, SessionError
 from ...configs.graphs import engine_specs
+from ...configs.manifest import digest_of
 from ...configs.remedies import line_of, machine_failed, remedy_of
+from ...configs.schema import SchemaError, check_schema, described, schema_named
+from ...configs.strict_json import strict_json
 from ...plugins.registry import digests
 
 SCHEMA = 1
 ENGINES = "engines"
+_SCHEMA_FILE = "engine_record_schema.json"
+_LARGEST = 1 << 20
 _BUILD = "build it here: sam2rt build"
 
 #: minimum, optimum and maximum shape of each input
@@ -126,7 +131,7 @@ def onnx_digest(bundle: Bundle, graph: str) -> str:
 def write_record(path: Path, record: EngineRecord) -> None:
     """Write the record of the engine at `path`, with a digest over its own content."""
     data = {"schema": SCHEMA, **dataclasses.asdict(record)}
-    text = json.dumps({**data, "digest": _digest(data)}, indent=1)
+    text = json.dumps({**data, "digest": digest_of(data)}, indent=1)
     _record_path(path).write_text(text + "\n", encoding="utf-8")
 
 
@@ -136,23 +141,25 @@ def read_record(path: Path) -> EngineRecord:
     if not file.is_file():
         raise BundleError(f"expected {file} beside the engine, found none: {_BUILD}")
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-        digest, schema = data.pop("digest"), data.pop("schema")
-    except (OSError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        with file.open("rb") as opened:
+            data = strict_json(opened.read(_LARGEST + 1), _LARGEST)
+        schema = data["schema"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         what = line_of(error) if machine_failed(error) else type(error).__name__
         raise BundleError(f"cannot read {file} ({what}): {remedy_of(error, _BUILD)}") from None
-    if schema != SCHEMA:
-        raise BundleError(f"{file} has schema {schema!r}, expected {SCHEMA}: {_BUILD}")
-    if digest != _digest({"schema": schema, **data}):
+    if type(schema) is not int or schema != SCHEMA:
+        raise BundleError(f"{file} has schema {described(schema)}, expected {SCHEMA}: {_BUILD}")
+    if data.get("digest") != digest_of(data):
         raise BundleError(f"{file} was edited (its digest does not match): {_BUILD}")
     try:
-        profiles = tuple(
-            {k: tuple(map(tuple, v)) for k, v in profile.items()} for profile in data["profiles"]
-        )
-        fields = {**data, "profiles": profiles, "driver": tuple(data["driver"])}
-        return EngineRecord(**fields)
-    except (KeyError, TypeError, AttributeError) as error:
+        check_schema(data, schema_named(_SCHEMA_FILE))
+    except SchemaError as error:
         raise BundleError(f"{file} is not well formed ({error}): {_BUILD}") from None
+    profiles = tuple(
+        {k: tuple(map(tuple, v)) for k, v in profile.items()} for profile in data["profiles"]
+    )
+    fields = {k: v for k, v in data.items() if k not in ("schema", "digest")}
+    return EngineRecord(**{**fields, "profiles": profiles, "driver": tuple(data["driver"])})
 
 
 def check_engine(bundle: Bundle, folder: str, graph: str, target: EngineTarget) -> EngineRecord:
@@ -229,8 +236,3 @@ def _dotted(arch: int) -> str:
 
 def _record_path(path: Path) -> Path:
     return path.with_suffix(".json")
-
-
-def _digest(data: Mapping[str, Any]) -> str:
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()

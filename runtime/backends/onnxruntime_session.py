@@ -17,7 +17,13 @@ import numpy as np
 
 from ...configs.bundle import HALF_PRECISIONS, Bundle, BundleFile
 from ...configs.checks import whole_number
-from ...configs.errors import InputError, MissingExtraError, SessionError
+from ...configs.errors import (
+    InputError,
+    LowMemoryError,
+    MissingExtraError,
+    SessionError,
+    means_low_memory,
+)
 from ...configs.graphs import (
     TRACK_FRAME,
     TRACK_OBJECT,
@@ -127,6 +133,8 @@ class OnnxRuntimeSession(Session):
         except SessionError:
             raise
         except Exception as error:
+            if means_low_memory(error):
+                raise LowMemoryError(f"to run graph {graph} on {self.device}") from None
             raise SessionError(
                 f"graph {graph} failed on {self.device} ({_line(error)}): fewer objects per call "
                 "or a smaller image size need less memory"
@@ -247,6 +255,8 @@ class OnnxRuntimeSession(Session):
             )
             del weights
         except Exception as error:
+            if means_low_memory(error):
+                raise LowMemoryError(f"to open graph {path}") from None
             if _NO_KERNEL in str(error):
                 raise self._without_kernels(ort, _line(error)) from None
             raise SessionError(
@@ -283,6 +293,8 @@ class OnnxRuntimeSession(Session):
         try:
             ort = importlib.import_module("onnxruntime")
         except ImportError as error:
+            if means_low_memory(error):
+                raise LowMemoryError("to load onnxruntime") from None
             raise SessionError(
                 f"onnxruntime is installed but does not load ({_line(error)}): install it again"
             ) from None

@@ -28,6 +28,10 @@ _OTHER_SUFFIXES = {
     ".apng", ".avif", ".avifs", ".dib", ".dng", ".exr", ".gif", ".hdr", ".heic", ".heif", ".j2c",
     ".j2k", ".jp2", ".jpf", ".jpx", ".jxl", ".pbm", ".pcx", ".qoi", ".sgi", ".tga",
 }  # fmt: skip
+#: of one image: decoding takes seven bytes a pixel, 700 MB
+LARGEST_PIXELS = 100_000_000
+#: larger images leave Pillow in strips: the whole at once would be there four times
+_STRIP_PIXELS = 1 << 22
 #: formats whose further images are pages, not previews as in a JPEG of a camera (MPO)
 _PAGED = {"AVIF", "GIF", "PNG", "TIFF", "WEBP"}
 #: TIFF's NewSubfileType: bit 0 is set on a smaller copy of another page
@@ -82,8 +86,8 @@ def read_image(path: str | os.PathLike[str]) -> Array:
     """An image file as uint8 RGB [H, W, 3]; alpha is dropped, EXIF rotation is not applied.
 
     As the original reads it: of colours with 16 bits the upper 8 count. Raises FrameError: missing,
-    not an image, truncated, of several pages, grey with 16 bits or floats (their range is not
-    known).
+    not an image, truncated, of several pages, of more than LARGEST_PIXELS, grey with 16 bits or
+    floats (their range is not known).
     """
     with readable_image(path), pillow_image().open(path) as image:
         pages = len(page_indices(image))
@@ -123,7 +127,22 @@ def image_pixels(path: str | os.PathLike[str], image: Any) -> Array:
     """The present page of an open image as uint8 RGB [H, W, 3]. Raises FrameError."""
     if image.mode.startswith(("I", "F")):
         raise FrameError(f"{os.fspath(path)} has pixels of mode {image.mode}: convert it to 8 bits")
-    return check_frame(image)
+    width, height = image.size
+    # the header says so; a few bytes can stand for all of them
+    if width * height > LARGEST_PIXELS:
+        raise FrameError(
+            f"{os.fspath(path)} has {width} x {height} pixels, expected at most "
+            f"{LARGEST_PIXELS // 10**6} million: make it smaller, or cut it into parts"
+        )
+    if width * height <= _STRIP_PIXELS:
+        return check_frame(image)
+    image.load()
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(_STRIP_PIXELS // width, 1)
+    for top in range(0, height, rows):
+        strip = (0, top, width, min(top + rows, height))
+        pixels[top : strip[3]] = check_frame(image.crop(strip))
+    return pixels
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...configs.errors import InputError
+from ...configs.errors import InputError, printable
 from ..arrays import Array, Mask
 from ..media.images import write_image
 from ..media.marks import draw_prompt
@@ -85,7 +85,8 @@ class Overlay:
         except InputError as error:
             self._writer = None
             self._path.unlink(missing_ok=True)
-            text = str(error).replace(str(self._folder), os.fspath(self._asked))
+            # as messages show it
+            text = str(error).replace(printable(str(self._folder)), os.fspath(self._asked))
             self.missing = f"no overlay.mp4: {text} (--no-video, in Python write_video=False)"
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from fake_bundle import write_bundle
 
-from sam2rt.configs import exchange
+from sam2rt.configs import exchange, staging
 from sam2rt.configs.bundle import Bundle, staged_folder
 from sam2rt.configs.errors import BundleError, InputError
-from sam2rt.configs.staging import check_file_target, replaced_folder
+from sam2rt.configs.staging import check_file_target, replaced_file, replaced_folder
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="locks and signals are POSIX")
 
@@ -541,3 +541,38 @@ def test_a_folder_that_another_run_has_just_moved_away_is_no_file(
     monkeypatch.undo()
     assert asked == [True, False]
     assert (target / "first").read_text() == "new"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_what_is_written_follows_the_umask(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        with replaced_file(tmp_path / "f") as part:
+            part.write_bytes(b"x")
+        with replaced_folder(tmp_path / "d") as work:
+            (work / "inside").write_bytes(b"x")
+    finally:
+        assert os.umask(before) == umask
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("f", "d", "d/inside")]
+    assert modes == [0o666 & ~umask, 0o777 & ~umask, 0o666 & ~umask]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize("swapped", [True, False], ids=["exchanged", "renamed twice"])
+def test_what_is_private_stays_private(
+    swapped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not swapped:
+        monkeypatch.setattr(staging, "exchanged", lambda *_: False)
+    (tmp_path / "d").mkdir(mode=0o700)
+    (tmp_path / "d" / "old").write_bytes(b"x")
+    (tmp_path / "f").write_bytes(b"x")
+    (tmp_path / "f").chmod(0o600)
+    with replaced_folder(tmp_path / "d") as work:
+        (work / "new").write_bytes(b"x")
+    with replaced_file(tmp_path / "f") as part:
+        part.write_bytes(b"y")
+    assert [p.name for p in (tmp_path / "d").iterdir()] == ["new"]
+    assert (tmp_path / "f").read_bytes() == b"y"
+    assert [(tmp_path / n).stat().st_mode & 0o777 for n in ("d", "f")] == [0o700, 0o600]

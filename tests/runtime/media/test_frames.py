@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from sam2rt import FrameError, InputError
+from sam2rt.runtime.media import images
 from sam2rt.runtime.media.images import read_image
 from sam2rt.runtime.media.open import open_frames
 
@@ -212,3 +213,39 @@ def test_nothing_can_be_held_before_the_first_good_frame(tmp_path: Path) -> None
         open_frames(bad, on_error="hold")
     with open_frames(bad, on_error="skip") as frames:
         assert [i for i, _ in frames.items()] == [1, 2]
+
+
+def test_more_pixels_than_agreed_are_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The header decides: 169 million pixels of one colour are 500 kB on disk, and 500 MB here."""
+    Image.new("1", (13_000, 13_000)).save(tmp_path / "large.png")
+    Image.new("RGB", (20, 10), (1, 2, 3)).save(tmp_path / "small.png")
+    monkeypatch.setattr(images, "check_frame", lambda image: pytest.fail("it was decoded"))
+    with pytest.raises(FrameError) as caught:
+        read_image(tmp_path / "large.png")
+    assert str(caught.value) == (
+        f"{tmp_path / 'large.png'} has 13000 x 13000 pixels, expected at most 100 million: make it "
+        "smaller, or cut it into parts"
+    )
+    monkeypatch.undo()
+    monkeypatch.setattr(images, "LARGEST_PIXELS", 200)
+    assert read_image(tmp_path / "small.png").tolist() == [[[1, 2, 3]] * 20] * 10
+    monkeypatch.setattr(images, "LARGEST_PIXELS", 199)
+    with pytest.raises(FrameError, match="has 20 x 10 pixels"):
+        read_image(tmp_path / "small.png")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "CMYK"])
+def test_strips_are_the_whole(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (23, 17, 4), dtype=np.uint8)
+    image = (
+        Image.fromarray(noise).convert(mode)
+        if mode != "CMYK"
+        else Image.frombytes("CMYK", (17, 23), noise.tobytes())
+    )
+    path = tmp_path / ("i.tif" if mode == "CMYK" else "i.png")
+    image.save(path)
+    whole = read_image(path)
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 50)
+    assert np.array_equal(read_image(path), whole)
