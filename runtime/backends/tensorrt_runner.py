@@ -19,7 +19,7 @@ from ...configs.errors import SessionError
 from ...configs.graphs import GraphSpec, TensorSpec, output_shapes
 from ..arrays import Array
 from ..gpu import cuda
-from ..gpu.graphs import GraphCache
+from ..gpu.graphs import GraphCache, Places
 from ..gpu.tensor import ALIGNED, DeviceTensor, Pool
 from ..session import Into
 from .engine_profiles import choose_profile, is_fixed
@@ -75,8 +75,8 @@ class Runner:
         #: how often the stream had been waited for when host arrays were last brought
         self._brought = -1
         self._plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
-        #: where blocks of kept outputs were, as far as they are written directly
-        self._places: set[int] = set()
+        #: where blocks of kept outputs are written directly; others are copied out
+        self.places = Places(_MOST_PLACES)
         symbols = self._largest_symbols()
         sizes = {
             t.name: tuple(symbols[d] if isinstance(d, str) else d for d in t.shape)
@@ -110,7 +110,7 @@ class Runner:
         results: dict[str, Any] = {}
         if direct and kept:
             results = self.kept_block(plan, kept, pool)
-            if self.is_place(next(iter(results.values())).pointer):
+            if self.places.take(next(iter(results.values())).pointer):
                 bound |= {name: tensor.pointer for name, tensor in results.items()}
         self.await_copies(inputs)
         for name, array in inputs.items():
@@ -126,17 +126,15 @@ class Runner:
                     self._deal(self.outputs[name], into[name])
             elif name not in bound:
                 results[name] = self._take(name, shape, pool, name in keep, results.get(name))
-        if all(name in keep or name in into for name in plan.outputs):
-            # what is lent may go away once the caller has the results
-            given = inputs.values()
-            if any(isinstance(a, DeviceTensor) and a.lent_to(self._stream) for a in given):
-                self._stream.synchronize()
-            return {name: results[name] for name in plan.outputs}
-        self._stream.synchronize()
-        return {
-            name: results[name].copy() if isinstance(results[name], np.ndarray) else results[name]
-            for name in plan.outputs
-        }
+        return self._settled(inputs, {name: results[name] for name in plan.outputs})
+
+    def _settled(self, inputs: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+        """The results, once arrays of the host are there and what was lent is not needed more."""
+        hosted = {name: array for name, array in results.items() if isinstance(array, np.ndarray)}
+        tensors = [array for array in inputs.values() if isinstance(array, DeviceTensor)]
+        if hosted or any(tensor.lent_to(self._stream) for tensor in tensors):
+            self._stream.synchronize()
+        return {**results, **{name: array.copy() for name, array in hosted.items()}}
 
     def plan(self, shapes: Mapping[str, tuple[int, ...]]) -> Plan:
         """Profile and output shapes for inputs of those shapes; InputError for larger ones."""
@@ -153,15 +151,6 @@ class Runner:
         """Tensors for those outputs, in one piece of memory."""
         parts = [(plan.outputs[name], self.outputs[name].spec.dtype) for name in names]
         return dict(zip(names, pool.block(parts, self._stream, use=self._spec.name), strict=True))
-
-    def is_place(self, pointer: int) -> bool:
-        """Whether outputs may be written at that address, which a CUDA graph will hold.
-
-        The first few addresses are; where they do not come back, results are copied out.
-        """
-        if len(self._places) < _MOST_PLACES:
-            self._places.add(pointer)
-        return pointer in self._places
 
     def _deal(self, port: _Port, slots: Sequence[DeviceTensor]) -> None:
         for i, slot in enumerate(slots):

@@ -70,7 +70,7 @@ class TrackChain:
         places, before = self._brought(inputs)
         plans = self._plans(inputs)
         logits = self._decoder.kept_block(plans[1], ["mask_logits"], self._pool)["mask_logits"]
-        direct = self._masks and self._decoder.is_place(logits.pointer)
+        direct = self._masks and self._decoder.places.take(logits.pointer)
         step = self._step(plans, places, before, into, logits.pointer if direct else None)
         self._graphs.run(step.key, functools.partial(self._enqueue, step), self._fixed(plans))
         results: dict[str, Any] = {}
@@ -135,26 +135,32 @@ class TrackChain:
         into: Into,
         logits: int | None,
     ) -> _Step:
-        decoded = {name: port.device.pointer for name, port in self._decoder.outputs.items()}
+        """The work, mask logits written to the address `logits`, or to the decoder's own place."""
+        known = self._known(places, plans[1].inputs["conditioned_embed"][0])
         if logits is not None:
-            decoded["mask_logits"] = logits
-        embed = self._decoder.inputs["conditioned_embed"].device.pointer
-        constants = self._constant(plans[1].inputs["conditioned_embed"][0])
-        known = {**places, **{n: t.pointer for n, t in constants.items()}, **decoded}
-        known["conditioned_embed"] = embed
-        known["memory_in"] = self._encoder.outputs["memory"].device.pointer
+            known["mask_logits"] = logits
         after = [self._download(name, plans[1].outputs[name]) for name in self._hosted]
         slots = into.get("new_memory", ())
         if len(slots) == 1 and slots[0].pointer % ALIGNED == 0:
-            known["memory_in"] = slots[0].pointer
+            known["new_memory"] = slots[0].pointer
         else:
             # the slots of several objects are apart: theirs are written together, then dealt out
-            start = known["memory_in"]
+            start = known["new_memory"]
             after += [(s.pointer, start + i * s.nbytes, s.nbytes) for i, s in enumerate(slots)]
-        written = {**{n: known[n] for n in self._encoder.inputs}, "memory": known["memory_in"]}
+        written = {**{n: known[n] for n in self._encoder.inputs}, "memory": known["new_memory"]}
         attention = {n: known[n] for n in (*self._attention.inputs, "conditioned_embed")}
         decoder = {n: known[n] for n in (*self._decoder.inputs, *self._decoder.outputs)}
         return _Step(plans, (attention, decoder, written), tuple(before), tuple(after))
+
+    def _known(self, places: Mapping[str, int], n: int) -> dict[str, int]:
+        """Where each tensor of the three engines lies; new_memory: what the last one writes."""
+        constants = {name: tensor.pointer for name, tensor in self._constant(n).items()}
+        decoded = {name: port.device.pointer for name, port in self._decoder.outputs.items()}
+        own = {
+            "conditioned_embed": self._decoder.inputs["conditioned_embed"].device.pointer,
+            "new_memory": self._encoder.outputs["memory"].device.pointer,
+        }
+        return {**places, **constants, **decoded, **own}
 
     def _enqueue(self, step: _Step) -> None:
         for copied in step.before:

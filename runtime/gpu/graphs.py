@@ -12,6 +12,23 @@ from . import cuda
 MOST_GRAPHS = 64
 
 
+class Places:
+    """Places that results are written to again and again, which a CUDA graph may hold.
+
+    The first few are; a caller that keeps every result has no end of them.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: set[Any] = set()
+
+    def take(self, place: Any) -> bool:
+        """Whether it is one of them."""
+        if len(self._known) < self._most:
+            self._known.add(place)
+        return place in self._known
+
+
 class GraphCache:
     """CUDA graphs by what they hold: addresses and shapes. The least recently used goes first."""
 
