@@ -115,6 +115,13 @@ def with_attention_operators(model: ModelProto) -> ModelProto:
         count += 1
     if not count:
         raise ValueError(f"the graph {graph.name} has no attention in one piece")
+    _rewrite(result, nodes)
+    return result
+
+
+def _rewrite(model: ModelProto, nodes: list[NodeProto]) -> None:
+    """Give the model those nodes, as far as they lead to an output, in the opset they need."""
+    graph = model.graph
     del graph.node[:]
     graph.node.extend(_leading(nodes, {value.name for value in graph.output}))
     # [N, T, C] is one head of [N, 1, T, C]
@@ -123,10 +130,9 @@ def with_attention_operators(model: ModelProto) -> ModelProto:
     infos = [value for value in graph.value_info if value.name in made]
     del graph.value_info[:]
     graph.value_info.extend(infos)
-    next(o for o in result.opset_import if o.domain in ("", "ai.onnx")).version = ATTENTION_OPSET
-    result.ir_version = ATTENTION_IR_VERSION
-    onnx.checker.check_model(result, full_check=True)
-    return result
+    next(o for o in model.opset_import if o.domain in ("", "ai.onnx")).version = ATTENTION_OPSET
+    model.ir_version = ATTENTION_IR_VERSION
+    onnx.checker.check_model(model, full_check=True)
 
 
 def _attention_operator(

@@ -7,6 +7,7 @@ graph of its own.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +19,14 @@ from ...configs.errors import SessionError
 from ...configs.graphs import GraphSpec, TensorSpec, output_shapes
 from ..arrays import Array
 from ..gpu import cuda
+from ..gpu.graphs import GraphCache, Places
 from ..gpu.tensor import ALIGNED, DeviceTensor, Pool
 from ..session import Into
 from .engine_profiles import choose_profile, is_fixed
 from .engine_record import EngineRecord
 
-#: CUDA graphs kept per engine and thread: a ring has one per slot, a tracker has few rings
-_MOST_GRAPHS = 64
+#: sets of shapes whose profile is remembered
+_MOST_PLANS = 64
 
 
 #: addresses of one output that are written directly; a caller that keeps every result has no end
@@ -68,15 +70,13 @@ class Runner:
         self._addresses: dict[int, dict[str, int]] = {}
         #: per profile, the shapes its context was told
         self._shapes: dict[int, Mapping[str, tuple[int, ...]]] = {}
-        #: fixed shapes that ran, by profile and places, least recently used first: None after
-        #: the first run, then its graph
-        self._graphs: dict[Any, cuda.Graph | None] = {}
-        self._records = True
+        #: of fixed shapes, by profile and places
+        self._graphs = GraphCache(stream)
         #: how often the stream had been waited for when host arrays were last brought
         self._brought = -1
         self._plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
-        #: where blocks of kept outputs were, as far as they are written directly
-        self._places: set[int] = set()
+        #: where blocks of kept outputs are written directly; others are copied out
+        self.places = Places(_MOST_PLACES)
         symbols = self._largest_symbols()
         sizes = {
             t.name: tuple(symbols[d] if isinstance(d, str) else d for d in t.shape)
@@ -110,13 +110,15 @@ class Runner:
         results: dict[str, Any] = {}
         if direct and kept:
             results = self.kept_block(plan, kept, pool)
-            if self.is_place(next(iter(results.values())).pointer):
+            if self.places.take(next(iter(results.values())).pointer):
                 bound |= {name: tensor.pointer for name, tensor in results.items()}
-        self._await_copies(inputs)
+        self.await_copies(inputs)
         for name, array in inputs.items():
             if name not in bound:
                 self._bring(name, array)
-        self._enqueue(plan, bound)
+        key = (plan.profile, tuple(bound.items()))
+        enqueue = functools.partial(self.launch, plan, bound)
+        self._graphs.run(key, enqueue, self.is_fixed(plan))
         for name, shape in plan.outputs.items():
             if name in into:
                 results[name] = into[name]
@@ -124,17 +126,15 @@ class Runner:
                     self._deal(self.outputs[name], into[name])
             elif name not in bound:
                 results[name] = self._take(name, shape, pool, name in keep, results.get(name))
-        if all(name in keep or name in into for name in plan.outputs):
-            # what is lent may go away once the caller has the results
-            given = inputs.values()
-            if any(isinstance(a, DeviceTensor) and a.lent_to(self._stream) for a in given):
-                self._stream.synchronize()
-            return {name: results[name] for name in plan.outputs}
-        self._stream.synchronize()
-        return {
-            name: results[name].copy() if isinstance(results[name], np.ndarray) else results[name]
-            for name in plan.outputs
-        }
+        return self._settled(inputs, {name: results[name] for name in plan.outputs})
+
+    def _settled(self, inputs: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+        """The results, once arrays of the host are there and what was lent is not needed more."""
+        hosted = {name: array for name, array in results.items() if isinstance(array, np.ndarray)}
+        tensors = [array for array in inputs.values() if isinstance(array, DeviceTensor)]
+        if hosted or any(tensor.lent_to(self._stream) for tensor in tensors):
+            self._stream.synchronize()
+        return {**results, **{name: array.copy() for name, array in hosted.items()}}
 
     def plan(self, shapes: Mapping[str, tuple[int, ...]]) -> Plan:
         """Profile and output shapes for inputs of those shapes; InputError for larger ones."""
@@ -143,23 +143,14 @@ class Runner:
             return known
         index = choose_profile(self._record.profiles, shapes, self._spec.name)
         made = Plan(index, dict(shapes), output_shapes(self._spec, shapes))
-        if len(self._plans) >= _MOST_GRAPHS:
+        if len(self._plans) >= _MOST_PLANS:
             self._plans.pop(next(iter(self._plans)))
         return self._plans.setdefault(key, made)
 
     def kept_block(self, plan: Plan, names: Sequence[str], pool: Pool) -> dict[str, DeviceTensor]:
         """Tensors for those outputs, in one piece of memory."""
         parts = [(plan.outputs[name], self.outputs[name].spec.dtype) for name in names]
-        return dict(zip(names, pool.block(parts, self._stream), strict=True))
-
-    def is_place(self, pointer: int) -> bool:
-        """Whether outputs may be written at that address, which a CUDA graph will hold.
-
-        The first few addresses are; where they do not come back, results are copied out.
-        """
-        if len(self._places) < _MOST_PLACES:
-            self._places.add(pointer)
-        return pointer in self._places
+        return dict(zip(names, pool.block(parts, self._stream, use=self._spec.name), strict=True))
 
     def _deal(self, port: _Port, slots: Sequence[DeviceTensor]) -> None:
         for i, slot in enumerate(slots):
@@ -178,12 +169,9 @@ class Runner:
         return host
 
     def close(self) -> None:
-        for graph in self._graphs.values():
-            if graph is not None:
-                graph.close()
+        self._graphs.close()
         for port in (*self.inputs.values(), *self.outputs.values()):
             port.close()
-        self._graphs.clear()
         self._contexts.clear()
 
     def _largest_symbols(self) -> dict[str, int]:
@@ -201,7 +189,7 @@ class Runner:
             return False
         return (array.stays or (direct and not array.lent_to(self._stream))) and _fits(array)
 
-    def _await_copies(self, inputs: Mapping[str, Any]) -> None:
+    def await_copies(self, inputs: Mapping[str, Any]) -> None:
         """Wait, where the copies of an earlier run may still read the pinned arrays."""
         if all(isinstance(array, DeviceTensor) for array in inputs.values()):
             return
@@ -219,26 +207,6 @@ class Runner:
             source = port.host.array.ctypes.data
         cuda.copy(port.device.pointer, source, array.nbytes, self._stream)
 
-    def _enqueue(self, plan: Plan, bound: Mapping[str, int]) -> None:
-        key = (plan.profile, tuple(bound.items()))
-        if (graph := self._graphs.get(key)) is not None:
-            self._graphs[key] = self._graphs.pop(key)
-            graph.replay(self._stream)
-            return
-        fixed = self.is_fixed(plan)
-        if not fixed or key not in self._graphs:
-            self.launch(plan, bound)
-            if fixed:
-                self._remember(key, None)
-            return
-        # the second run of a fixed shape is recorded; everything was set up by the first
-        graph = self._recorded(plan, bound)
-        if graph is None:
-            self.launch(plan, bound)
-            return
-        self._remember(key, graph)
-        graph.replay(self._stream)
-
     def is_fixed(self, plan: Plan) -> bool:
         """Whether the profile has one shape alone, whose work a CUDA graph may hold."""
         return is_fixed(self._record.profiles[plan.profile])
@@ -251,23 +219,6 @@ class Runner:
             self._set_shapes(context, plan.inputs)
             self._shapes[plan.profile] = plan.inputs
         self._execute(context)
-
-    def _recorded(self, plan: Plan, bound: Mapping[str, int]) -> cuda.Graph | None:
-        """The engine's work as a CUDA graph; None for an engine that cannot be recorded."""
-        if not self._records:
-            return None
-        try:
-            return cuda.Graph(self._stream, lambda: self.launch(plan, bound))
-        except SessionError:
-            self._records = False
-            return None
-
-    def _remember(self, key: Any, graph: cuda.Graph | None) -> None:
-        self._graphs[key] = graph
-        while len(self._graphs) > _MOST_GRAPHS:
-            oldest = self._graphs.pop(next(iter(self._graphs)))
-            if oldest is not None:
-                oldest.close()
 
     def _context(self, index: int) -> Any:
         if index in self._contexts:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ...configs.bundle import Bundle
 from ...configs.errors import InputError, SessionError
-from ...configs.graphs import engine_specs, kept_outputs
+from ...configs.graphs import TRACK_STEP, GraphSpec, engine_specs, graph_specs, kept_outputs
 from ..arrays import Array
 from ..gpu import cuda
 from ..gpu.interop import is_device_array
@@ -34,6 +34,7 @@ from .engine_record import (
 )
 from .tensorrt_library import Messages, make_logger, tensorrt_module
 from .tensorrt_runner import Runner
+from .tensorrt_track import TrackChain
 
 
 def current_target(trt: ModuleType, index: int | None = 0) -> EngineTarget:
@@ -86,7 +87,7 @@ class TensorRTSession(Session):
 
         `into` names outputs that are written into slots of this thread's ring, one per object.
         """
-        if graph not in self.graphs:
+        if graph not in self.graphs and graph != TRACK_STEP:
             known = ", ".join(self.graphs)
             raise InputError(f"unknown graph '{graph}': expected one of {known}")
         worker = self._worker()
@@ -94,12 +95,27 @@ class TensorRTSession(Session):
             name: on_device(array, worker.stream) if is_device_array(array) else array
             for name, array in inputs.items()
         }
-        return worker.run(graph, check_inputs(self.bundle.graphs[graph].spec, given), into or {})
+        checked = check_inputs(self.spec(graph), given)
+        return worker.run(graph, checked, into or {})
 
     @functools.cached_property
     def graphs(self) -> tuple[str, ...]:
         """The graphs that engines are built from; a bundle has others besides."""
         return tuple(engine_specs(self.bundle.model))
+
+    def spec(self, graph: str) -> GraphSpec:
+        """The contract of a graph that :meth:`run` takes."""
+        return self._specs[graph]
+
+    @functools.cached_property
+    def _specs(self) -> dict[str, GraphSpec]:
+        step = {TRACK_STEP: graph_specs(self.bundle.model)[TRACK_STEP]}
+        return {**step, **{graph: self.bundle.graphs[graph].spec for graph in self.graphs}}
+
+    @property
+    def fused(self) -> bool:
+        """True: the engines of a frame without prompts run as one CUDA graph."""
+        return True
 
     @property
     def max_objects(self) -> int:
@@ -235,6 +251,7 @@ class _Worker:
         self._stream: cuda.Stream | None = None
         self._runners: dict[str, Runner] = {}
         self._pixels: list[GpuPixels | None] = []
+        self._chain: TrackChain | None = None
         self.pool = Pool()
 
     @property
@@ -246,14 +263,24 @@ class _Worker:
         return self._stream
 
     def run(self, graph: str, inputs: Mapping[str, Array], into: Into) -> dict[str, Array]:
+        masks = self.pixels() is not None
+        if graph == TRACK_STEP:
+            if self._chain is None:
+                spec = self._session.spec(graph)
+                self._chain = TrackChain(spec, self._runner, self.pool, self.stream, masks)
+            return self._chain.run(inputs, into)
+        runner = self._runner(graph)
+        keep = kept_outputs(graph, masks=masks)
+        # features live for a frame or two
+        return runner.run(inputs, self.pool, keep, into, direct=graph == "image_encoder")
+
+    def _runner(self, graph: str) -> Runner:
         runner = self._runners.get(graph)
         if runner is None:
             engine, record = self._session.engine(graph)
-            spec = self._session.bundle.graphs[graph].spec
+            spec = self._session.spec(graph)
             runner = self._runners[graph] = Runner(engine, record, spec, self.stream)
-        keep = kept_outputs(graph, masks=self.pixels() is not None)
-        # features live for a frame or two
-        return runner.run(inputs, self.pool, keep, into, direct=graph == "image_encoder")
+        return runner
 
     def pixels(self) -> GpuPixels | None:
         if not self._pixels:
@@ -263,6 +290,8 @@ class _Worker:
         return self._pixels[0]
 
     def close(self) -> None:
+        if self._chain is not None:
+            self._chain.close()
         for runner in self._runners.values():
             runner.close()
         self._runners.clear()

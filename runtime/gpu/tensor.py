@@ -25,37 +25,37 @@ class Pool:
     """Device memory by size; what comes back is handed out again, in the order of one stream."""
 
     def __init__(self) -> None:
-        self._free: dict[int, list[cuda.Buffer]] = {}
+        self._free: dict[tuple[str, int], list[cuda.Buffer]] = {}
         self._closed = False
 
-    def take(self, nbytes: int) -> cuda.Buffer:
-        free = self._free.get(nbytes)
+    def take(self, nbytes: int, use: str = "") -> cuda.Buffer:
+        free = self._free.get((use, nbytes))
         return free.pop() if free else cuda.Buffer(nbytes)
 
     def block(
-        self, parts: Sequence[tuple[tuple[int, ...], Any]], stream: cuda.Stream
+        self, parts: Sequence[tuple[tuple[int, ...], Any]], stream: cuda.Stream, use: str
     ) -> list[DeviceTensor]:
         """Tensors of undefined content, by shape and dtype, that lie and are freed together.
 
-        Freed blocks are taken again newest first: work that gives back what it takes, as each
-        frame of a stream does, finds the same addresses.
+        Freed blocks are taken again for the same use, newest first: work that gives back what it
+        takes, as each frame of a stream does, finds the same addresses.
         """
         sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in parts]
         starts = [0]
         for size in sizes:
             starts.append(-(-(starts[-1] + size) // ALIGNED) * ALIGNED)
-        owner = _Owner(self, self.take(starts[-1]))
+        owner = _Owner(self, self.take(starts[-1], use), use)
         first = owner.buffer.pointer
         return [
             DeviceTensor(first + start, shape, dtype, owner, stream)
             for start, (shape, dtype) in zip(starts, parts, strict=False)
         ]
 
-    def give(self, buffer: cuda.Buffer) -> None:
+    def give(self, buffer: cuda.Buffer, use: str = "") -> None:
         if self._closed:
             buffer.close()
         else:
-            self._free.setdefault(buffer.nbytes, []).append(buffer)
+            self._free.setdefault((use, buffer.nbytes), []).append(buffer)
 
     def close(self) -> None:
         """Free what is unused; what is still looked at is freed when it comes back."""
@@ -68,11 +68,11 @@ class Pool:
 class _Owner:
     """Keeps pooled memory until the last tensor that lies in it is gone."""
 
-    def __init__(self, pool: Pool, buffer: cuda.Buffer) -> None:
-        self.pool, self.buffer = pool, buffer
+    def __init__(self, pool: Pool, buffer: cuda.Buffer, use: str = "") -> None:
+        self.pool, self.buffer, self._use = pool, buffer, use
 
     def __del__(self) -> None:
-        self.pool.give(self.buffer)
+        self.pool.give(self.buffer, self._use)
 
 
 class DeviceTensor:
@@ -185,7 +185,6 @@ class DeviceTensor:
             return self
         made = DeviceTensor.pooled(self._owner.pool, self.shape, self.dtype, self._stream)
         cuda.copy(made.pointer, self.pointer, self.nbytes, self._stream)
-        self._stream.synchronize()
         return made
 
     def astype(self, dtype: Any, copy: bool = True) -> Any:

@@ -23,6 +23,7 @@ from ...plugins.compiling import compile_kernel
 from ...plugins.kernel import Kernel
 from ..arrays import Array
 from ..gpu import cuda
+from ..gpu.graphs import GraphCache, Places
 from ..gpu.tensor import DeviceTensor, Pool, on_device
 from ..pixel_kernels import PixelKernels
 from .antialias import antialias_taps
@@ -30,6 +31,8 @@ from .frame_tensor import MEAN, STD
 
 _FOLDER, _INDEX = "kernels", "kernels.json"
 _BLOCK = 256
+#: combinations of addresses that are recorded: a stream has a few
+_MOST_PLACES = 32
 _BUILD = "build the engines again: sam2rt build"
 
 
@@ -100,6 +103,7 @@ class GpuPixels(PixelKernels):
         self._stream, self._pool = stream, pool
         self._tables: dict[tuple[Any, ...], list[DeviceTensor]] = {}
         self._stagings: dict[tuple[Any, ...], list[cuda.Staging]] = {}
+        self._graphs, self._places = GraphCache(stream), Places(_MOST_PLACES)
         self._kernels = {
             name: cuda.LoadedKernel(code, entry["entry"], entry["block"], entry["shared"])
             for name, (code, entry) in read_kernels(folder).items()
@@ -114,23 +118,33 @@ class GpuPixels(PixelKernels):
     def close(self) -> None:
         """Unload the kernels; tensors they made stay."""
         self.closed = True
+        self._graphs.close()
         self._drop_stagings()
         for kernel in self._kernels.values():
             kernel.close()
 
     def frame_tensor(self, frame: Any, size: int) -> DeviceTensor:
         """A video frame, uint8 RGB [H,W,3] on host or GPU, as the model's input [1,3,S,S]."""
-        on_gpu = self._rgb(frame, video=True)
+        on_gpu, copied = self._staged(frame) if isinstance(frame, np.ndarray) else (None, None)
+        on_gpu = self._rgb(frame if on_gpu is None else on_gpu)
         height, width, _ = on_gpu.shape
         columns = self._cached(("taps", width, size), lambda: pixels.bicubic_taps(width, size))
         rows = self._cached(("taps", height, size), lambda: pixels.bicubic_taps(height, size))
-        narrow = self._empty((height, size, 3), np.uint8)
-        out = self._empty((1, 3, size, size), np.float32)
+        parts = [((height, size, 3), np.uint8), ((1, 3, size, size), np.float32)]
+        narrow, out = self._pool.block(parts, self._stream, use="frame_tensor")
         taps = (columns[1].shape[1], rows[1].shape[1])
         across, down = (_tiles(size * 3), height), (_tiles(size * 3), size)
-        self._launch("resize_rows", across, on_gpu, *columns, size, width, taps[0], narrow)
-        given = (narrow, *rows, self._normalise, size, height, taps[1], out)
-        self._launch("resize_columns_normalise", down, *given)
+
+        def enqueue() -> None:
+            if copied is not None:
+                cuda.copy(on_gpu.pointer, copied, on_gpu.nbytes, self._stream)
+            self._launch("resize_rows", across, on_gpu, *columns, size, width, taps[0], narrow)
+            given = (narrow, *rows, self._normalise, size, height, taps[1], out)
+            self._launch("resize_columns_normalise", down, *given)
+
+        # frames that come on the device lie anywhere
+        key = ("frame", on_gpu.pointer, on_gpu.shape, copied, out.pointer, size)
+        self._graphs.run(key, enqueue, copied is not None and self._places.take(key))
         return out
 
     def image_tensors(self, images: Sequence[Any], size: int) -> DeviceTensor:
@@ -157,10 +171,8 @@ class GpuPixels(PixelKernels):
 
         return self._cached(("triangle", n_in, n_out), tables)
 
-    def _rgb(self, frame: Any, video: bool = False) -> DeviceTensor:
-        """The frame on the device; frames of a `video` are of one size and come one by one."""
-        staged = video and isinstance(frame, np.ndarray)
-        on_gpu = self._staged(frame) if staged else self._tensor(frame)
+    def _rgb(self, frame: Any) -> DeviceTensor:
+        on_gpu = self._tensor(frame)
         if on_gpu.ndim != 3 or on_gpu.shape[2] != 3 or on_gpu.dtype != np.uint8:
             raise FrameError(
                 f"a frame must be uint8 [H, W, 3], got {on_gpu.dtype} {list(on_gpu.shape)}"
@@ -211,13 +223,23 @@ class GpuPixels(PixelKernels):
         n, h, w = source.shape
         # kernels take 32 bits, and no component is larger than its plane
         most = int(min(area, h * w))
-        label, count = (self._empty(source.shape, np.int32) for _ in range(2))
-        out = self._empty(source.shape, np.float32)
-        grid = (_tiles(h * w), 1, n)
-        self._launch("label_pixels", grid, source, float(threshold), above, h, w, label, count)
-        self._launch("join_neighbours", grid, h, w, label)
-        self._launch("count_areas", grid, h, w, label, count)
-        self._launch("fill_small", grid, base, label, count, most, float(value), h, w, out)
+        scratch = [(source.shape, np.int32)] * 2
+        label, count = self._pool.block(scratch, self._stream, use="components")
+        (out,) = self._pool.block([(source.shape, np.float32)], self._stream, use="cleaned")
+        launches = (
+            ("label_pixels", (source, float(threshold), above, h, w, label, count)),
+            ("join_neighbours", (h, w, label)),
+            ("count_areas", (h, w, label, count)),
+            ("fill_small", (base, label, count, most, float(value), h, w, out)),
+        )
+
+        def enqueue() -> None:
+            for name, given in launches:
+                self._launch(name, (_tiles(h * w), 1, n), *given)
+
+        places = (source.pointer, base.pointer, label.pointer, out.pointer)
+        key = ("clean", *places, source.shape, most, threshold, above, value)
+        self._graphs.run(key, enqueue, self._places.take(key))
         return out
 
     def joined(self, tensors: Sequence[DeviceTensor]) -> DeviceTensor:
@@ -255,8 +277,11 @@ class GpuPixels(PixelKernels):
         self._stream.synchronize()
         return made
 
-    def _staged(self, frame: Array) -> DeviceTensor:
-        """A frame on the device, through pinned memory: nobody waits for the copy."""
+    def _staged(self, frame: Array) -> tuple[DeviceTensor, int]:
+        """A place for a frame on the device, and the pinned memory it is to be copied from.
+
+        Nobody waits for that copy. Frames of a video are of one size and come one by one.
+        """
         key = (frame.shape, frame.dtype.str)
         turns = self._stagings.get(key)
         if turns is None:
@@ -265,9 +290,8 @@ class GpuPixels(PixelKernels):
             turns = [cuda.Staging(frame.shape, frame.dtype, self._stream) for _ in range(2)]
             self._stagings[key] = turns
         turns.reverse()
-        made = self._empty(frame.shape, frame.dtype)
-        cuda.copy(made.pointer, turns[0].fill(frame), made.nbytes, self._stream)
-        return made
+        (made,) = self._pool.block([(frame.shape, frame.dtype)], self._stream, use="frame")
+        return made, turns[0].fill(frame)
 
     def _drop_stagings(self) -> None:
         """Frames of another size, as a rule of another video, come with memory of their own."""

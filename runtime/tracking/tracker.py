@@ -260,20 +260,31 @@ class Tracker:
         if self.session.fused:
             inputs = self._remembered(features, selections, slots, num_frames)
             inputs.update(high_res_0=features.high_res_0, high_res_1=features.high_res_1)
-            out = self.session.run(TRACK_STEP, inputs)
+            place = self._place(slots, selections, frame_idx)
+            if place is None:
+                out = self.session.run(TRACK_STEP, inputs)
+            else:
+                out = self.session.run(TRACK_STEP, inputs, into={"new_memory": place})
             return self._outputs(out, out["new_memory"])
         embed = self._attend(features, selections, slots, num_frames)
         n = len(selections)
         # no prompt: one empty point plus the padding point, both "not a point"
         coords, labels = np.zeros((n, 2, 2), np.float32), np.full((n, 2), -1, np.int32)
         out = self._decode(features, embed, coords, labels, None, multimask=True)
-        options = self.options
-        as_made = options.memory_dtype in (None, "float32")
-        place = slots.place(selections, frame_idx) if options.forward_only and as_made else None
+        place = self._place(slots, selections, frame_idx)
         memory = self._encode_memory(
             features, out["mask_logits"], out["object_score"], binarize=False, place=place
         )
         return self._outputs(out, memory)
+
+    def _place(
+        self, slots: SlotBuffer, selections: Sequence[Selection], frame_idx: int
+    ) -> list[Embedding] | None:
+        """Where the memories of a frame may be written over old ones; None: nowhere."""
+        as_made = self.options.memory_dtype in (None, "float32")
+        if not (self.options.forward_only and as_made):
+            return None
+        return slots.place(selections, frame_idx)
 
     def _attend(
         self,

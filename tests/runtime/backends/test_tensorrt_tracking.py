@@ -61,7 +61,8 @@ def test_tracking_with_the_ring_on_the_device_gives_the_same_bits(
 
 def test_a_session_states_what_it_can(bundle: Bundle, gpu: FakeCuda) -> None:
     with trt.TensorRTSession(bundle) as session:
-        assert (session.device, session.fused, session.per_object) == ("cuda", False, False)
+        # the engines of a frame run as one CUDA graph
+        assert (session.device, session.fused, session.per_object) == ("cuda", True, False)
         assert session.graphs == tuple(engine_specs(bundle.model))
         assert isinstance(session.slot_buffer(), DeviceSlotBuffer)
         assert ImagePredictor(bundle, session=session).device == "cuda"
@@ -129,9 +130,11 @@ def test_the_memory_encoder_writes_into_the_ring_that_attention_reads(
         turns = [ring[0] + (1 + i % 6) * slot for i in range(20 - first)]
         assert wrote[first:] == turns
         # a graph per slot: captured in the second round of the full ring, replayed since
-        encoder = session._worker()._runners["memory_encoder"]
-        slots = [key for key, graph in encoder._graphs.items() if graph is not None and key[1]]
-        assert sorted(dict(bound)["memory"] for _, bound in slots) == sorted(set(turns))
+        chain = session._worker()._chain
+        assert chain is not None
+        recorded = [key for key, graph in chain._graphs.graphs.items() if graph is not None]
+        # of the third engine's places the last is its output
+        assert sorted(places[2][-1] for _, _, _, places, *_ in recorded) == sorted(set(turns))
 
 
 def test_a_failed_frame_may_be_pushed_again(bundle: Bundle, gpu: FakeCuda) -> None:

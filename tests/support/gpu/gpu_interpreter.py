@@ -65,6 +65,10 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch, fake: FakeCuda, run: Run) -> None
             fake.calls.append("launch")
             types = list(self._kernel.signature.values())
             assert len(types) == len(arguments)
+            # a capture records the launch instead
+            fake.enqueue(stream.handle, lambda: self._work(grid, types, arguments))
+
+        def _work(self, grid: tuple[int, ...], types: list[str], arguments: Any) -> None:
             views, passed = [], []
             for kind, value in zip(types, arguments, strict=True):
                 if kind in _KINDS:
