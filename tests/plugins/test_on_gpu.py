@@ -18,11 +18,12 @@ pytestmark = [
 def test_attention_on_the_gpu(dtype: torch.dtype) -> None:
     triton_on_path()
     from sam2rt.benchmarks.gpu import kernels as gpu_kernels
+    from sam2rt.benchmarks.gpu.stage import AWKWARD, STEADY
 
     major, minor = torch.cuda.get_device_capability()
     launches = op.ATTENTION.candidates(major * 10 + minor)
-    problems = (*gpu_kernels.AWKWARD, gpu_kernels.STEADY[0])
-    found = gpu_kernels.attention_errors(gpu_kernels.kernels(), problems, launches, "cuda", dtype)
+    kernel, problems = gpu_kernels.attention_kernel(), (*AWKWARD, STEADY[0])
+    found = gpu_kernels.attention_errors(kernel, problems, launches, "cuda", dtype)
     assert [f for f in found if not f["passed"]] == []
 
 

@@ -14,7 +14,7 @@ from bundles import SharedBundles
 from exported import OnnxGraph
 from onnx import ModelProto, TensorProto, helper
 
-from sam2rt.benchmarks.gpu.graph_executor import GraphExecutor, load_graph
+from sam2rt.benchmarks.gpu.model.executor import GraphExecutor, load_graph
 from sam2rt.benchmarks.gpu.systems import steady_inputs
 from sam2rt.configs.bundle import Bundle, Precision
 from sam2rt.export.graphs.precision import emulated
