@@ -146,7 +146,10 @@ def main() -> None:
         def command(name: str) -> list[str]:
             return [sys.executable, "-m", __package__, "--part", name, *options]
 
-        results = Collector(command, LIMITS, given.json).collect(given.parts, given.seconds)
+        # a CPU that is busy with other tests must not fail a rehearsal
+        slack = 4 if given.rehearse else 1
+        limits = {name: slack * seconds for name, seconds in LIMITS.items()}
+        results = Collector(command, limits, given.json).collect(given.parts, given.seconds)
     for name in given.parts:
         said = results[name] if isinstance(results[name], dict) else {}
         state = [f"{key}: {said[key]}" for key in ("not_run", "failed", "stopped") if key in said]

@@ -54,9 +54,7 @@ def host_copy_rates(stage: Stage) -> dict[str, float]:
     """GB/s between host and card, pinned and pageable, in blocks of one 720p frame."""
     h, w = stage.frame
     frame = torch.zeros(h, w, 3, dtype=torch.uint8)
-    kinds = {"pageable": frame}
-    if not stage.rehearsal:
-        kinds["pinned"] = frame.pin_memory()
+    kinds = {"pageable": frame, "pinned": frame.pin_memory()}
     device = torch.empty_like(frame, device=stage.device)
     found = {}
     for name, host in kinds.items():

@@ -73,16 +73,16 @@ class Stage:
     #: side of matrices whose product gives the matrix rate, bytes of a copy
     matrix: int = 8192
     copy: int = 1 << 30
-    #: seconds one measurement may take
+    #: seconds one measurement may take, after runs that warm up
     patience: float = 0.3
+    warm: int = 3
 
     @property
     def rehearsal(self) -> bool:
         return self.device == "cpu"
 
     def synchronize(self) -> None:
-        if not self.rehearsal:
-            torch.cuda.synchronize()
+        torch.cuda.synchronize()
 
 
 def gpu_stage(folder: Path) -> Stage:
@@ -113,21 +113,19 @@ def rehearsal_stage(folder: Path) -> Stage:
         matrix=64,
         copy=1 << 16,
         patience=0.0,
+        warm=0,
     )
 
 
 def captured(stage: Stage, work: Callable[[], Any]) -> Callable[[], Any]:
     """`work` as one CUDA graph: what its kernels take, without the host's time to launch them.
 
-    Runs it before, so that nothing is compiled or set up during capture. In a rehearsal `work`
-    itself.
+    Runs it before, so that nothing is compiled or set up during capture.
     """
-    if stage.rehearsal:
-        return work
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        for _ in range(3):
+        for _ in range(stage.warm):
             work()
     torch.cuda.current_stream().wait_stream(side)
     torch.cuda.synchronize()
@@ -140,18 +138,14 @@ def captured(stage: Stage, work: Callable[[], Any]) -> Callable[[], Any]:
 def milliseconds(stage: Stage, work: Callable[[], Any], *, capture: bool = True) -> float:
     """Median device time of `work`, warm, measured with events around a CUDA graph of it."""
     run = captured(stage, work) if capture else work
-    times = [_once(stage, run)]
+    times = [_once(run)]
     until = time.perf_counter() + stage.patience
-    while time.perf_counter() < until or (len(times) < 3 and not stage.rehearsal):
-        times.append(_once(stage, run))
+    while time.perf_counter() < until:
+        times.append(_once(run))
     return sorted(times)[len(times) // 2]
 
 
-def _once(stage: Stage, run: Callable[[], Any]) -> float:
-    if stage.rehearsal:
-        started = time.perf_counter()
-        run()
-        return 1e3 * (time.perf_counter() - started)
+def _once(run: Callable[[], Any]) -> float:
     begin = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
     end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
     begin.record()

@@ -24,7 +24,7 @@ from ....configs.graphs import FULL, WHOLE, graph_specs, variant_name
 from ....configs.models import ModelConfig, model_config
 from ....plugins import memory_cross_attention as op
 from ....runtime.pixels.frame_tensor import MEAN, STD
-from ..kernels import Inputs, attention_kernel, poisoned, run_attention
+from ..kernels import Inputs, attention_kernel, run_attention
 from ..needs import one_line
 from ..stage import Stage, captured, milliseconds
 from .executor import GraphExecutor, load_graph
@@ -159,7 +159,8 @@ class _Kernel:
         inputs = Inputs(given[0].expand(len(key), -1, -1).contiguous(), *given[1:])
         n, rows, _ = inputs.query.shape
         splits = op.split_count(rows, n, self._stage.processors)
-        partial, lse = poisoned(inputs, splits)
+        partial = torch.empty((n, splits, rows, value.shape[2]), device=query.device)
+        lse = torch.empty((n, splits, rows), device=query.device)
         run_attention(self._kernel, inputs, splits, self._launch, partial, lse)
         return partial, lse
 
@@ -244,8 +245,7 @@ class SteadyFrame:
 
 def model_speeds(stage: Stage) -> Iterator[list[dict[str, Any]]]:
     """Frames per second of each model and precision, fastest model first, told step by step."""
-    if not stage.rehearsal:
-        torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = True
     found: list[dict[str, Any]] = []
     first, *others = stage.models
     pairs = [(first, p) for p in stage.precisions]
@@ -297,10 +297,8 @@ def _speeds(stage: Stage, frame: SteadyFrame, detailed: bool) -> dict[str, Any]:
 
 def _seconds_from_host(stage: Stage, frame: SteadyFrame) -> float:
     h, w = stage.frame
-    host = torch.randint(0, 256, (h, w, 3), dtype=torch.uint8)
-    mask = torch.zeros(h, w, dtype=torch.bool)
-    if not stage.rehearsal:
-        host, mask = host.pin_memory(), mask.pin_memory()
+    host = torch.randint(0, 256, (h, w, 3), dtype=torch.uint8).pin_memory()
+    mask = torch.zeros(h, w, dtype=torch.bool).pin_memory()
     run = captured(stage, lambda: frame.from_host(host, mask))
     times: list[float] = []
     until = time.perf_counter() + stage.patience

@@ -6,7 +6,6 @@ Each graph is captured as a CUDA graph for each set of shapes and replayed from 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -133,13 +132,13 @@ class TorchSession(Session):
         return found
 
     def _current(self) -> Any:
-        if self._stream is None or self._stage.rehearsal:
+        if self._stream is None:
             return contextlib.nullcontext()
         return torch.cuda.stream(torch.cuda.ExternalStream(self._stream.handle))  # type: ignore[no-untyped-call]
 
     def _tensor(self, array: Any) -> Tensor:
         if isinstance(array, DeviceTensor):
-            return as_torch(array, self.device)
+            return as_torch(array)
         host = np.asarray(array)
         # torch takes arrays that may be written to
         return torch.from_numpy(host if host.flags.writeable else host.copy()).to(self.device)
@@ -147,22 +146,17 @@ class TorchSession(Session):
     def _given(self, made: Tensor, keep: bool, places: Sequence[Any] | None) -> Any:
         if places is not None:
             for i, place in enumerate(places):
-                as_torch(place, self.device).copy_(made[i])
+                as_torch(place).copy_(made[i])
             return places
         if not keep or self._stream is None:
             return made.cpu().numpy().copy()
         kept = DeviceTensor.pooled(self._pool, tuple(made.shape), np.float32, self._stream)
-        as_torch(kept, self.device).copy_(made)
+        as_torch(kept).copy_(made)
         return kept
 
 
-def as_torch(tensor: DeviceTensor, device: str) -> Tensor:
+def as_torch(tensor: DeviceTensor) -> Tensor:
     """The same memory as torch's, without waiting for anything; keep `tensor` meanwhile."""
-    if device == "cpu":
-        # host memory that stands in for a GPU's
-        raw = (ctypes.c_char * tensor.nbytes).from_address(tensor.pointer)
-        flat = np.frombuffer(memoryview(raw).cast("B"), tensor.dtype)
-        return torch.from_numpy(flat.reshape(tensor.shape))
     view = DeviceView(tensor.pointer, tensor.shape, tensor.dtype.name, tensor.owner)
     made: Tensor = torch.utils.dlpack.from_dlpack(view)
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,12 +22,12 @@ from gpu_rehearsal import install
 from gpu_wheels import TRITON, wheel_folder
 from triton_kernels import interpreted, triton_on_path
 
-from sam2rt.benchmarks.gpu import collect, engine_code
+from sam2rt.benchmarks.gpu import collect, engine_code, speed
 from sam2rt.benchmarks.gpu import kernels as gpu_kernels
 from sam2rt.benchmarks.gpu import needs as gpu_needs
 from sam2rt.benchmarks.gpu import run as gpu
 from sam2rt.benchmarks.gpu import systems as gpu_systems
-from sam2rt.benchmarks.gpu.stage import STEADY, Problem, Stage, rehearsal_stage
+from sam2rt.benchmarks.gpu.stage import STEADY, Problem, Stage, gpu_stage, rehearsal_stage
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import SessionError
 from sam2rt.plugins import memory_cross_attention as op
@@ -219,6 +221,31 @@ def test_torch_reference_is_the_numpy_reference() -> None:
     expected, _ = op.reference(*(t.numpy() for t in vars(inputs).values()))
     found = gpu_kernels.reference(inputs, rows_at_once=7)
     np.testing.assert_allclose(found.numpy(), expected[:, 0], atol=1e-12)
+
+
+def test_the_stage_is_the_gpu_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if not torch.cuda.is_available():
+        with pytest.raises(gpu_needs.CannotRunError, match="torch sees no GPU"):
+            gpu_stage(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    found = SimpleNamespace(multi_processor_count=132)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: found)
+    stage = gpu_stage(tmp_path)
+    assert (stage.device, stage.arch, stage.processors, stage.rehearsal) == ("cuda", 90, 132, False)
+    assert gpu_kernels.launches_of(stage) == op.ATTENTION.candidates(90)
+    assert gpu_kernels.launches_of(stage, wide=True) == op.WIDE_ATTENTION.candidates(90)
+    # no kernel that wide fits the registers there
+    assert gpu_kernels.launches_of(dataclasses.replace(stage, arch=89), wide=True) == ()
+
+
+def test_tuning_begins_with_what_engines_use(tmp_path: Path) -> None:
+    stage = Stage("cuda", 90, 132, tmp_path)
+    tried = speed._grid(stage)
+    assert tried[:3] == list(op.ATTENTION.candidates(90))
+    assert len({str(gpu_kernels.describe(x)) for x in tried}) == len(tried)
 
 
 def test_work_is_counted_once() -> None:

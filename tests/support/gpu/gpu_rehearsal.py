@@ -1,6 +1,7 @@
 """The doubles with which ``benchmarks/gpu.sh --rehearse`` runs on a CPU, for the whole process.
 
-The driver is :class:`fake_cuda.FakeCuda`; kernels run their numpy references, the attention in
+The driver is :class:`fake_cuda.FakeCuda`, torch's streams, events and graphs do their work at once,
+kernels run their numpy references, the attention in
 Triton's interpreter. Machine code is compiled for real, and what is launched is checked against
 the parameters that the code declares.
 """
@@ -10,6 +11,8 @@ from __future__ import annotations
 import ctypes
 import itertools
 import re
+import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +26,7 @@ from triton_kernels import interpreted, triton_on_path
 from sam2rt.plugins import memory_cross_attention as op
 from sam2rt.plugins.compiling import Compiled, compile_kernel
 from sam2rt.runtime.gpu import cuda
+from sam2rt.runtime.gpu.interop import CUDA
 
 _TYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -54,9 +58,78 @@ def install(patch: pytest.MonkeyPatch | None = None) -> FakeCuda:
     patch.setattr(engine_code, "compile_kernel", compiled)
     patch.setattr(cuda, "LoadedKernel", opened)
     patch.setattr(kernels, "loaded", interpreted)
+    patch.setattr(torch.cuda, "synchronize", lambda: None)
+    for name in ("Stream", "ExternalStream", "Event", "CUDAGraph"):
+        patch.setattr(torch.cuda, name, globals()[name])
+    patch.setattr(torch.cuda, "stream", lambda stream: stream)
+    patch.setattr(torch.cuda, "current_stream", Stream)
+    patch.setattr(torch.cuda, "graph", lambda graph: graph)
+    patch.setattr(torch.cuda, "_sleep", lambda cycles: None)
+    patch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    patch.setattr(torch.utils.dlpack, "from_dlpack", _from_dlpack)
     # the interpreter would take seconds for each attention of a model
     patch.setattr(frames, "attention_kernel", ReferenceAttention)
     return fake
+
+
+class Stream:
+    """torch's streams on a CPU, where work is done when it is enqueued."""
+
+    def __init__(self, handle: int = 1) -> None:
+        self.cuda_stream = handle
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def wait_stream(self, other: Stream) -> None:
+        assert isinstance(other, Stream)
+
+    def synchronize(self) -> None:
+        pass
+
+
+class ExternalStream(Stream):
+    def __init__(self, handle: int) -> None:
+        assert handle > 1, "a stream of its own, not a default stream"
+        super().__init__(handle)
+
+
+class Event:
+    def __init__(self, *, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        self._at = time.perf_counter()
+
+    def synchronize(self) -> None:
+        assert self._at > 0
+
+    def elapsed_time(self, end: Event) -> float:
+        return 1e3 * (end._at - self._at)
+
+
+class CUDAGraph:
+    """What is captured runs at once here, so it is found in the frame that captures, to replay."""
+
+    def __enter__(self) -> None:
+        self._work = sys._getframe(1).f_locals["work"]
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def replay(self) -> None:
+        self._work()
+
+
+def _from_dlpack(array: Any) -> torch.Tensor:
+    """Host memory that stands in for a GPU's; the producer is asked as torch asks it."""
+    assert array.__dlpack_device__()[0] == CUDA
+    assert array.__dlpack__(stream=1, max_version=(1, 0), dl_device=None, copy=None) is not None
+    dtype = getattr(torch, np.dtype(array.dtype).name)
+    return _memory(array.pointer, tuple(array.shape), dtype)
 
 
 class ReferenceAttention:
