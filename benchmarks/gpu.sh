@@ -20,5 +20,6 @@ link=$(mktemp -d)
 trap 'rm -rf "$link"' EXIT
 ln -s "$root" "$link/sam2rt"
 export PYTHONPATH="$link${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
-timeout 560 "${PYTHON:-python3}" -m sam2rt.benchmarks.gpu --json "$json" --seconds 550 \
+# in the foreground, or Ctrl-C would not reach it
+timeout --foreground 560 "${PYTHON:-python3}" -m sam2rt.benchmarks.gpu --json "$json" --seconds 550 \
   ${options[@]+"${options[@]}"} ${1:+--parts "$@"}

@@ -139,7 +139,8 @@ def main() -> None:
         tell(RESULT, run_part(given.part, given.folder, given.rehearse))
         return
     # ended from outside, the part that runs is ended too
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda caught, _: sys.exit(128 + caught))
     with tempfile.TemporaryDirectory() as folder:
         options = ["--folder", folder, *(["--rehearse"] if given.rehearse else [])]
 

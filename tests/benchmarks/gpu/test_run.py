@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -316,6 +317,27 @@ def test_what_a_part_told_is_in_the_report_while_it_runs(tmp_path: Path) -> None
         running.kill()
     found = json.loads(target.read_text())["part"]
     assert found == {"stopped": "the script was cut short", "until_then": {"ms": 4}}
+
+
+def test_ctrl_c_ends_the_script_and_its_part_at_once(tmp_path: Path) -> None:
+    """As a terminal sends it: to the script and all in its group."""
+    path = f"{wheel_folder(TRITON)}:{os.environ.get('PYTHONPATH', '')}".rstrip(":")
+    command = ["bash", str(ROOT / "benchmarks/gpu.sh"), "--rehearse", "gpu.json"]
+    running = subprocess.Popen(
+        [*command, "machine", "kernel_correctness"], cwd=tmp_path, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": path},
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    while not (tmp_path / "gpu.json").is_file() and time.monotonic() < until:
+        time.sleep(0.1)
+    sent = time.monotonic()
+    os.killpg(running.pid, signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert time.monotonic() - sent < 20
+    assert running.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in said
+    assert json.loads((tmp_path / "gpu.json").read_text())["machine"]["sam2rt"].startswith("0.1.0")
 
 
 @pytest.mark.parametrize(
