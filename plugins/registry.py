@@ -38,7 +38,7 @@ class LaunchInfo:
     #: bytes
     shared: int
     spills: int
-    waits: int
+    waits: int | None
     warnings: tuple[str, ...]
 
 

@@ -70,10 +70,11 @@ def _print_launches(launches: Iterable[LaunchInfo], as_json: bool) -> None:
         click.echo(json.dumps([dataclasses.asdict(x) for x in launches], indent=1))
         return
     for x in launches:
+        waits = "unknown" if x.waits is None else x.waits
         sizes = " ".join(f"{name} {size}" for name, size in x.constants.items())
         click.echo(
             f"{x.name}  {sizes}, {x.warps} warps, {x.stages} stages: {x.registers} registers, "
-            f"{x.shared} bytes shared, {x.spills} bytes spilled, {x.waits} waits"
+            f"{x.shared} bytes shared, {x.spills} bytes spilled, {waits} waits"
         )
         for warning in x.warnings:
             click.echo(f"    !!  {warning}")

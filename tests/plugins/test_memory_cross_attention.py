@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -208,7 +210,7 @@ def _check_compiled(kernel: Kernel, arch: int, launch: Launch, dtype: str) -> Co
 def _taken(kernel: Kernel, arch: int) -> list[tuple[int, int, int]]:
     """What the code of each launch takes, in bfloat16."""
     codes = [_check_compiled(kernel, arch, x, "bfloat16") for x in kernel.candidates(arch)]
-    return [(code.registers, code.shared, code.waits) for code in codes]
+    return [(code.registers, code.shared, code.waits or 0) for code in codes]
 
 
 @pytest.mark.parametrize("arch", [
@@ -237,6 +239,7 @@ def test_hopper_uses_its_own_matrix_instructions() -> None:
     assert code.ptx.count("wgmma.mma_async.sync.aligned.m64n64k16") == 3 * 16 + 3 * 4
     assert "cp.async.cg.shared" in code.ptx
     # two of the loop's, at most
+    assert code.waits is not None
     assert code.waits <= 10
     # queries of the scores come from shared memory: a descriptor, not registers
     assert code.registers <= 184
@@ -248,7 +251,25 @@ def test_serialised_matrix_instructions_are_told() -> None:
     triton_on_path()
     code = compile_kernel(op.ATTENTION, 90, launch=Launch({"BLOCK_Q": 128, "BLOCK_K": 256}, 4, 1))
     assert any("C75" in line and "serialized" in line for line in code.warnings)
+    assert code.waits is not None
     assert code.waits > 60
+
+
+def test_a_kernel_compiles_where_triton_has_no_disassembler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    triton_on_path()
+    tool = importlib.import_module("triton.knobs").env_nvidia_tool
+    found = tool.get
+
+    def get(self: Any) -> Any:
+        if self.binary.startswith("nvdisasm"):
+            raise RuntimeError("Cannot find nvdisasm")
+        return found(self)
+
+    monkeypatch.setattr(tool, "get", get)
+    code = compile_kernel(op.ROTATE_KEYS, 90)
+    assert (code.waits, code.warnings, code.cubin[:4]) == (None, (), b"\x7fELF")
 
 
 def test_what_ptxas_says_against_code_is_kept() -> None:
