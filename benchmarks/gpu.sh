@@ -11,6 +11,10 @@ if [ "${1:-}" = --rehearse ]; then
   options=(--rehearse)
   # what stands in for a GPU lies with the tests
   export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$root/tests/support/gpu"
+  # as the tests fetch it, where it is not installed
+  for wheel in "$root"/.venv/wheels/triton-*; do
+    if [ -d "$wheel/triton" ]; then PYTHONPATH="$PYTHONPATH:$wheel"; fi
+  done
   shift
 fi
 json=${1:-gpu.json}
