@@ -18,13 +18,24 @@ def _rotate_pairs(tokens, cos, sin, ROWS: tl.constexpr, WIDTH: tl.constexpr):
 
 
 @triton.jit
-def _attend(query, key, value, valid, peak, total, acc, RAGGED: tl.constexpr):
-    # running softmax of FlashAttention (arXiv 2205.14135), in base 2: exp2 is one instruction
-    score = tl.dot(query, tl.trans(key), input_precision="ieee")
+def _tile(pointer, token, valid, WIDTH: tl.constexpr, RAGGED: tl.constexpr):
+    at = pointer + token[:, None] * WIDTH + tl.arange(0, WIDTH)[None, :]
     if RAGGED:
-        score = tl.where(valid[None, :], score, float("-inf"))
-    new_peak = tl.maximum(peak, tl.max(score, 1))
-    weight = tl.exp2(score - new_peak[:, None])
+        return tl.load(at, mask=valid[:, None], other=0.0)
+    return tl.load(at)
+
+
+@triton.jit
+def _scores(query, key):
+    return tl.dot(query, tl.trans(key), input_precision="ieee")
+
+
+@triton.jit
+def _attend(score, value, peak, total, acc):
+    # running softmax of FlashAttention (arXiv 2205.14135), in base 2: exp2 is one instruction,
+    # and the change of base is part of the multiply-add before it
+    new_peak = tl.maximum(peak, tl.max(score, 1) * LOG2_E)
+    weight = tl.exp2(score * LOG2_E - new_peak[:, None])
     fade = tl.exp2(peak - new_peak)
     total = total * fade + tl.sum(weight, 1)
     acc = tl.dot(weight.to(value.dtype), value, acc * fade[:, None], input_precision="ieee")
@@ -33,9 +44,8 @@ def _attend(query, key, value, valid, peak, total, acc, RAGGED: tl.constexpr):
 
 @triton.jit
 def memory_cross_attention(
-    query_ptr, key_ptr, value_ptr, cos_ptr, sin_ptr, n_query, n_key, n_split, n_batch,
-    partial_ptr, lse_ptr, WIDTH: tl.constexpr, VALUE: tl.constexpr, BLOCK_Q: tl.constexpr,
-    BLOCK_K: tl.constexpr,
+    query_ptr, key_ptr, value_ptr, n_query, n_key, n_split, n_batch, partial_ptr, lse_ptr,
+    WIDTH: tl.constexpr, VALUE: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """Grid: (tiles of BLOCK_Q queries, pieces of the keys, objects); accumulates in float32."""
     split = tl.program_id(1)
@@ -46,43 +56,46 @@ def memory_cross_attention(
     value_ptr += batch * n_key * VALUE
 
     rows = tl.program_id(0) * BLOCK_Q + tl.arange(0, BLOCK_Q)
-    inside = (rows < n_query)[:, None]
-    width = tl.arange(0, WIDTH)[None, :]
-    channels = tl.arange(0, VALUE)[None, :]
-    table = rows[:, None] * (WIDTH // 2) + tl.arange(0, WIDTH // 2)[None, :]
-    cos = tl.load(cos_ptr + table, mask=inside, other=0.0)
-    sin = tl.load(sin_ptr + table, mask=inside, other=0.0)
-    query = tl.load(query_ptr + rows[:, None] * WIDTH + width, mask=inside, other=0.0)
-    query = _rotate_pairs(query.to(tl.float32), cos, sin, BLOCK_Q, WIDTH)
-    query = (query * (WIDTH**-0.5 * LOG2_E)).to(key_ptr.dtype.element_ty)
+    # as loaded, never computed with: only then do the matrix units read them from shared memory
+    query = _tile(query_ptr, rows, rows < n_query, WIDTH, True)
 
     tiles = tl.cdiv(n_key, BLOCK_K)
     first = split * tiles // n_split
     last = (split + 1) * tiles // n_split
     whole = tl.minimum(last, n_key // BLOCK_K)
+    keys = tl.arange(0, BLOCK_K)
     peak = tl.full((BLOCK_Q,), float("-inf"), tl.float32)
     total = tl.zeros((BLOCK_Q,), tl.float32)
     acc = tl.zeros((BLOCK_Q, VALUE), tl.float32)
-    for tile in range(first, whole):
-        token = tile * BLOCK_K + tl.arange(0, BLOCK_K)
-        key = tl.load(key_ptr + token[:, None] * WIDTH + width)
-        value = tl.load(value_ptr + token[:, None] * VALUE + channels)
-        peak, total, acc = _attend(query, key, value, token, peak, total, acc, False)
+    if first < whole:
+        # the next tile's scores are under way while this one's exponentials are taken
+        token = first * BLOCK_K + keys
+        score = _scores(query, _tile(key_ptr, token, token, WIDTH, False))
+        for tile in range(first, whole - 1):
+            token = tile * BLOCK_K + keys
+            coming = _scores(query, _tile(key_ptr, token + BLOCK_K, token, WIDTH, False))
+            value = _tile(value_ptr, token, token, VALUE, False)
+            peak, total, acc = _attend(score, value, peak, total, acc)
+            score = coming
+        token = (whole - 1) * BLOCK_K + keys
+        value = _tile(value_ptr, token, token, VALUE, False)
+        peak, total, acc = _attend(score, value, peak, total, acc)
     if whole < last:
         # the one ragged tile; masking every tile would cost a compare per score
-        token = whole * BLOCK_K + tl.arange(0, BLOCK_K)
+        token = whole * BLOCK_K + keys
         valid = token < n_key
-        seen = valid[:, None]
-        key = tl.load(key_ptr + token[:, None] * WIDTH + width, mask=seen, other=0.0)
-        value = tl.load(value_ptr + token[:, None] * VALUE + channels, mask=seen, other=0.0)
-        peak, total, acc = _attend(query, key, value, valid, peak, total, acc, True)
+        score = _scores(query, _tile(key_ptr, token, valid, WIDTH, True))
+        score = tl.where(valid[None, :], score, float("-inf"))
+        value = _tile(value_ptr, token, valid, VALUE, True)
+        peak, total, acc = _attend(score, value, peak, total, acc)
 
     # a piece without a key writes zeros and lse = -inf, which merge with weight 0
     some = total > 0.0
     acc = tl.where(some[:, None], acc / tl.where(some, total, 1.0)[:, None], 0.0)
     lse = tl.where(some, (peak + tl.log2(tl.where(some, total, 1.0))) * LN_2, float("-inf"))
     row = (batch * n_split + split) * n_query + rows
-    tl.store(partial_ptr + row[:, None] * VALUE + channels, acc, mask=inside)
+    channels = tl.arange(0, VALUE)[None, :]
+    tl.store(partial_ptr + row[:, None] * VALUE + channels, acc, mask=(rows < n_query)[:, None])
     tl.store(lse_ptr + row, lse, mask=rows < n_query)
 
 

@@ -27,7 +27,9 @@ class Compiled:
 
     arguments: its run-time arguments in launch order, nothing hidden after them.
     shared: bytes of dynamic shared memory; registers per thread and spilled bytes as ptxas
-    reports them; ptx_version as (major, minor).
+    reports them; ptx_version as (major, minor). warnings: what else ptxas says against the code,
+    such as C7512, matrix instructions that wait for one another. waits: places in the machine
+    code that wait for matrix units or asynchronous copies, None where Triton has no disassembler.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Compiled:
     registers: int
     spills: int
     ptx_version: tuple[int, int]
+    warnings: tuple[str, ...]
+    waits: int | None
 
 
 def compile_kernel(
@@ -62,17 +66,19 @@ def compile_kernel(
     if built.metadata.global_scratch_size or built.metadata.profile_scratch_size:
         raise SessionError(f"kernel {kernel.entry} wants scratch memory nobody gives it")
     ptx = without_hidden_arguments(built.asm["ptx"], built.metadata.name, len(signature))
-    cubin, registers, spills = _assemble(ptx, arch)
+    code = _assemble(ptx, arch)
     return Compiled(
         built.metadata.name,
         ptx,
-        cubin,
+        code.cubin,
         tuple(signature),
         32 * launch.num_warps,
         int(built.metadata.shared),
-        registers,
-        spills,
+        code.registers,
+        code.spills,
         _ptx_version(ptx),
+        code.warnings,
+        _waits(code.cubin),
     )
 
 
@@ -141,8 +147,26 @@ def newest_ptx(driver: tuple[int, int]) -> tuple[int, int]:
     return major - 4, minor - 1 if major == 12 and minor > 5 else minor
 
 
-def _assemble(ptx: str, arch: int) -> tuple[bytes, int, int]:
-    """Machine code of the PTX, registers per thread and spilled bytes."""
+@dataclass(frozen=True)
+class _Assembled:
+    cubin: bytes
+    registers: int
+    spills: int
+    warnings: tuple[str, ...]
+
+
+#: a numbered remark such as "(C7512) Potential Performance Loss", or a warning without a number
+_WARNING = re.compile(r"\(C\d+\)|\bwarning\b", re.IGNORECASE)
+
+
+def ptxas_warnings(said: str) -> tuple[str, ...]:
+    """The lines of ptxas's output that speak against the code, without its prefix."""
+    lines = [line.strip() for line in said.splitlines() if _WARNING.search(line)]
+    return tuple(re.sub(r"^ptxas\s+\S+\s*:\s*", "", line) for line in lines)
+
+
+def _assemble(ptx: str, arch: int) -> _Assembled:
+    """Machine code of the PTX and what ptxas says of it."""
     nvidia = importlib.import_module("triton.backends.nvidia.compiler")
     target = re.search(r"^\.target (\S+)", ptx, re.MULTILINE)
     with tempfile.TemporaryDirectory() as folder:
@@ -156,11 +180,30 @@ def _assemble(ptx: str, arch: int) -> tuple[bytes, int, int]:
             raise SessionError(f"ptxas refuses a kernel for sm_{arch}: {done.stderr.strip()}")
         registers = re.search(r"Used (\d+) registers", done.stderr)
         spilled = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", done.stderr)
-        return (
+        return _Assembled(
             out.read_bytes(),
             int(registers[1]) if registers else 0,
             int(spilled[1]) + int(spilled[2]) if spilled else 0,
+            ptxas_warnings(done.stderr),
         )
+
+
+#: waits for a group of matrix instructions, for copies, for a barrier in shared memory
+_WAIT = re.compile(r"\b(WARPGROUP\.DEPBAR|DEPBAR\.LE|SYNCS\S*\.PHASECHK)")
+
+
+def _waits(cubin: bytes) -> int | None:
+    """Waits in the machine code, as the disassembler that Triton brings lists it."""
+    try:
+        tool = importlib.import_module("triton.knobs").nvidia.nvdisasm.path
+    except RuntimeError:
+        # a Triton without it compiles as well
+        return None
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        done = subprocess.run([tool, "-c", file.name], capture_output=True, text=True)
+    return None if done.returncode != 0 else len(_WAIT.findall(done.stdout))
 
 
 def _ptx_version(ptx: str) -> tuple[int, int]:

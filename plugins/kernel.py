@@ -35,6 +35,7 @@ class Kernel:
     launches: candidates by architecture, the first is the default; an architecture that is
     not listed takes those of the nearest older one.
     fused: whether a * b + c may be one rounding; False where the result must have the CPU's bits.
+    architectures: those it is compiled and tested for.
     """
 
     module: str
@@ -43,6 +44,7 @@ class Kernel:
     launches: Mapping[int, tuple[Launch, ...]]
     constants: Mapping[str, Any] = field(default_factory=dict)
     fused: bool = True
+    architectures: tuple[int, ...] = ARCHITECTURES
 
     def candidates(self, arch: int) -> tuple[Launch, ...]:
         known = [a for a in self.launches if a <= arch]

@@ -6,7 +6,7 @@ own width c because ``out_proj`` and the value projection fold into one matrix a
 
 Contract, N objects, T query rows = one grid of h*w pixels, L memory tokens:
 
-    query [N or 1,T,C] unrotated; key [N,L,C] rotated; value [N,L,c]; cos, sin [T,C/2] float32
+    query [N or 1,T,C] rotated, scaled by C^-0.5; key [N,L,C] rotated; value [N,L,c]
     -> partial [N,S,T,c] float32, lse [N,S,T] float32
 
 A query batch of 1 is shared by all objects, as on the first layer.
@@ -16,10 +16,14 @@ tiles alone would leave three quarters of an H100 idle. ``partial[:, s]`` is the
 attention over piece s, ``lse`` the natural log of its softmax denominator, up to a constant
 per row; :func:`merge` joins them and is exact for any S. The plain ONNX body has S = 1.
 
-Keys come rotated: turning them in the kernel would repeat the work for every query tile.
-Memory tokens repeat the grid's table; the tokens after the last whole grid are object pointers,
-which are not rotated (as if cos = 1, sin = 0). That reads the number of pointer tokens off the
-shapes, and needs fewer of them than T.
+Queries and keys come rotated, and queries scaled, as ordinary operators of the graph leave them.
+Turning keys in the kernel would repeat the work for every query tile. Queries that a kernel
+computes with lie in registers, and on Hopper every matrix instruction then waits for the one
+before; as they were loaded, the matrix units read them from shared memory.
+
+:func:`rotate_keys` is how keys are rotated. Memory tokens repeat the grid's table; the tokens
+after the last whole grid are object pointers, which are not rotated (as if cos = 1, sin = 0).
+That reads the number of pointer tokens off the shapes, and needs fewer of them than T.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ from .kernel import NAMESPACE, PLUGIN_VERSION, Kernel, Launch
 Array = NDArray[Any]
 
 NAME = "MemoryCrossAttention"
-INPUTS = ("query", "key", "value", "cos", "sin")
+INPUTS = ("query", "key", "value")
 OUTPUTS = ("partial", "lse")
 #: what TensorRT's parser reads to find the plugin of a node
 ATTRIBUTES = {"plugin_namespace": NAMESPACE, "plugin_version": PLUGIN_VERSION}
@@ -65,16 +69,14 @@ def rotate_keys(key: Array, cos: Array, sin: Array) -> Array:
     return turned
 
 
-def reference(
-    query: Array, key: Array, value: Array, cos: Array, sin: Array
-) -> tuple[Array, Array]:
+def reference(query: Array, key: Array, value: Array) -> tuple[Array, Array]:
     """The operator in float64, S = 1: (partial [N,1,T,c], lse [N,1,T]).
 
-    `key` is already rotated. Raises InputError when the shapes disagree.
+    `query` is rotated and scaled, `key` rotated. Raises InputError when the shapes disagree.
     """
-    _check(query, key, value, cos, sin)
-    q, k, v, c, s = (np.asarray(a, np.float64) for a in (query, key, value, cos, sin))
-    scores = rotate(q, c, s) @ k.transpose(0, 2, 1) / math.sqrt(q.shape[-1])
+    _check(query, key, value)
+    q, k, v = (np.asarray(a, np.float64) for a in (query, key, value))
+    scores = q @ k.transpose(0, 2, 1)
     peak = scores.max(axis=-1, keepdims=True)
     weights = np.exp(scores - peak)
     total = weights.sum(axis=-1, keepdims=True)
@@ -92,56 +94,29 @@ def merge(partial: Array, lse: Array) -> Array:
     return np.asarray((partial * weights[..., None]).sum(axis=1))
 
 
-def _check(query: Array, key: Array, value: Array, cos: Array, sin: Array) -> None:
-    n, (shared, rows, width) = len(key), query.shape
+def _check(query: Array, key: Array, value: Array) -> None:
+    n, (shared, _, width) = len(key), query.shape
     fits = (
         shared in (1, n)
         and key.shape == (n, key.shape[1], width)
         and value.shape[:2] == key.shape[:2]
-        and cos.shape == sin.shape == (rows, width // 2)
     )
     if not fits:
         raise InputError(
-            f"{NAME}: expected query [N or 1,T,C], key [N,L,C], value [N,L,c], cos, sin [T,C/2], "
-            f"got {query.shape}, {key.shape}, {value.shape}, {cos.shape}, {sin.shape}"
+            f"{NAME}: expected query [N or 1,T,C], key [N,L,C], value [N,L,c], "
+            f"got {query.shape}, {key.shape}, {value.shape}"
         )
 
 
-def onnx_function(width: int, opset: int) -> str:
-    """The plain body as ONNX text, a model-local function; S = 1, lse = 0.
-
-    Queries are rotated in float32 and cast back before the product: a float32 island around
-    attention stops backends from fusing it. They are scaled before the product, which keeps
-    float16 in range.
-    """
+def onnx_function(opset: int) -> str:
+    """The plain body as ONNX text, a model-local function; S = 1, lse = 0."""
     return f"""
 <domain: "{NAMESPACE}", opset_import: ["" : {opset}]>
-{NAME} <plugin_namespace, plugin_version> (query, key, value, cos, sin) => (partial, lse)
+{NAME} <plugin_namespace, plugin_version> (query, key, value) => (partial, lse)
 {{
-  pairs_shape = Constant <value_ints = [0, 0, -1, 2]> ()
-  flat_shape = Constant <value_ints = [0, 0, {width}]> ()
-  last = Constant <value_ints = [-1]> ()
   split_axis = Constant <value_ints = [1]> ()
-  scale = Constant <value_float = {width**-0.5!r}> ()
-  query32 = Cast <to = 1> (query)
-  scaled = Mul (query32, scale)
-  pairs = Reshape (scaled, pairs_shape)
-  even_one, odd_one = Split <axis = -1, num_outputs = 2> (pairs)
-  even = Squeeze (even_one, last)
-  odd = Squeeze (odd_one, last)
-  even_cos = Mul (even, cos)
-  odd_sin = Mul (odd, sin)
-  even_sin = Mul (even, sin)
-  odd_cos = Mul (odd, cos)
-  real = Sub (even_cos, odd_sin)
-  imaginary = Add (even_sin, odd_cos)
-  real_one = Unsqueeze (real, last)
-  imaginary_one = Unsqueeze (imaginary, last)
-  turned_pairs = Concat <axis = -1> (real_one, imaginary_one)
-  turned32 = Reshape (turned_pairs, flat_shape)
-  turned = CastLike (turned32, key)
   key_columns = Transpose <perm = [0, 2, 1]> (key)
-  scores = MatMul (turned, key_columns)
+  scores = MatMul (query, key_columns)
   weights = Softmax <axis = -1> (scores)
   attended = MatMul (weights, value)
   attended32 = Cast <to = 1> (attended)
@@ -152,11 +127,16 @@ def onnx_function(width: int, opset: int) -> str:
 """
 
 
+#: memories that a row of queries attends to in the steady state, and keys a piece should have
+_MEMORIES, _KEYS_PER_PIECE = 7, 256
+
+
 def split_count(rows: int, objects: int, multiprocessors: int, block_rows: int = 128) -> int:
     """Pieces to cut the keys into so that the last wave of thread blocks is nearly full.
 
     One thread block per multiprocessor and wave. The fewest pieces within 2 % of the best use
-    are taken, since each piece costs a write and a read of its partial result.
+    are taken, since each piece costs a write and a read of its partial result. Small images have
+    few query tiles, so their keys are cut into more pieces, of some hundred keys at least.
     """
     blocks = objects * math.ceil(rows / block_rows)
 
@@ -164,8 +144,11 @@ def split_count(rows: int, objects: int, multiprocessors: int, block_rows: int =
         total = blocks * pieces
         return total / (math.ceil(total / multiprocessors) * multiprocessors)
 
-    best = max(use(s) for s in range(1, 9))
-    return next(s for s in range(1, 9) if use(s) >= best - 0.02)
+    # beyond one full wave, 8 pieces even out the last one
+    most = max(8, min(multiprocessors // blocks, _MEMORIES * rows // _KEYS_PER_PIECE))
+    counts = range(1, most + 1)
+    best = max(use(s) for s in counts)
+    return next(s for s in counts if use(s) >= best - 0.02)
 
 
 def _launch(block_q: int, block_k: int, warps: int, stages: int) -> Launch:
@@ -177,7 +160,6 @@ ATTENTION = Kernel(
     entry="memory_cross_attention",
     signature={
         "query_ptr": "*T", "key_ptr": "*T", "value_ptr": "*T",
-        "cos_ptr": "*fp32", "sin_ptr": "*fp32",
         "n_query": "i32", "n_key": "i32", "n_split": "i32", "n_batch": "i32",
         "partial_ptr": "*fp32", "lse_ptr": "*fp32",
     },
@@ -185,12 +167,25 @@ ATTENTION = Kernel(
     launches={
         80: (_launch(128, 32, 8, 3), _launch(64, 32, 4, 3)),
         86: (_launch(128, 32, 8, 2), _launch(64, 32, 4, 2)),
-        # two warpgroups; keys and values double buffered beside the queries fill 224 of 227 KB
-        90: (_launch(128, 128, 8, 2), _launch(128, 64, 8, 3), _launch(64, 64, 4, 2)),
+        # two warpgroups; queries, four tiles of keys and three of values fill 216 of 227 KB
+        90: (_launch(128, 64, 8, 3), _launch(128, 64, 8, 2), _launch(64, 64, 4, 3)),
         100: (_launch(128, 64, 8, 3), _launch(128, 128, 8, 2)),
         120: (_launch(64, 32, 4, 2), _launch(128, 32, 8, 2)),
     },
 )  # fmt: skip
+
+#: the same for values as wide as keys: self-attention. Where registers hold a result that wide
+WIDE_ATTENTION = Kernel(
+    module="attention_kernels",
+    entry="memory_cross_attention",
+    signature=ATTENTION.signature,
+    constants={"WIDTH": 256, "VALUE": 256},
+    launches={
+        90: (_launch(128, 64, 8, 2), _launch(128, 32, 8, 3)),
+        100: (_launch(64, 64, 8, 3),),
+    },
+    architectures=(90, 100),
+)
 
 ROTATE_KEYS = Kernel(
     module="attention_kernels",

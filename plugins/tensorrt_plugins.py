@@ -76,7 +76,7 @@ class _Current:
 
 
 def _describe(trt: ModuleType, trtp: ModuleType, holder: _Current) -> Callable[..., Any]:
-    def describe(query: Any, key: Any, value: Any, cos: Any, sin: Any) -> Any:
+    def describe(query: Any, key: Any, value: Any) -> Any:
         n, rows = key.shape_expr[0], query.shape_expr[1]
         splits = holder.current.splits
         partial = _desc(trt, trtp, (n, splits, rows, value.shape_expr[2]))
@@ -93,9 +93,9 @@ def _desc(trt: ModuleType, trtp: ModuleType, shape: tuple[Any, ...]) -> Any:
 
 
 def _autotune(trt: ModuleType, trtp: ModuleType, holder: _Current) -> Callable[..., Any]:
-    def autotune(query: Any, key: Any, value: Any, cos: Any, sin: Any, outputs: Any) -> Any:
+    def autotune(query: Any, key: Any, value: Any, outputs: Any) -> Any:
         half = _FORMATS[_dtype(trt, query.dtype)]
-        types = ", ".join([half, half, half, "FP32", "FP32", "FP32", "FP32"])
+        types = ", ".join([half, half, half, "FP32", "FP32"])
         count = len(op.ATTENTION.candidates(holder.current.arch))
         # custom tactics are positive; TensorRT times each and keeps the fastest
         return [trtp.AutoTuneCombination(types, "LINEAR", list(range(1, count + 1)))]
@@ -104,9 +104,7 @@ def _autotune(trt: ModuleType, trtp: ModuleType, holder: _Current) -> Callable[.
 
 
 def _implement(trt: ModuleType, trtp: ModuleType, holder: _Current) -> Callable[..., Any]:
-    def implement(
-        query: Any, key: Any, value: Any, cos: Any, sin: Any, outputs: Any, tactic: int
-    ) -> Any:
+    def implement(query: Any, key: Any, value: Any, outputs: Any, tactic: int) -> Any:
         settings = holder.current
         code, block_q = _compile(settings, _dtype(trt, query.dtype), tactic)
         n, rows = key.shape_expr[0], query.shape_expr[1]

@@ -23,12 +23,11 @@ from ...runtime.pixels.antialias import antialias_taps
 from ...runtime.pixels.frame_tensor import MEAN, STD, image_tensor
 from ...runtime.pixels.gpu_kernels import GpuPixels, write_kernels
 from ...runtime.pixels.upsample import upsample_mask
-from .systems import require
+from .stage import Stage
 
 
-def device_layer() -> dict[str, Any]:
+def device_layer(stage: Stage) -> dict[str, Any]:
     """What each piece gives on this GPU; SessionError without a driver."""
-    require("triton", "cuda")
     found = cuda.device()
     with tempfile.TemporaryDirectory() as folder, cuda.Stream() as stream:
         write_kernels(Path(folder), found.arch)
@@ -41,6 +40,7 @@ def device_layer() -> dict[str, Any]:
         }
         gpu.close()
         pool.close()
+    stage.synchronize()
     return {"gpu": found.name, "passed": not any(differing.values()), "differing": differing}
 
 

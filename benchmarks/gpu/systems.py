@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -18,33 +19,16 @@ import numpy as np
 
 from ...configs.bundle import Bundle, Precision
 from ...configs.errors import Sam2rtError
-from ...configs.models import MODELS, ModelConfig, model_config
+from ...configs.models import ModelConfig, model_config
 from ...runtime.arrays import Array
 from ...runtime.backends.open import open_session
 from ...runtime.predictors.stream import StreamTracker
 from ...runtime.session import Session
+from .needs import CannotRunError, one_line, require, require_gpu_backend
 
 if TYPE_CHECKING:
     from ...export.engines.options import BuildReport
-
-#: variants of the 2.1 family, fastest first
-VARIANTS = tuple(name for name in MODELS if name.startswith("sam2.1_"))
-
-
-class CannotRunError(Exception):
-    """A part that this machine cannot run; the message says why."""
-
-
-def one_line(error: Exception) -> str:
-    """Kind and message of an unforeseen error, for a report."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-
-
-def require(*modules: str) -> None:
-    """CannotRunError naming what is not installed."""
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if missing:
-        raise CannotRunError(f"not installed: {', '.join(missing)}")
+    from .stage import Stage
 
 
 def untrained_bundle(folder: Path, name: str, precision: Precision) -> Bundle:
@@ -58,22 +42,6 @@ def untrained_bundle(folder: Path, name: str, precision: Precision) -> Bundle:
     path = folder / f"{name}.pt"
     torch.save({"model": untrained_state(model_config(name))}, path)
     return export_bundle(path, folder / name, precision=precision, engine_variants=True)
-
-
-def engine_proof(name: str = "micro", precision: Precision = "fp32") -> Iterator[dict[str, Any]]:
-    """Build and prove engines of a model; then the same with replays against ordinary runs."""
-    require("tensorrt", "cuda")
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = untrained_bundle(Path(folder), name, precision)
-        report = _built(bundle)
-        found = {
-            "tensorrt": report.machine.tensorrt,
-            "seconds": dict(report.seconds),
-            "candidates": [vars(c) for c in report.candidates],
-            "proof": dict(report.proof),
-        }
-        yield found
-        yield {**found, "replay": replay_differences(bundle)}
 
 
 def replay_differences(bundle: Bundle, runs: int = 5) -> dict[str, float]:
@@ -140,16 +108,6 @@ def frames_per_second(session: Session, frames: int = 40, warm: int = 20) -> dic
     return {"fps": 1 / steady[len(steady) // 2], "worst_ms": 1e3 * steady[-1]}
 
 
-def require_gpu_backend() -> None:
-    """CannotRunError when no backend could use a GPU: exporting first would take minutes."""
-    if importlib.util.find_spec("tensorrt") is not None:
-        return
-    require("onnxruntime")
-    providers = importlib.import_module("onnxruntime").get_available_providers()
-    if "CUDAExecutionProvider" not in providers:
-        raise CannotRunError("neither tensorrt nor onnxruntime-gpu is installed")
-
-
 def end_to_end(name: str, precision: Precision) -> Iterator[dict[str, Any]]:
     """Frames per second of every backend that runs here, each with the reason it does not.
 
@@ -183,7 +141,31 @@ def _built(bundle: Bundle) -> BuildReport:
     return build_engines(bundle, BuildOptions())
 
 
-def original(name: str, frames: int = 60) -> dict[str, Any]:
+def end_to_end_of_all(stage: Stage) -> Iterator[list[dict[str, Any]]]:
+    """:func:`end_to_end` of each model and precision, with the time that is left."""
+    require_gpu_backend()
+    precisions: tuple[Precision, ...] = ("fp16", "fp32")
+    if importlib.util.find_spec("tensorrt") is not None:
+        # ONNX Runtime's kernels lack bfloat16
+        precisions = ("bf16", *precisions)
+    found: list[dict[str, Any]] = []
+    for precision, name in itertools.product(precisions, stage.models):
+        found.append({"model": name, "precision": precision})
+        try:
+            for found[-1] in end_to_end(name, precision):
+                yield found
+        except Exception as error:
+            # one model must not cost the others their figures
+            found[-1] = {**found[-1], "failed": one_line(error)}
+            yield found
+
+
+def original(stage: Stage) -> dict[str, Any]:
+    """Frames per second of the original's compiled predictor, fastest model."""
+    return {name: original_speed(name) for name in stage.models[:1]}
+
+
+def original_speed(name: str, frames: int = 60) -> dict[str, Any]:
     """The original's compiled video predictor on the same kind of frames, bfloat16 autocast."""
     require("sam2", "torch", "PIL")
     torch = importlib.import_module("torch")

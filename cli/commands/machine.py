@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
 
-from ...plugins.registry import PluginInfo, list_plugins
+from ...plugins.kernel import ARCHITECTURES
+from ...plugins.registry import LaunchInfo, PluginInfo, list_launches, list_plugins
 from ...runtime.tasks.doctor import Finding, doctor
 from ..completion import bundles
 from ..console import Console
@@ -33,12 +34,22 @@ def doctor_command(bundle: Path | None, console: Console) -> None:
 
 
 @click.command("plugins")
+@click.option(
+    "--arch",
+    type=click.Choice([str(a) for a in ARCHITECTURES]),
+    help="Compile for this compute capability and print what the code takes; needs Triton, no GPU.",
+)
 @console_options
-def plugins_command(console: Console) -> None:
+def plugins_command(arch: str | None, console: Console) -> None:
     """List custom operators and kernels.
 
-    Each with its kind, its hash and the GPU architectures it is compiled for.
+    Each with its kind, its hash and the GPU architectures it is compiled for. With --arch each
+    launch with its stages, registers, shared memory, spills and waits.
     """
+    if arch is not None:
+        launches = list(list_launches(int(arch)))
+        console.answer(_launches(launches), [dataclasses.asdict(launch) for launch in launches])
+        return
     infos = list_plugins()
     console.answer(_plugins(infos), [dataclasses.asdict(info) for info in infos])
 
@@ -57,6 +68,19 @@ def _plugins(infos: Sequence[PluginInfo]) -> Iterator[str]:
         architectures = " ".join(f"sm_{a}" for a in info.architectures)
         yield f"{info.name:<{width}}  {info.kind:<8}  {info.sha256[:12]}  {architectures}"
         yield f"{'':<{width}}  {info.summary}"
+
+
+def _launches(launches: Iterable[LaunchInfo]) -> Iterator[str]:
+    for launch in launches:
+        waits = "unknown" if launch.waits is None else launch.waits
+        sizes = " ".join(f"{name} {size}" for name, size in launch.constants.items())
+        yield (
+            f"{launch.name}  {sizes}, {launch.warps} warps, {launch.stages} stages: "
+            f"{launch.registers} registers, {launch.shared} bytes shared, {launch.spills} bytes "
+            f"spilled, {waits} waits"
+        )
+        for warning in launch.warnings:
+            yield f"    !!  {warning}"
 
 
 COMMANDS: list[click.Command] = [doctor_command, plugins_command]

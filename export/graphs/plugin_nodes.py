@@ -25,10 +25,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from ...configs.models import ModelConfig
 from ...plugins import memory_cross_attention as op
 from ...plugins.kernel import NAMESPACE
-from ..model.position import rotary_table
 
 OPSET_VERSION = 1
-_TABLES = ("rotary_cos", "rotary_sin")
 ATTENTION_OPSET, ATTENTION_IR_VERSION = 23, 11
 _HEADS = "attention.heads_axis"
 
@@ -37,7 +35,7 @@ _HEADS = "attention.heads_axis"
 class _Found:
     """Cross-attention in a graph: softmax(query key^T) value."""
 
-    #: the queries' projection, scaled, before its rotation
+    #: the queries, scaled and rotated
     query: str
     key: str
     value: str
@@ -66,18 +64,14 @@ def with_attention_nodes(model: ModelProto, config: ModelConfig) -> ModelProto:
         raise ValueError(
             f"expected {config.memory_attention_layers} cross-attentions, found {len(found)}"
         )
-    for name, table in zip(
-        _TABLES, rotary_table(config.hidden_dim, config.embed_size), strict=True
-    ):
-        result.graph.initializer.append(numpy_helper.from_array(table.numpy(), name))
     for index, attention in enumerate(found):
-        graph.replace(attention, f"attention.{index}", config.hidden_dim)
+        graph.replace(attention, f"attention.{index}")
     graph.drop_unread()
-    return with_plugin_functions(result, config.hidden_dim)
+    return with_plugin_functions(result)
 
 
-def with_plugin_functions(model: ModelProto, width: int) -> ModelProto:
-    """Add the plain body of every custom operator the graph uses; `width` is the query width C.
+def with_plugin_functions(model: ModelProto) -> ModelProto:
+    """Add the plain body of every custom operator the graph uses.
 
     Changes and returns `model`. A model without such nodes is left as it is.
     """
@@ -87,7 +81,7 @@ def with_plugin_functions(model: ModelProto, width: int) -> ModelProto:
     for name in sorted(used - have):
         if name != op.NAME:
             raise LookupError(f"no plain body for the operator {NAMESPACE}::{name}")
-        model.functions.append(onnx.parser.parse_function(op.onnx_function(width, opset)))
+        model.functions.append(onnx.parser.parse_function(op.onnx_function(opset)))
     if used and NAMESPACE not in {o.domain for o in model.opset_import}:
         model.opset_import.append(helper.make_opsetid(NAMESPACE, OPSET_VERSION))
     return model
@@ -172,7 +166,6 @@ class _Graph:
     def __init__(self, model: ModelProto) -> None:
         self._graph = model.graph
         self._makers = {out: node for node in model.graph.node for out in node.output}
-        self._constants = {t.name: t for t in model.graph.initializer}
         self._types = {
             v.name: v.type.tensor_type.elem_type
             for v in (*model.graph.value_info, *model.graph.input)
@@ -186,30 +179,23 @@ class _Graph:
             scores = weights and self._made_by(weights.input[0], "MatMul")
             keys = scores and self._made_by(scores.input[1], "Transpose")
             if scores and keys and self._made_by(keys.input[0], "Concat"):
-                query = self._unrotated(scores.input[0])
-                found.append(_Found(query, keys.input[0], node.input[1], node.output[0]))
+                found.append(_Found(scores.input[0], keys.input[0], node.input[1], node.output[0]))
         return found
 
-    def replace(self, found: _Found, name: str, width: int) -> None:
+    def replace(self, found: _Found, name: str) -> None:
         """Put the node, and what joins the pieces it may cut the keys into, before its reader."""
         kind = self._types.get(found.query, TensorProto.FLOAT)
-        # sqrt(C) is a power of two for every model: undoing the scale is exact
-        scale = numpy_helper.from_array(np.float32(width**0.5), f"{name}.unscale")
-        if kind != TensorProto.FLOAT:
-            raw = numpy_helper.to_array(scale).astype(helper.tensor_dtype_to_np_dtype(kind))
-            scale = helper.make_tensor(scale.name, kind, (), raw.tobytes(), raw=True)
         axis = numpy_helper.from_array(np.array([1]), f"{name}.pieces")
         last = numpy_helper.from_array(np.array([-1]), f"{name}.last")
-        self._graph.initializer.extend([scale, axis, last])
-        query, partial, lse = (f"{name}.{x}" for x in ("query", "partial", "lse"))
+        self._graph.initializer.extend([axis, last])
+        partial, lse = (f"{name}.{x}" for x in ("partial", "lse"))
         share, shares, parts, joined = (
             f"{name}.{x}" for x in ("share", "shares", "parts", "joined")
         )
         nodes = [
-            helper.make_node("Mul", [found.query, scale.name], [query]),
             helper.make_node(
                 op.NAME,
-                [query, found.key, found.value, *_TABLES],
+                [found.query, found.key, found.value],
                 [partial, lse],
                 domain=NAMESPACE,
                 **op.ATTRIBUTES,
@@ -230,7 +216,7 @@ class _Graph:
         self._makers = {out: node for node in self._graph.node for out in node.output}
 
     def drop_unread(self) -> None:
-        """Remove nodes and constants that lead nowhere, such as the turned projections."""
+        """Remove nodes and constants that lead nowhere, such as the transposed keys."""
         needed = {value.name for value in self._graph.output}
         kept = []
         for node in reversed(self._graph.node):
@@ -250,11 +236,3 @@ class _Graph:
     def _made_by(self, value: str, kind: str) -> NodeProto | None:
         node = self._makers.get(value)
         return node if node is not None and node.op_type == kind else None
-
-    def _unrotated(self, value: str) -> str:
-        """The straight projection of a rotary one: straight * cos + turned * sin."""
-        total = self._made_by(value, "Add")
-        product = total and self._made_by(total.input[0], "Mul")
-        if not product or product.input[1] not in self._constants:
-            raise ValueError(f"expected rotated queries at {value}")
-        return str(product.input[0])

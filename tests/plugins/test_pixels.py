@@ -162,13 +162,17 @@ def test_hole_filling_equals_the_cpu_path(kind: str, area: int) -> None:
 def test_every_kernel_compiles_and_fits(arch: int) -> None:
     triton_on_path()
     for name, (kind, _, kernel) in kernels().items():
-        if kind != "kernel":
+        if kind != "kernel" or arch not in kernel.architectures:
+            continue
+        if name == "wide_attention":
+            # takes a multiprocessor whole; tested beside the operator
             continue
         code = compile_kernel(kernel, arch)
         print(f"sm_{arch} {name}: {code.registers} registers, {code.shared} bytes shared")
         assert code.registers <= 128
         # the assembler may trade a few registers for more threads per multiprocessor
         assert code.spills <= 32
+        assert code.warnings == ()
         assert code.shared <= 48 << 10
         assert code.cubin[:4] == b"\x7fELF"
 
@@ -190,6 +194,7 @@ def test_plugins_are_listed_with_architectures_and_hashes() -> None:
     assert {"sam2rt::MemoryCrossAttention", "rotate_keys", "upsample_mask", "fill_small"} <= set(
         found
     )
+    assert found.pop("wide_attention").architectures == (90, 100)
     assert all(info.architectures == (80, 86, 89, 90, 100, 120) for info in found.values())
     digests = [info.sha256 for info in found.values()]
     assert len(set(digests)) == len(digests)

@@ -9,7 +9,7 @@ namespace sam2rt {
 /// engine with another version's kernel is not ours to load.
 inline constexpr std::string_view attention_kernel = "sam2rt::MemoryCrossAttention";
 inline constexpr const char* attention_digest =
-    "c2d82faff567142b984ffa52c959eb288c97309e1f1e10a3191cec5b561a07f0";
+    "c31d48c63aecdb43942cb87469a5ee2e547b4485b9491460a3b9c752e3f243c9";
 
 inline const char* kernel_digest(std::string_view name) noexcept {
   return name == attention_kernel ? attention_digest : nullptr;

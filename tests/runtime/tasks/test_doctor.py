@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from sam2rt.cli.commands import machine
 from sam2rt.cli.commands.machine import doctor_command, plugins_command
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import MissingExtraError, SessionError
+from sam2rt.plugins import registry
 from sam2rt.runtime.gpu import cuda
 from sam2rt.runtime.tasks import doctor
 from sam2rt.runtime.tasks.doctor import Finding
@@ -22,6 +25,7 @@ pytest.importorskip("cuda.bindings.runtime")
 from fake_bundle import write_bundle
 from fake_cuda import FakeCuda
 from fake_tensorrt import MACHINE, FakeTensorRT, write_engines
+from triton_kernels import triton_on_path
 
 from sam2rt.runtime.backends import tensorrt_library
 
@@ -189,6 +193,27 @@ def test_plugins_are_listed() -> None:
     )
     entries = json.loads(CliRunner().invoke(plugins_command, ["--json"]).output)
     assert {e["kind"] for e in entries} == {"operator", "kernel"}
+
+
+def test_launches_are_listed_with_what_their_code_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    triton_on_path()
+    # the others take a minute to compile
+    first = next(registry.list_launches(90))
+    assert (first.name, first.constants) == (
+        "sam2rt::MemoryCrossAttention", {"BLOCK_Q": 128, "BLOCK_K": 64},
+    )  # fmt: skip
+    serial = replace(first, waits=48, warnings=("(C7512) instructions are serialized",))
+    monkeypatch.setattr(machine, "list_launches", lambda arch: iter([first, serial]))
+    assert CliRunner().invoke(plugins_command, ["--arch", "90"]).output.splitlines() == [
+        "sam2rt::MemoryCrossAttention  BLOCK_Q 128 BLOCK_K 64, 8 warps, 3 stages: 180 registers, "
+        "221184 bytes shared, 0 bytes spilled, 8 waits",
+        "sam2rt::MemoryCrossAttention  BLOCK_Q 128 BLOCK_K 64, 8 warps, 3 stages: 180 registers, "
+        "221184 bytes shared, 0 bytes spilled, 48 waits",
+        "    !!  (C7512) instructions are serialized",
+    ]
+    told = json.loads(CliRunner().invoke(plugins_command, ["--arch", "90", "--json"]).output)
+    assert [(t["stages"], t["registers"], t["waits"]) for t in told] == [(3, 180, 8), (3, 180, 48)]
+    assert CliRunner().invoke(plugins_command, ["--arch", "91"]).exit_code == 2
 
 
 def test_missing_extra_is_split_into_text_and_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from .graph_operators import DTYPES, HOST_INPUTS, OPERATORS, broadcast
+from .operators import DTYPES, HOST_INPUTS, OPERATORS, broadcast
 
 #: softmax(query key^T) value, put in the place of the three nodes
 _ATTENTION = "FusedAttention"

@@ -14,7 +14,7 @@ from bundles import SharedBundles
 from exported import OnnxGraph
 from onnx import ModelProto, TensorProto, helper
 
-from sam2rt.benchmarks.gpu.graph_executor import GraphExecutor, load_graph
+from sam2rt.benchmarks.gpu.model.executor import GraphExecutor, load_graph
 from sam2rt.benchmarks.gpu.systems import steady_inputs
 from sam2rt.configs.bundle import Bundle, Precision
 from sam2rt.export.graphs.precision import emulated
@@ -67,11 +67,13 @@ def test_every_graph_of_micro_equals_onnxruntime(
                 _close(found[output].numpy(), value, precision, f"{name}.{output} {fused=}")
 
 
-def _close(found: np.ndarray, expected: np.ndarray, precision: str, what: str) -> None:
+def _close(
+    found: np.ndarray, expected: np.ndarray, precision: str, what: str, largest: float = 0
+) -> None:
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype), what
     a, b = found.ravel().astype(np.float64), expected.ravel().astype(np.float64)
     scale = max(np.abs(b).max(), 1e-3)
-    assert np.abs(a - b).max() <= LARGEST[precision] * scale, what
+    assert np.abs(a - b).max() <= (largest or LARGEST[precision]) * scale, what
     assert a @ b / np.sqrt((a @ a) * (b @ b)) >= COSINE[precision], what
 
 
@@ -96,7 +98,8 @@ def test_memory_attention_of_tiny_equals_onnxruntime(tiny_bundle: Bundle) -> Non
     expected = OnnxGraph(str(path))(arrays)["conditioned_embed"]
     with torch.inference_mode():
         found = load_graph(path, fused=True)(_tensors(arrays))["conditioned_embed"]
-    _close(found.numpy(), expected, "fp32", "memory_attention")
+    # as the proof's bound: sums over 8000 keys in another order
+    _close(found.numpy(), expected, "fp32", "memory_attention", largest=1e-4)
 
 
 def test_a_kernel_takes_the_place_of_a_plain_body(shared_bundles: SharedBundles) -> None:
