@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem, shell_complete
 
-from ..configs.manifest import MANIFEST
+from ..configs.formats.manifest import MANIFEST
 from ..configs.models import MODELS
 from ..export.checkpoint.official import OFFICIAL
 

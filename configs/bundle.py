@@ -21,9 +21,9 @@ from typing import Any, Literal, get_args
 
 from .checks import shown
 from .errors import BundleError, InputError
-from .graph_file import LARGEST_GRAPH, GraphError, check_graph
+from .formats.graph_file import LARGEST_GRAPH, GraphError, check_graph
+from .formats.manifest import MANIFEST, REMEDY, manifest_of, manifest_text, read_manifest
 from .graphs import GraphSpec, TensorSpec, engine_specs, graph_specs
-from .manifest import MANIFEST, REMEDY, manifest_of, manifest_text, read_manifest
 from .models import ModelConfig
 from .remedies import line_of, remedy_of
 from .staging import replaced_folder

@@ -26,7 +26,7 @@ from ..configs.bundle import (
 )
 from ..configs.errors import BundleError, InputError, MissingExtraError, ProofError
 from ..configs.extras import EXTRAS
-from ..configs.manifest import SCHEMA
+from ..configs.formats.manifest import SCHEMA
 from ..configs.models import check_image_size
 from ..configs.progress import Progress, silent
 from ..configs.version import VERSION

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ...configs.bundle import Bundle, BundleFile, file_sha256, staged_folder
 from ...configs.errors import BundleError, InputError
-from ...configs.manifest import MANIFEST, read_manifest
+from ...configs.formats.manifest import MANIFEST, read_manifest
 from ...configs.progress import Progress, silent
 from .download import cache_folder
 from .official import HubName, hub_name, official_name

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ...configs.bundle import file_sha256
 from ...configs.errors import CheckpointError
+from ...configs.formats.strict_json import strict_json
 from ...configs.remedies import line_of, remedy_of
-from ...configs.strict_json import strict_json
 
 #: ends the name of an index
 INDEX = ".index.json"

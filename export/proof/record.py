@@ -19,10 +19,10 @@ import numpy as np
 from ...configs.bundle import Bundle
 from ...configs.checks import whole_number
 from ...configs.errors import BundleError
-from ...configs.manifest import REMEDY
+from ...configs.formats.manifest import REMEDY
+from ...configs.formats.strict_json import strict_json
 from ...configs.models import ModelConfig
 from ...configs.progress import Progress, silent, steps
-from ...configs.strict_json import strict_json
 from ...runtime.arrays import Array
 from ...runtime.session import Session
 from .bounded_arrays import bounded_arrays

@@ -18,11 +18,11 @@ from typing import Any
 
 from ...configs.bundle import Bundle, file_sha256
 from ...configs.errors import BundleError, SessionError
+from ...configs.formats.manifest import digest_of
+from ...configs.formats.schema import SchemaError, check_schema, described, schema_named
+from ...configs.formats.strict_json import strict_json
 from ...configs.graphs import engine_specs
-from ...configs.manifest import digest_of
 from ...configs.remedies import line_of, machine_failed, remedy_of
-from ...configs.schema import SchemaError, check_schema, described, schema_named
-from ...configs.strict_json import strict_json
 from ...plugins.registry import digests
 
 SCHEMA = 1

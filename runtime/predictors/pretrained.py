@@ -14,7 +14,7 @@ from ...configs.bundle import Bundle, bundle_on_hub, is_hub_name
 from ...configs.checks import shown
 from ...configs.errors import InputError
 from ...configs.extras import extras_of
-from ...configs.manifest import MANIFEST
+from ...configs.formats.manifest import MANIFEST
 
 
 def pretrained_bundle(model_id: str | os.PathLike[str]) -> Bundle:

@@ -14,8 +14,8 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import BundleError
-from sam2rt.configs.graph_file import GraphError, check_graph, operators
-from sam2rt.configs.manifest import MANIFEST, REMEDY
+from sam2rt.configs.formats.graph_file import GraphError, check_graph, operators
+from sam2rt.configs.formats.manifest import MANIFEST, REMEDY
 
 LISTED = dict([WEIGHTS])
 

@@ -12,7 +12,7 @@ from odd_manifests import CRAFTED, UNREADABLE, mutated, with_value
 
 from sam2rt.configs.bundle import Bundle, write_manifest
 from sam2rt.configs.errors import BundleError
-from sam2rt.configs.manifest import LARGEST, MANIFEST, REMEDY
+from sam2rt.configs.formats.manifest import LARGEST, MANIFEST, REMEDY
 
 Manifest = dict[str, Any]
 

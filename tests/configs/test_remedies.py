@@ -166,6 +166,8 @@ def test_a_package_that_cannot_be_loaded_now_is_not_missing(
         monkeypatch.setattr(packages.importlib, "import_module", fails(error))
         with pytest.raises(StateError, match=r"^cv2 cannot be loaded \(.*Too many open files\): c"):
             packages.opencv("reading video")
-    monkeypatch.setattr(packages.importlib, "import_module", fails(ModuleNotFoundError("cv2")))
+    monkeypatch.setattr(
+        packages.importlib, "import_module", fails(ModuleNotFoundError("cv2", name="cv2"))
+    )
     with pytest.raises(MissingExtraError, match="reading video needs the package 'opencv"):
         packages.opencv("reading video")

@@ -14,7 +14,7 @@ from fake_bundle import write_bundle
 
 from sam2rt import BundleError
 from sam2rt.configs.bundle import Bundle, Precision
-from sam2rt.configs.manifest import MANIFEST, digest_of
+from sam2rt.configs.formats.manifest import MANIFEST, digest_of
 
 pytestmark = pytest.mark.slow
 

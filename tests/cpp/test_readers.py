@@ -17,8 +17,8 @@ from odd_manifests import CRAFTED, UNREADABLE, mutated, with_value
 
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import BundleError
-from sam2rt.configs.graph_file import GraphError, check_graph
-from sam2rt.configs.manifest import MANIFEST
+from sam2rt.configs.formats.graph_file import GraphError, check_graph
+from sam2rt.configs.formats.manifest import MANIFEST
 
 pytestmark = pytest.mark.slow
 

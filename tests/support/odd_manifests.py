@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sam2rt.configs.manifest import digest_of
+from sam2rt.configs.formats.manifest import digest_of
 
 #: a value, where it is put (keys from the top), what the readers say of it
 Odd = tuple[tuple[str | int, ...], Any, str]

@@ -1,7 +1,7 @@
-# Tables that both runtimes go by, from configs of the repository: each becomes a header that holds
+# Tables that both runtimes go by, from configs/formats of the repository: each becomes a header that holds
 # the file's text under the file's name.
 function(sam2rt_table name)
-  set(file "${PROJECT_SOURCE_DIR}/../../configs/${name}.json")
+  set(file "${PROJECT_SOURCE_DIR}/../../configs/formats/${name}.json")
   if(NOT EXISTS "${file}")
     message(FATAL_ERROR "expected the table ${file}, found no such file: build runtime/cpp inside a "
                         "whole checkout of sam2rt")

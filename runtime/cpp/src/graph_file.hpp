@@ -18,7 +18,7 @@ struct GraphError : std::runtime_error {
 
 /// Refuse, with GraphError, the content of a graph's file that no exporter of ours wrote: other
 /// operators, unknown fields, weights elsewhere than in `weights` (files as the graph names them,
-/// and their sizes in bytes). The rules and the words are those of configs/graph_file.py.
+/// and their sizes in bytes). The rules and the words are those of configs/formats/graph_file.py.
 void check_graph(const std::string& content, const std::map<std::string, std::uint64_t>& weights);
 
 /// The same of a graph in a bundle's folder; throws BundleError.

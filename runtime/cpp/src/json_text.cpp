@@ -50,7 +50,7 @@ void write_canonical(std::string& out, const json& value) {
 }
 
 /// Builds the value that is read, and refuses what Python could take differently: see
-/// configs/strict_json.py.
+/// configs/formats/strict_json.py.
 class StrictBuilder final : public nlohmann::json_sax<json> {
  public:
   json root;

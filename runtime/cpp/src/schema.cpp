@@ -15,7 +15,7 @@ namespace {
 using nlohmann::json;
 using Schema = nlohmann::ordered_json;
 
-/// What a terminal or a reader's eye could take for something else, see configs/schema.py.
+/// What a terminal or a reader's eye could take for something else, see configs/formats/schema.py.
 constexpr std::array<std::pair<char32_t, char32_t>, 10> not_shown{{
     {0x00, 0x1F}, {0x7F, 0x9F}, {0xAD, 0xAD}, {0x61C, 0x61C}, {0x200B, 0x200F},
     {0x2028, 0x202E}, {0x2060, 0x206F}, {0xFEFF, 0xFEFF}, {0xFFF9, 0xFFFB}, {0xE0000, 0xE007F},

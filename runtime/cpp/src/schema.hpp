@@ -13,7 +13,7 @@ struct SchemaError : std::runtime_error {
 };
 
 /// Refuse, with SchemaError, the first part of a value that the schema does not allow. The schema
-/// is one of configs/*_schema.json, the rules and the words are those of configs/schema.py.
+/// is one of configs/formats/*_schema.json, the rules and the words are those of configs/formats/schema.py.
 void check_schema(const nlohmann::json& value, const nlohmann::ordered_json& root);
 
 /// The schema of manifest.json.

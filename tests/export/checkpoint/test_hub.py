@@ -17,7 +17,7 @@ import sam2rt
 from sam2rt.cli import main as cli
 from sam2rt.configs.bundle import Bundle, write_manifest
 from sam2rt.configs.errors import BundleError, CheckpointError, InputError, Sam2rtError
-from sam2rt.configs.manifest import MANIFEST, read_manifest
+from sam2rt.configs.formats.manifest import MANIFEST, read_manifest
 from sam2rt.export.checkpoint import transfer, web
 from sam2rt.export.checkpoint.hub import download_bundle
 from sam2rt.export.checkpoint.official import HubName, hub_name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sam2rt.configs.graph_file import check_graph, operators
+from sam2rt.configs.formats.graph_file import check_graph, operators
 from sam2rt.configs.models import model_config
 from sam2rt.export.graphs import graph_files
 from sam2rt.export.graphs.graph_files import GraphOptions, made_graphs

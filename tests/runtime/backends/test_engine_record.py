@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sam2rt.configs.errors import BundleError
-from sam2rt.configs.manifest import digest_of
+from sam2rt.configs.formats.manifest import digest_of
 from sam2rt.runtime.backends.engine_record import EngineRecord, read_record, write_record
 
 RECORD = EngineRecord(

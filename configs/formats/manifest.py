@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import BundleError
-from .remedies import line_of, remedy_of
+from ..errors import BundleError
+from ..remedies import line_of, remedy_of
 from .schema import SchemaError, check_schema, described, schema_named
 from .strict_json import strict_json
 

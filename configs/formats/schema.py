@@ -37,7 +37,7 @@ def described(value: Any) -> str:
 def check_schema(value: Any, root: Schema) -> None:
     """Refuse, with SchemaError, the first part of `value` that the schema does not allow.
 
-    The value is as :func:`~sam2rt.configs.strict_json.strict_json` gives it.
+    The value is as :func:`~sam2rt.configs.formats.strict_json.strict_json` gives it.
     """
     _check(value, root, root, "")
 
