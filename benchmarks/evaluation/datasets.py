@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...configs.errors import InputError
-from ...runtime.media.frames import FrameSource
+from ...runtime.frames import FrameSource
 from ...runtime.media.images import image_files
 from ...runtime.media.sequences import SequenceFrames
 from ...runtime.packages import pillow_image

@@ -8,7 +8,7 @@ from typing import get_args
 import click
 
 from ...configs.bundle import Bundle
-from ...runtime.media.frames import OnError
+from ...runtime.frames import OnError
 from ..options import bundle_option, output_option, session_options
 from ..progress_line import ProgressLine
 from ..prompts import BOX, POINT, PromptCommand, ordered_prompts

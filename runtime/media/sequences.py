@@ -13,8 +13,8 @@ import numpy as np
 from ...configs.checks import shown_line
 from ...configs.errors import FrameError, StateError
 from ..arrays import Array
+from ..frames import FrameSource, NoMoreFrames, OnError
 from ..pixels.frame_tensor import check_frame
-from .frames import FrameSource, NoMoreFrames, OnError
 from .images import read_image
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..media.frames import FrameSource
+from ..frames import FrameSource
 from ..tracking.tracker import Features
 from ..tracking.video_object import VideoObject
 

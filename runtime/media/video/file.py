@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from ....configs.errors import FrameError
 from ...arrays import Frame
-from ..frames import FrameSource, NoMoreFrames, OnError
+from ...frames import FrameSource, NoMoreFrames, OnError
 from .container import OpenVideo, is_address
 from .frame_spool import FrameSpool
 from .index import VideoIndex

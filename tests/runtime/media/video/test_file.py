@@ -17,7 +17,7 @@ from clips import index_of, write_clip
 from golden import data_path
 
 from sam2rt import FrameError
-from sam2rt.runtime.media.frames import OnError
+from sam2rt.runtime.frames import OnError
 from sam2rt.runtime.media.open import open_frames
 from sam2rt.runtime.media.video.container import OpenVideo
 from sam2rt.runtime.media.video.file import VideoFile
