@@ -18,7 +18,7 @@ from .frame_spool import FrameSpool
 from .index import VideoIndex
 from .pictures import VideoPictures
 from .pixels import UprightPixels
-from .scan import index_video
+from .scan import First, index_video
 
 #: a group of frames is read through to its end rather than left for one that begins this near
 _NEAR = 16
@@ -53,7 +53,7 @@ class VideoFile(FrameSource):
         self.fps = self._video.rate
         self._pictures, self._pixels = VideoPictures(self._video), UprightPixels()
         self._index: VideoIndex | None = None
-        self._first_stamp: int | None = None
+        self._opening = First(None, interlaced=False)
         #: index that the next decoded frame has at least, and where decoding began
         self._position = self._began = 0
         #: a frame that came in the place of a missing one, with its index
@@ -99,7 +99,8 @@ class VideoFile(FrameSource):
             raise FrameError(
                 f"{self._path} holds no frame that can be decoded: encode the video again"
             )
-        self._first_stamp, self._position = picture.pts, 1
+        self._opening = First(picture.pts, picture.interlaced_frame)
+        self._position = 1
         return self._pixels.rgb(picture)
 
     def _known(self) -> VideoIndex:
@@ -107,7 +108,7 @@ class VideoFile(FrameSource):
         if self._index is None:
             if self._given is None:
                 self._given = 0, self._first()
-            self._index = index_video(self._place, self._path, self._first_stamp)
+            self._index = index_video(self._place, self._path, self._opening)
             last = len(self._index) - 1
             length = self._index.seconds(last) - self._index.seconds(0) if last > 0 else 0
             # a header may state a rate that no frame keeps to
