@@ -58,6 +58,8 @@ class VideoFile(FrameSource):
         self._position = self._began = 0
         #: a frame that came in the place of a missing one, with its index
         self._ahead: tuple[int, Frame] | None = None
+        #: indices of frames that are known not to come
+        self._gap = range(0)
         #: the frame given last, with its index
         self._given: tuple[int, Frame] | None = None
         self._spool = FrameSpool()
@@ -121,6 +123,18 @@ class VideoFile(FrameSource):
         kept = self._spool.get(index)
         if kept is not None:
             return kept
+        frame = None if index in self._gap else self._reached(index)
+        if frame is None:
+            if index not in self._gap:
+                self._gap = range(index, self._ahead[0] if self._ahead else len(self._known()))
+            raise FrameError(
+                f"frame {index} of {self._path} cannot be decoded: encode the video again, or "
+                "use on_error='skip' or 'hold'"
+            )
+        return frame
+
+    def _reached(self, index: int) -> Frame | None:
+        """A frame that is to be decoded, from where decoding is or from a key; None without it."""
         back = index < self._position and (self._ahead is None or self._ahead[0] != index)
         moved = back or self._leap(index)
         if moved:
@@ -130,11 +144,6 @@ class VideoFile(FrameSource):
             # from some keys, not all that follows can be decoded
             self._move(self._began - 1)
             frame = self._decoded(index, keep=back)
-        if frame is None:
-            raise FrameError(
-                f"frame {index} of {self._path} cannot be decoded: encode the video again, or "
-                "use on_error='skip' or 'hold'"
-            )
         return frame
 
     def _leap(self, index: int) -> bool:

@@ -103,6 +103,18 @@ class TestVideoFiles:
                 assert index_of(frames.read(int(i))) == i % 256
         assert len(decoded) <= 2 * 400
 
+    def test_a_hole_is_passed_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whatever its length: going on behind it decodes nothing again."""
+        path = write_clip(tmp_path / "c.mp4", "mjpeg", 90, pix_fmt="yuvj420p")
+        content = bytearray(path.read_bytes())
+        for place, size in _packet_places(path)[20:60]:
+            content[place : place + size] = bytes(size)
+        path.write_bytes(content)
+        decoded = _counting(monkeypatch)
+        with open_frames(path, on_error="skip") as frames:
+            assert [i for i, _ in frames.items()] == [*range(20), *range(60, 90)]
+            assert len(decoded) == 50
+
     def test_decoded_frames_are_freed_at_once(self, clip: Path) -> None:
         """Not by the collector of cycles, which lets hundreds pile up."""
 
