@@ -41,10 +41,16 @@ cpp-headers: $(VENV)/.installed
 # the slow tier tests C++ where its headers can be had; elsewhere those tests say so and are skipped
 ifeq ($(CI),true)
 pytest: cpp-headers-if-possible
+pytest: media-programs-if-possible
 endif
-.PHONY: cpp-headers-if-possible
+.PHONY: cpp-headers-if-possible media-programs-if-possible
 cpp-headers-if-possible: $(VENV)/.installed
 	-runtime/cpp/tools/dependencies.sh build/cpp/deps $(abspath $(BIN))/python
+
+# videos are compared with FFmpeg's own programs and played in a browser, where these can be had
+media-programs-if-possible:
+	-for program in ffmpeg chromium; do command -v $$program >/dev/null || { [ "$$(id -u)" = 0 ] && \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $$program; }; done >/dev/null
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

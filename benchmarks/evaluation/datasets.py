@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from ...configs.errors import InputError
 from ...configs.remedies import line_of, remedy_of
-from ...runtime.media.frames import FrameSource
+from ...runtime.frames import FrameSource
 from ...runtime.media.images import image_files
 from ...runtime.media.sequences import SequenceFrames
 from ...runtime.packages import pillow_image

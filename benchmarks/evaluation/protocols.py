@@ -17,7 +17,7 @@ import numpy as np
 from ...configs.errors import InputError
 from ...configs.progress import Progress, silent
 from ...runtime.arrays import Array
-from ...runtime.media.frames import FrameSource
+from ...runtime.frames import FrameSource
 from ...runtime.packages import pillow_image
 from ...runtime.predictors.stream import StreamTracker
 from ...runtime.predictors.stream_result import StreamResult

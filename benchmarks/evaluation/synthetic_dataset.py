@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ...configs.errors import InputError
-from ...runtime.media.frames import FrameSource
+from ...runtime.frames import FrameSource
 from ...runtime.media.sequences import SequenceFrames
 from .datasets import Dataset, Truth
 from .metrics import RULES

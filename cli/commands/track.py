@@ -8,7 +8,7 @@ from typing import get_args
 import click
 
 from ...configs.bundle import Bundle
-from ...runtime.media.frames import OnError
+from ...runtime.frames import OnError
 from ..console import Console
 from ..options import bundle_option, console_options, output_option, session_options
 from ..prompts import PromptCommand, ordered_prompts, prompt_options

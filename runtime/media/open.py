@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...configs.errors import FrameError
-from .frames import FrameSource, OnError
+from ..frames import FrameSource, OnError
 from .images import IMAGE_SUFFIXES, count_pages, image_files, is_image_name
 from .pages import PagedImage
 from .sequences import SequenceFrames, SpooledFrames

@@ -7,8 +7,8 @@ from typing import Any
 
 from ...configs.errors import FrameError
 from ..arrays import Array
+from ..frames import FrameSource, NoMoreFrames, OnError
 from ..packages import pillow_image
-from .frames import FrameSource, NoMoreFrames, OnError
 from .images import image_pixels, page_indices, readable_image
 
 

@@ -16,8 +16,8 @@ from ...configs.checks import shown_line
 from ...configs.errors import FrameError, StateError
 from ...configs.remedies import line_of, remedy_of
 from ..arrays import Array, Frame
+from ..frames import FrameSource, NoMoreFrames, OnError
 from ..pixels.frame_tensor import check_frame
-from .frames import FrameSource, NoMoreFrames, OnError
 from .images import read_image
 
 #: bytes between two looks at what is free on the disk, and what is left free at least

@@ -8,7 +8,7 @@ from typing import Any
 from ...configs.checks import whole_number
 from ...configs.errors import FrameError, InputError
 from ..arrays import Frame
-from ..media.frames import FrameSource
+from ..frames import FrameSource
 
 
 def frame_index(name: str, value: Any, num_frames: int) -> int:

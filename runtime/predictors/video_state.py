@@ -7,7 +7,7 @@ from typing import Any
 
 from ...configs.checks import shown
 from ...configs.errors import InputError
-from ..media.frames import FrameSource
+from ..frames import FrameSource
 from ..tracking.tracker import Features
 from ..tracking.video_object import VideoObject
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...configs.checks import whole_number
 from ...configs.errors import InputError
 from ..arrays import Array
-from ..media.frames import FrameSource
+from ..frames import FrameSource
 from ..predictors.frame_order import frame_index, readable
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from ...configs.bundle import Bundle
 from ...configs.progress import Progress, silent
 from ..arrays import Array
-from ..media.frames import FrameSource, OnError
+from ..frames import FrameSource, OnError
 from ..media.open import open_frames
 from ..media.video.container import is_address
 from ..pixels.rle import mask_from_rle

@@ -49,12 +49,14 @@ def write_clip(
     gop: int = 12,
     b_frames: int = 0,
     sound: float = 0,
+    hold: float = 0,
     options: Mapping[str, str] | None = None,
     muxing: Mapping[str, str] | None = None,
     tags: Mapping[str, int] | None = None,
     frames: Sequence[Any] | None = None,
 ) -> Path:
-    """Marked frames as a video; times: seconds of each frame; sound: seconds of silence beside.
+    """Marked frames as a video; times: seconds of each frame; sound: seconds of silence beside;
+    hold: seconds that the last frame is shown.
 
     tags: colour tags of the stream, by the names of the codec context's fields.
     """
@@ -78,7 +80,10 @@ def write_clip(
             if times is not None:
                 frame.pts, frame.time_base = round(times[i] * 1000), _MILLISECONDS
             container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+        left = stream.encode(None)
+        if hold:
+            left[-1].duration = round(hold / left[-1].time_base)
+        container.mux(left)
         if silence is not None:
             _write_silence(container, silence, sound)
     return path

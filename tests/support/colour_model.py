@@ -19,7 +19,7 @@ from sam2rt.benchmarks.evaluation.datasets import Truth
 from sam2rt.configs.errors import MissingExtraError
 from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import ModelConfig, model_config
-from sam2rt.runtime.media.frames import FrameSource
+from sam2rt.runtime.frames import FrameSource
 from sam2rt.runtime.media.sequences import SequenceFrames
 from sam2rt.runtime.session import Into, Session, check_inputs
 

@@ -11,7 +11,7 @@ from golden import GoldenSet, data_path
 from numpy.typing import NDArray
 
 from sam2rt.runtime.bank import restore_memory
-from sam2rt.runtime.media.frames import FrameSource
+from sam2rt.runtime.frames import FrameSource
 from sam2rt.runtime.predictors.video import VideoPredictor
 from sam2rt.runtime.predictors.video_state import VideoState
 from sam2rt.runtime.session import Into, Session, SessionWrapper

@@ -1,3 +1,3 @@
-"""Video files, live streams and pipes through PyAV (FFmpeg), the only room that uses it; imports
-the base of all frame sources and what lies below the room above.
+"""Video files, live streams and pipes through PyAV (FFmpeg), which no other room uses; imports
+frames, packages and what lies below them.
 """

@@ -12,13 +12,13 @@ from collections.abc import Callable
 
 from ....configs.errors import FrameError
 from ...arrays import Frame
-from ..frames import FrameSource, NoMoreFrames, OnError
+from ...frames import FrameSource, NoMoreFrames, OnError
 from .container import OpenVideo, is_address
 from .frame_spool import FrameSpool
 from .index import VideoIndex
 from .pictures import VideoPictures
 from .pixels import UprightPixels
-from .scan import index_video
+from .scan import First, index_video
 
 #: a group of frames is read through to its end rather than left for one that begins this near
 _NEAR = 16
@@ -53,11 +53,13 @@ class VideoFile(FrameSource):
         self.fps = self._video.rate
         self._pictures, self._pixels = VideoPictures(self._video), UprightPixels()
         self._index: VideoIndex | None = None
-        self._first_stamp: int | None = None
+        self._opening = First(None, interlaced=False)
         #: index that the next decoded frame has at least, and where decoding began
         self._position = self._began = 0
         #: a frame that came in the place of a missing one, with its index
         self._ahead: tuple[int, Frame] | None = None
+        #: indices of frames that are known not to come
+        self._gap = range(0)
         #: the frame given last, with its index
         self._given: tuple[int, Frame] | None = None
         self._spool = FrameSpool()
@@ -99,7 +101,8 @@ class VideoFile(FrameSource):
             raise FrameError(
                 f"{self._path} holds no frame that can be decoded: encode the video again"
             )
-        self._first_stamp, self._position = picture.pts, 1
+        self._opening = First(picture.pts, picture.interlaced_frame)
+        self._position = 1
         return self._pixels.rgb(picture)
 
     def _known(self) -> VideoIndex:
@@ -107,7 +110,7 @@ class VideoFile(FrameSource):
         if self._index is None:
             if self._given is None:
                 self._given = 0, self._first()
-            self._index = index_video(self._place, self._path, self._first_stamp)
+            self._index = index_video(self._place, self._path, self._opening)
             last = len(self._index) - 1
             length = self._index.seconds(last) - self._index.seconds(0) if last > 0 else 0
             # a header may state a rate that no frame keeps to
@@ -120,6 +123,18 @@ class VideoFile(FrameSource):
         kept = self._spool.get(index)
         if kept is not None:
             return kept
+        frame = None if index in self._gap else self._reached(index)
+        if frame is None:
+            if index not in self._gap:
+                self._gap = range(index, self._ahead[0] if self._ahead else len(self._known()))
+            raise FrameError(
+                f"frame {index} of {self._path} cannot be decoded: encode the video again, or "
+                "use on_error='skip' or 'hold'"
+            )
+        return frame
+
+    def _reached(self, index: int) -> Frame | None:
+        """A frame that is to be decoded, from where decoding is or from a key; None without it."""
         back = index < self._position and (self._ahead is None or self._ahead[0] != index)
         moved = back or self._leap(index)
         if moved:
@@ -129,11 +144,6 @@ class VideoFile(FrameSource):
             # from some keys, not all that follows can be decoded
             self._move(self._began - 1)
             frame = self._decoded(index, keep=back)
-        if frame is None:
-            raise FrameError(
-                f"frame {index} of {self._path} cannot be decoded: encode the video again, or "
-                "use on_error='skip' or 'hold'"
-            )
         return frame
 
     def _leap(self, index: int) -> bool:

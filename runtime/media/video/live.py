@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from ....configs.errors import FrameError
 from ...arrays import Frame
-from ..frames import FrameSource, NoMoreFrames, OnError
+from ...frames import FrameSource, NoMoreFrames, OnError
 from .container import OpenVideo
 from .file import VideoFile
 from .pictures import VideoPictures

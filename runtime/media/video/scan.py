@@ -38,8 +38,16 @@ class _Packets:
     cut: bool = False
 
 
-def index_video(place: str, shown: str, first_stamp: int | None) -> VideoIndex:
-    """The index of a video file; first_stamp: of the first frame that could be decoded.
+@dataclass(frozen=True)
+class First:
+    """What the first frame that could be decoded tells: its stamp, whether it is interlaced."""
+
+    stamp: int | None
+    interlaced: bool
+
+
+def index_video(place: str, shown: str, first: First) -> VideoIndex:
+    """The index of a video file.
 
     The file is read once, and decoded once where its packets leave a doubt. Raises FrameError.
     """
@@ -48,9 +56,9 @@ def index_video(place: str, shown: str, first_stamp: int | None) -> VideoIndex:
         found = _packets(video)
         cut = found.cut or ends_too_early(place)
         base = video.stream.time_base or Fraction(1, 1000)
-        stamps = array("q", sorted(p for p in found.pts if first_stamp is None or p >= first_stamp))
+        stamps = array("q", sorted(p for p in found.pts if first.stamp is None or p >= first.stamp))
         by_stamp = True
-        if _in_doubt(video, found, stamps, first_stamp):
+        if _in_doubt(video, found, stamps, first):
             stamps, by_stamp, base = _decoded(place, shown, base)
         keys = _keys(found.keys, stamps) if by_stamp else ()
         return VideoIndex(stamps, base, by_stamp, keys, cut)
@@ -85,18 +93,14 @@ def _packets(video: OpenVideo) -> _Packets:
     return found
 
 
-def _in_doubt(
-    video: OpenVideo, found: _Packets, stamps: array[int], first_stamp: int | None
-) -> bool:
+def _in_doubt(video: OpenVideo, found: _Packets, stamps: array[int], first: First) -> bool:
     """Whether packets and frames may differ in number or order."""
     codec = video.stream.codec_context
     if not found.orderly or len(set(found.pts)) < len(found.pts) or not stamps:
         return True
-    if first_stamp is None or stamps[0] != first_stamp:
+    if first.stamp is None or stamps[0] != first.stamp:
         return True
-    name = codec.codec.canonical_name
-    # 0 and 1: unknown, progressive
-    if name in _OF_FIELDS and codec.field_order > 1:
+    if first.interlaced and codec.codec.canonical_name in _OF_FIELDS:
         return True
     return _stores_no_stamps(video) and not codec.codec.intra_only
 

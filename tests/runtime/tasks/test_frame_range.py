@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sam2rt.configs.errors import InputError
-from sam2rt.runtime.media.frames import FrameSource, NoMoreFrames
+from sam2rt.runtime.frames import FrameSource, NoMoreFrames
 from sam2rt.runtime.tasks.frame_range import FrameRange
 
 

@@ -17,7 +17,7 @@ from clips import index_of, write_clip
 from golden import data_path
 
 from sam2rt import FrameError
-from sam2rt.runtime.media.frames import OnError
+from sam2rt.runtime.frames import OnError
 from sam2rt.runtime.media.open import open_frames
 from sam2rt.runtime.media.video.container import OpenVideo
 from sam2rt.runtime.media.video.file import VideoFile
@@ -90,10 +90,10 @@ class TestVideoFiles:
             found = [hash(frames.read(i).tobytes()) for i in range(199, -1, -1)]
             assert found == expected[::-1]
 
-    def test_reading_in_reverse_decodes_each_frame_once(
+    def test_reading_in_reverse_decodes_each_frame_twice_at_most(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """One group as long as the clip; forward, reverse, and at random, in 3.1 passes."""
+        """One group as long as the clip: to the last, and from the first once more."""
         path = write_clip(tmp_path / "c.mp4", "libx264", 400, gop=1000)
         decoded = _counting(monkeypatch)
         with VideoFile(str(path)) as frames:
@@ -102,6 +102,18 @@ class TestVideoFiles:
             for i in np.random.default_rng(0).permutation(400):
                 assert index_of(frames.read(int(i))) == i % 256
         assert len(decoded) <= 2 * 400
+
+    def test_a_hole_is_passed_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whatever its length: going on behind it decodes nothing again."""
+        path = write_clip(tmp_path / "c.mp4", "mjpeg", 90, pix_fmt="yuvj420p")
+        content = bytearray(path.read_bytes())
+        for place, size in _packet_places(path)[20:60]:
+            content[place : place + size] = bytes(size)
+        path.write_bytes(content)
+        decoded = _counting(monkeypatch)
+        with open_frames(path, on_error="skip") as frames:
+            assert [i for i, _ in frames.items()] == [*range(20), *range(60, 90)]
+            assert len(decoded) == 50
 
     def test_decoded_frames_are_freed_at_once(self, clip: Path) -> None:
         """Not by the collector of cycles, which lets hundreds pile up."""

@@ -42,7 +42,7 @@ def _even(path: Path, count: int = 60, start: float = 0, first: int = 0) -> Held
 
 
 def _uneven(path: Path) -> Held:
-    clip = write_clip(path, "libx264", 61, times=_UNEVEN)
+    clip = write_clip(path, "libx264", 61, 60, times=_UNEVEN)
     return Held(clip, range(61), _UNEVEN, fps=60 / 3.5)
 
 
@@ -91,6 +91,9 @@ _KINDS: dict[str, Callable[[Path], Held]] = {
     "uneven.mp4": _uneven,
     "late-end.mp4": lambda p: Held(
         write_clip(p, "libx264", 61, times=_LATE_END), range(61), _LATE_END, fps=5
+    ),
+    "held-end.mp4": lambda p: _even(
+        write_clip(p, "libx264", b_frames=2, hold=10, options={"preset": "veryfast"})
     ),
     "interlaced.mp4": lambda p: _interlaced(p, "libx264"),
     "interlaced.mkv": lambda p: _interlaced(p, "libx264"),

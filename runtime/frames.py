@@ -11,9 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Literal, get_args
 
-from ...configs.closing import PATIENCE, Closing
-from ...configs.errors import FrameError, InputError
-from ..arrays import Array
+from ..configs.closing import PATIENCE, Closing
+from ..configs.errors import FrameError, InputError
+from .arrays import Array
 
 OnError = Literal["raise", "skip", "hold"]
 _POLICIES = get_args(OnError)

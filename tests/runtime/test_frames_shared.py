@@ -13,7 +13,7 @@ import pytest
 
 from sam2rt import FrameError, InputError, StateError
 from sam2rt.runtime.arrays import Array
-from sam2rt.runtime.media.frames import FrameSource, NoMoreFrames, OnError
+from sam2rt.runtime.frames import FrameSource, NoMoreFrames, OnError
 from sam2rt.runtime.media.open import open_frames
 from sam2rt.runtime.media.sequences import SpooledFrames
 
