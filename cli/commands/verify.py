@@ -16,13 +16,28 @@ from ..progress_line import ProgressLine
 @click.command("verify", no_args_is_help=True)
 @click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
 @click.option("--checkpoint", help="Compare with it on fresh inputs; needs the extra 'export'.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="Fixes the inputs of --checkpoint.  [default: fresh]",
+)
 @session_options
 def verify(
-    path: Path, checkpoint: str | None, backend: str, device: str, threads: int | None
+    path: Path,
+    checkpoint: str | None,
+    seed: int | None,
+    backend: str,
+    device: str,
+    threads: int | None,
 ) -> None:
     """Prove a bundle again, on the backend and device at hand."""
     from ...export.verify import verify_bundle
 
+    if seed is not None and checkpoint is None:
+        raise click.UsageError(
+            "--seed has no effect on the bundle's own record: leave it out, it is for --checkpoint",
+            click.get_current_context(),
+        )
     with ProgressLine() as progress, extras_of("verify --checkpoint"):
         outcome = verify_bundle(
             path,
@@ -30,6 +45,7 @@ def verify(
             backend=backend,
             device=device,
             threads=threads,
+            seed=seed,
             progress=progress,
         )
     # the proof may have been of graphs that stand in for the bundle's

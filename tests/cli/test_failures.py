@@ -232,3 +232,10 @@ def test_a_video_that_cannot_be_encoded_names_the_folder_asked_for(
         "encoder for it; leave the video out (--no-video, in Python write_video=False)"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_seed_is_for_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failed("verify", "b", "--seed", "3", capsys=capsys, code=2) == (
+        "--seed has no effect on the bundle's own record: leave it out, it is for --checkpoint "
+        "(see 'sam2rt verify --help')"
+    )
