@@ -33,7 +33,7 @@ nightly: $(VENV)/.installed
 	$(BIN)/python -m pytest -m nightly $(PYTEST_ARGS)
 
 cpp: cpp-headers
-	$(BIN)/python -m pytest tests/cpp $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -rs tests/cpp $(PYTEST_ARGS)
 
 cpp-headers: $(VENV)/.installed
 	runtime/cpp/tools/dependencies.sh build/cpp/deps $(abspath $(BIN))/python

@@ -185,5 +185,6 @@ def _proved(
             return recorded, proof
     raise ProofError(
         f"the {bundle.precision} bundle chose other masks of equal quality so often that only "
-        f"{clip['compared']} of {clip['results']} results could be compared: use fp32"
+        f"{clip['compared']} of {clip['results']} results could be compared, last with --seed "
+        f"{recorded.seed}: use fp32"
     )

@@ -21,11 +21,17 @@ from ..options import console_options, session_options
     shell_complete=checkpoints,
     help="Compare with it on fresh inputs; needs the extra 'export'.",
 )
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="Fixes the inputs of --checkpoint.  [default: fresh]",
+)
 @session_options
 @console_options
 def verify(
     path: Path,
     checkpoint: str | None,
+    seed: int | None,
     backend: str,
     device: str,
     threads: int | None,
@@ -34,6 +40,11 @@ def verify(
     """Prove a bundle again, on the backend and device at hand."""
     from ...export.verify import verify_bundle
 
+    if seed is not None and checkpoint is None:
+        raise click.UsageError(
+            "--seed has no effect on the bundle's own record: leave it out, it is for --checkpoint",
+            click.get_current_context(),
+        )
     with console.progress() as progress, extras_of("verify --checkpoint"):
         outcome = verify_bundle(
             path,
@@ -41,6 +52,7 @@ def verify(
             backend=backend,
             device=device,
             threads=threads,
+            seed=seed,
             progress=progress,
         )
     # the proof may have been of graphs that stand in for the bundle's

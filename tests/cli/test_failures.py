@@ -247,3 +247,10 @@ def test_an_overlay_that_cannot_be_encoded_is_one_line_beside_the_masks(
     summary = track_video(bundle, frames, out, [prompt])
     assert summary.missing is None
     assert (out / "overlay.mp4").is_file()
+
+
+def test_a_seed_is_for_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failed("verify", "b", "--seed", "3", capsys=capsys, code=2) == (
+        "--seed has no effect on the bundle's own record: leave it out, it is for --checkpoint "
+        "(see 'sam2rt verify --help')"
+    )

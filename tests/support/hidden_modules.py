@@ -63,11 +63,14 @@ def hiding(modules: Iterable[str], folder: Path) -> dict[str, str]:
 
 
 def run_commands(
-    lines: Sequence[Sequence[str | Path]], environment: Mapping[str, str], cwd: Path
+    lines: Sequence[Sequence[str | Path]],
+    environment: Mapping[str, str],
+    cwd: Path,
+    python: str | Path = sys.executable,
 ) -> list[Said]:
-    """Run command lines of ``sam2rt`` in one fresh process."""
+    """Run command lines of ``sam2rt`` in one fresh process of that interpreter."""
     done = subprocess.run(
-        [sys.executable, "-c", _RUN],
+        [str(python), "-c", _RUN],
         input=json.dumps([[str(word) for word in line] for line in lines]),
         capture_output=True,
         text=True,

@@ -1,6 +1,9 @@
 #include <onnxruntime_c_api.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <mutex>
 #include <type_traits>
 #include <vector>
@@ -87,6 +90,45 @@ std::string engine_cache(const Bundle& bundle) {
     for (const BundleFile& weights : entry.external) hashes += weights.sha256;
   }
   return (root / "sam2rt" / "onnxruntime-tensorrt" / sha256(hashes).substr(0, 16)).string();
+}
+
+/// Weights by the names that the graph has for them; none where ONNX Runtime opens the files.
+struct GivenWeights {
+  std::vector<std::filesystem::path> names;
+  std::vector<std::string> contents;
+};
+
+bool lies_in(const std::filesystem::path& file, const std::filesystem::path& folder) {
+  const auto ends = std::mismatch(folder.begin(), folder.end(), file.begin(), file.end());
+  return ends.first == folder.end();
+}
+
+/// Reads weights that ONNX Runtime would not open: it refuses files that lie, links resolved,
+/// outside the folder of the graph's link and that of the graph itself. Stores such as git-annex
+/// and DVC keep each file in a folder of its own.
+GivenWeights given_weights(const std::filesystem::path& graph,
+                           const std::vector<BundleFile>& external) {
+  namespace fs = std::filesystem;
+  const fs::path homes[] = {fs::weakly_canonical(graph.parent_path()),
+                            fs::weakly_canonical(graph).parent_path()};
+  GivenWeights given;
+  bool refused = false;
+  for (const BundleFile& file : external) {
+    const fs::path real = fs::weakly_canonical(graph.parent_path() / fs::u8path(file.path));
+    refused = refused || !(lies_in(real, homes[0]) || lies_in(real, homes[1]));
+  }
+  if (!refused) return given;
+  for (const BundleFile& file : external) {
+    const fs::path path = graph.parent_path() / fs::u8path(file.path);
+    std::ifstream stream(path, std::ios::binary);
+    std::string content(static_cast<std::size_t>(fs::file_size(path)), '\0');
+    if (!stream.read(content.data(), static_cast<std::streamsize>(content.size()))) {
+      throw SessionError("cannot read " + path.string() + ": check it with 'sam2rt inspect'");
+    }
+    given.names.push_back(fs::u8path(file.path));
+    given.contents.push_back(std::move(content));
+  }
+  return given;
 }
 
 /// Runs a bundle's graphs with ONNX Runtime: CPU, or its CUDA and TensorRT execution providers. A
@@ -340,14 +382,38 @@ class OnnxRuntimeSession final : public Session {
   Handle<OrtSession> open(const GraphEntry& graph) const {
     OrtSession* session = nullptr;
     const auto path = bundle_.path() / std::filesystem::u8path(graph.file.path);
+    // they must live until ONNX Runtime has read them
+    const GivenWeights weights = given_weights(path, graph.external);
+    Handle<OrtSessionOptions> own(nullptr, {api_});
+    if (!weights.contents.empty()) own = with_weights(weights);
+    const OrtSessionOptions* options = own ? own.get() : configured_.get();
     const auto failed =
-        failure(api_->CreateSession(env_.get(), path.c_str(), configured_.get(), &session));
+        failure(api_->CreateSession(env_.get(), path.c_str(), options, &session));
     if (!failed.empty()) {
       throw SessionError(text("cannot open graph ", path.string(), " with onnxruntime ", version_,
                               " on ", device_, " (", failed, "): check it with 'sam2rt inspect', ",
                               "or make the bundle again"));
     }
     return Handle<OrtSession>(session, {api_});
+  }
+
+  /// The session's options, and weights in memory beside them.
+  Handle<OrtSessionOptions> with_weights(const GivenWeights& weights) const {
+    OrtSessionOptions* copy = nullptr;
+    start(api_->CloneSessionOptions(configured_.get(), &copy));
+    Handle<OrtSessionOptions> options(copy, {api_});
+    std::vector<const ORTCHAR_T*> names;
+    std::vector<char*> contents;
+    std::vector<std::size_t> sizes;
+    for (const auto& name : weights.names) names.push_back(name.c_str());
+    for (const auto& content : weights.contents) {
+      contents.push_back(const_cast<char*>(content.data()));
+      sizes.push_back(content.size());
+    }
+    start(api_->AddExternalInitializersFromFilesInMemory(options.get(), names.data(),
+                                                         contents.data(), sizes.data(),
+                                                         names.size()));
+    return options;
   }
 
   const OrtApi* api_;

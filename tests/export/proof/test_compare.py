@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sam2rt.cli.describe import proof_lines
 from sam2rt.configs.errors import BundleError, ProofError
 from sam2rt.configs.graphs import graph_specs
 from sam2rt.configs.models import MODELS
@@ -285,6 +286,94 @@ def test_drift_of_the_loop_is_found(recorded: Record) -> None:
 )
 def test_mask_iou(expected: list[float], found: list[float], iou: float) -> None:
     assert mask_iou(np.array(expected), np.array(found), 1e-3) == pytest.approx(iou)
+
+
+def test_a_spare_pixel_saves_a_small_mask_alone() -> None:
+    expected, found = np.full(400, -5.0), np.full(400, -5.0)
+    expected[:3], found[:2] = 5, 5
+    assert mask_iou(expected, found, 1e-3) == pytest.approx(2 / 3)
+    assert mask_iou(expected, found, 1e-3, spare=1) == 1.0
+    expected[:200], found[:150] = 5, 5
+    assert mask_iou(expected, found, 1e-3, spare=1) == pytest.approx(151 / 200)
+
+
+def test_an_output_of_few_values_has_a_cosine_of_its_own() -> None:
+    bounds = BOUNDS["bf16"]
+    scores, many = OutputDifference(), OutputDifference()
+    # three object scores of bf16, as a correct export gave them, and as many times over
+    expected, found = np.array([1.18, 0.5, -0.3]), np.array([1.07, 0.55, -0.25])
+    scores.include(expected, found)
+    many.include(np.tile(expected, 50), np.tile(found, 50))
+    assert scores.cosine == pytest.approx(many.cosine)
+    assert bounds.few < scores.cosine < bounds.cosine
+    report = ProofReport(outputs={"a.few": scores, "a.many": many})
+    assert [p.partition(" ")[0] for p in problems(report, bounds)] == ["a.many"]
+
+
+def test_a_score_and_an_iou_have_ties_of_their_own(
+    recorded: Record, reference: ReferenceSession
+) -> None:
+    least = min(float(np.abs(frame.scores).min()) for frame in recorded.loop)
+
+    def lose(outputs: dict[str, Array]) -> None:
+        outputs["object_score"] = -outputs["object_score"]
+
+    changed = Changed(reference, "mask_decoder", lose)
+    told = problems(compare(recorded, changed, replace(FP32, presence=least / 2)), FP32)
+    assert any(p.endswith(f"(a tie is {least / 2:g})") for p in told)
+    quiet = problems(compare(recorded, changed, replace(FP32, presence=1e9)), FP32)
+    assert not any(p.startswith("object score ") for p in quiet)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_a_loop_that_forgets_is_found_in_half_precision(
+    precision: Any, recorded: Record, reference: ReferenceSession
+) -> None:
+    """Room for rounding is no room for a memory of something else."""
+
+    def forget(outputs: dict[str, Array]) -> None:
+        outputs["memory"] = outputs["memory"][:, ::-1].copy()
+
+    bounds = BOUNDS[precision]
+    report = compare(recorded, Changed(reference, "memory_encoder", forget), bounds)
+    found = problems(report, bounds)
+    assert any(p.startswith("memory_encoder.memory differs by ") for p in found)
+
+
+def test_masks_of_absent_objects_compare_nothing() -> None:
+    difference = OutputDifference()
+    difference.include(np.full(5, -1024.0), np.full(5, -1024.0))
+    assert difference.as_dict()["compared"] == 0
+    difference.include(np.array([-1024.0, 2.0, 0.0]), np.array([-1024.0, 2.0, 0.0]))
+    assert difference.as_dict()["compared"] == 2
+
+
+def test_a_row_that_compares_nothing_says_so() -> None:
+    row = {"max": 0.0, "mean": 0.0, "scale": 0.0, "cosine": 1.0}
+    clip = {"lowest_iou": 1.0, "compared": 9, "results": 9}
+    proof = {
+        "status": "passed", "backend": "onnxruntime", "device": "cpu", "seed": 3, "frames": 4,
+        "emulated": False, "flips": 0, "presence_flips": 0, "clip": clip,
+        "bounds": {"relative": 1e-4, "cosine": 0.9, "iou": 0.9},
+        "outputs": {
+            "track_step.mask_logits": {**row, "compared": 0},
+            # zeros that are compared, and a manifest that does not count
+            "a.zeros": {**row, "compared": 7},
+            "a.older": row,
+        },
+    }  # fmt: skip
+    lines = [line.split() for line in proof_lines(proof)]
+    left_out = ["left", "out:", "no", "object", "is", "present", "in", "its", "single", "calls"]
+    assert ["track_step.mask_logits", *left_out] in lines
+    assert ["a.older", *left_out] in lines
+    assert ["a.zeros", "0.00e+00", "0.0e+00", "0", "1.0000000"] in lines
+
+
+def test_a_failed_proof_names_its_seed(recorded: Record, reference: ReferenceSession) -> None:
+    report = compare(recorded, Changed(reference, "memory_encoder", _shift("memory", 0.5)), FP32)
+    with pytest.raises(ProofError) as caught:
+        check(report, FP32, "the export")
+    assert str(caught.value).endswith(" (inputs of seed 7: --seed repeats them)")
 
 
 def test_differences_add_up() -> None:
