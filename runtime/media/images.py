@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,11 @@ LARGEST_PIXELS = 100_000_000
 _STRIP_PIXELS = 1 << 22
 #: formats whose further images are pages, not previews as in a JPEG of a camera (MPO)
 _PAGED = {"AVIF", "GIF", "PNG", "TIFF", "WEBP"}
+#: what Pillow's readers meet in damaged files
+_DAMAGED = (
+    ArithmeticError, EOFError, LookupError, OSError, RuntimeError, SyntaxError, TypeError,
+    ValueError, struct.error,
+)  # fmt: skip
 #: TIFF's NewSubfileType: bit 0 is set on a smaller copy of another page
 _SUBFILE, _REDUCED = 254, 1
 
@@ -156,7 +162,7 @@ def readable_image(path: str | os.PathLike[str]) -> Iterator[None]:
         raise FrameError(f"{os.fspath(path)} is a folder: expected an image") from None
     except FrameError:
         raise
-    except (OSError, ValueError, SyntaxError, image_module.DecompressionBombError) as error:
+    except (*_DAMAGED, image_module.DecompressionBombError) as error:
         what = " ".join(str(error).split())
         raise FrameError(
             f"cannot read the image {os.fspath(path)} ({what}): get it again, or save it as PNG"
