@@ -1,12 +1,13 @@
 # make test     lint, types, import contracts and tests, in an environment of its own (.venv)
 # make nightly  the eight official models at 1024 pixels, exported and proved
+# make fuzz     every reader of strangers' files under a fuzzer, FUZZ_SECONDS each
 # make demo     export a model, track an object through a clip: out/demo.mp4, out/demo.png
 # make cpp      the C++ library: its headers fetched, built, tested (needs cmake and g++)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test nightly lint pytest cpp cpp-headers clean
+.PHONY: demo test nightly lint pytest fuzz cpp cpp-headers clean
 .DELETE_ON_ERROR:
 
 test: lint pytest
@@ -31,6 +32,10 @@ pytest: $(VENV)/.installed
 # one at a time: a large model takes the memory and the cores
 nightly: $(VENV)/.installed
 	$(BIN)/python -m pytest -m nightly $(PYTEST_ARGS)
+
+FUZZ_SECONDS ?= 600
+fuzz: $(VENV)/.installed
+	SAM2RT_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout 0 $(PYTEST_ARGS)
 
 cpp: cpp-headers
 	$(BIN)/python -m pytest -rs tests/cpp $(PYTEST_ARGS)

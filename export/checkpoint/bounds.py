@@ -6,6 +6,7 @@ A few bytes can stand for gigabytes: compressed records, a pickle of empty sets 
 
 from __future__ import annotations
 
+import io
 import pickletools
 import zipfile
 from pathlib import Path
@@ -21,6 +22,8 @@ _RECORDS = 100_000
 _INFLATED, _ROOM = 4, 1 << 24
 #: files of torch before 1.6: magic number, protocol, system, the content, keys of its storages
 _LEGACY_PICKLES = 5
+#: ends errors about files that are damaged
+SAVE_AGAIN = "download or save it again"
 _SAVE = "save its state dict alone, torch.save({'model': model.state_dict()}, path)"
 
 
@@ -59,15 +62,21 @@ def _check_archive(path: Path) -> None:
 
 def _check_pickles(path: Path) -> None:
     with path.open("rb") as file:
-        for _ in range(_LEGACY_PICKLES):
-            begin = file.tell()
-            # reads on, one operation at a time, and runs none of them
-            operations = pickletools.genops(file)
-            while file.tell() - begin <= LARGEST_PICKLE:
-                try:
-                    if next(operations, None) is None:
-                        break
-                except ValueError:
-                    return
-            else:
-                raise _refused(path, f"a pickle of more than {LARGEST_PICKLE} bytes")
+        # in memory, where a length that the file has not costs nothing
+        content = io.BytesIO(file.read((_LEGACY_PICKLES + 1) * LARGEST_PICKLE))
+    size = len(content.getbuffer())
+    for _ in range(_LEGACY_PICKLES):
+        if (begin := content.tell()) == size:
+            return
+        # reads on, one operation at a time, and runs none of them
+        operations = pickletools.genops(content)
+        while content.tell() - begin <= LARGEST_PICKLE:
+            try:
+                if next(operations, None) is None:
+                    break
+            except ValueError as error:
+                raise CheckpointError(
+                    f"{path} is no checkpoint, or truncated ({error!s:.100}): {SAVE_AGAIN}"
+                ) from None
+        else:
+            raise _refused(path, f"a pickle of more than {LARGEST_PICKLE} bytes")

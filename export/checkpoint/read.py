@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...configs.errors import CheckpointError, MissingExtraError
 from ...configs.remedies import line_of, machine_failed, remedy_of
-from .bounds import check_bounds
+from .bounds import SAVE_AGAIN, check_bounds
 from .foreign import refuse_relatives
 from .keymap import original_from_transformers
 
@@ -34,8 +34,6 @@ _TRANSFORMERS = "vision_encoder.backbone.patch_embed.projection.weight"
 #: names of all dicts in a file together, levels of them, characters of a name: trainers save the
 #: optimizer's state by parameter, some 10 000 names on 5 levels
 _MOST_NAMES, _DEEPEST, _LONGEST_NAME = 100_000, 16, 1000
-#: ends errors about files that are damaged
-SAVE_AGAIN = "download or save it again"
 
 
 def read_tensors(path: Path) -> Mapping[str, Any]:

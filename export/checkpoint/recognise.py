@@ -14,7 +14,8 @@ from torch import Tensor
 from ...configs.errors import CheckpointError
 from ...configs.models import MODELS, ModelConfig
 from ..model.sam2 import Sam2
-from .read import ORIGINAL, SAVE_AGAIN
+from .bounds import SAVE_AGAIN
+from .read import ORIGINAL
 
 _MEMORY = ("memory_attention.", "memory_encoder.", "obj_ptr_proj.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,11 @@ LARGEST_PIXELS = 100_000_000
 _STRIP_PIXELS = 1 << 22
 #: formats whose further images are pages, not previews as in a JPEG of a camera (MPO)
 _PAGED = {"AVIF", "GIF", "PNG", "TIFF", "WEBP"}
+#: what Pillow's readers meet in damaged files
+_DAMAGED = (
+    ArithmeticError, EOFError, LookupError, OSError, RuntimeError, SyntaxError, TypeError,
+    ValueError, struct.error,
+)  # fmt: skip
 #: TIFF's NewSubfileType: bit 0 is set on a smaller copy of another page
 _SUBFILE, _REDUCED = 254, 1
 
@@ -164,7 +170,7 @@ def readable_image(path: str | os.PathLike[str]) -> Iterator[None]:
                 "to PNG"
             ) from None
         raise _unreadable(path, error) from None
-    except (OSError, ValueError, SyntaxError, image_module.DecompressionBombError) as error:
+    except (*_DAMAGED, image_module.DecompressionBombError) as error:
         raise _unreadable(path, error) from None
 
 

@@ -235,7 +235,7 @@ def test_only_the_interface_is_exported() -> None:
 def test_fuzzers_find_nothing_in_a_short_run(tmp_path: Path) -> None:
     if not _has_libfuzzer(tmp_path):
         pytest.skip("no clang++ with libFuzzer: install clang and libclang-rt-*-dev")
-    for name in ("manifest", "rle"):
+    for name in ("graph", "manifest", "rle"):
         corpus = tmp_path / name
         shutil.copytree(SOURCE / "fuzz" / "corpus" / name, corpus)
         # the limit on the peak would count this process's own, which a child inherits

@@ -32,7 +32,7 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "fuzz": (
         ("-DSAM2RT_BUILD_FUZZERS=ON", "-DSAM2RT_SANITIZE=address,undefined",
          "-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++"),
-        ("fuzz_manifest", "fuzz_rle"),
+        ("fuzz_graph", "fuzz_manifest", "fuzz_rle"),
     ),
 }  # fmt: skip
 #: what ONNX Runtime holds until the process ends is not ours

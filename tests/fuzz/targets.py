@@ -1,0 +1,134 @@
+"""What is fuzzed: a reader of files that may come from strangers, and how it may refuse them."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sam2rt.configs.bundle import Bundle
+from sam2rt.configs.errors import Sam2rtError
+from sam2rt.configs.graph_file import GraphError, check_graph
+from sam2rt.configs.manifest import digest_of
+from sam2rt.configs.models import model_config
+from sam2rt.export.checkpoint.load import load_checkpoint
+from sam2rt.export.proof.record import load_record
+from sam2rt.runtime.backends.engine_record import read_record
+from sam2rt.runtime.media.images import read_image
+from sam2rt.runtime.pixels.rle import mask_from_rle, rle_from_mask
+
+_MICRO = model_config("micro")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader, what it may raise, and inputs to begin with."""
+
+    read: Callable[[bytes], object]
+    seeds: Callable[[], list[bytes]]
+    refuses: tuple[type[Exception], ...] = (Sam2rtError,)
+
+
+def _file(read: Callable[[Path], object], name: str) -> Callable[[bytes], object]:
+    """A reader of content, out of one of files."""
+    folder = Path(tempfile.mkdtemp(prefix="sam2rt-fuzz-"))
+
+    def of_content(content: bytes) -> object:
+        (folder / name).write_bytes(content)
+        return read(folder / name)
+
+    return of_content
+
+
+def _manifest(content: bytes) -> object:
+    """Also with the digest made right, which no mutation finds."""
+    try:
+        data = json.loads(content)
+        content = json.dumps({**data, "digest": digest_of(data)}).encode()
+    except (ValueError, TypeError, RecursionError):
+        pass
+    return Bundle.of_manifest(Path("bundle"), content)
+
+
+def _manifests() -> list[bytes]:
+    from fake_bundle import write_bundle
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_bundle(Path(folder) / "b")
+        return [(Path(folder) / "b" / "manifest.json").read_bytes()]
+
+
+def _graphs() -> list[bytes]:
+    from odd_graphs import CRAFTED, crafted_graph, good_graph
+
+    return [bytes(good_graph().SerializeToString()), *map(crafted_graph, CRAFTED)]
+
+
+def _checkpoints() -> list[bytes]:
+    made = []
+    for content in ({"model": {"image_encoder.trunk.patch_embed.proj.weight": torch.zeros(1)}}, {}):
+        for zipped in (True, False):
+            buffer = io.BytesIO()
+            torch.save(content, buffer, _use_new_zipfile_serialization=zipped)
+            made.append(buffer.getvalue())
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    return [*made, len(header).to_bytes(8, "little") + header + bytes(4)]
+
+
+def _records() -> list[bytes]:
+    buffer = io.BytesIO()
+    about = {"version": 1, "seed": 1, "frames": 1, "shapes": {}}
+    np.savez(
+        buffer,
+        about=np.frombuffer(json.dumps(about).encode(), np.uint8),
+        **{"loop/0/scores": np.ones(1, np.float32)},
+    )
+    return [buffer.getvalue()]
+
+
+def _engine_records() -> list[bytes]:
+    data = {"schema": 1, "graph": "g", "driver": [13, 0], "profiles": [{"x": [[1], [1], [1]]}]}
+    return [json.dumps({**data, "digest": digest_of(data)}).encode()]
+
+
+def _images() -> list[bytes]:
+    made = []
+    for kind in ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP"):
+        buffer = io.BytesIO()
+        Image.new("RGB", (8, 6), (10, 200, 30)).save(buffer, kind)
+        made.append(buffer.getvalue())
+    return made
+
+
+def _rle(content: bytes) -> object:
+    """What is taken as run lengths comes back the same."""
+    height, width = (content + b"\1\1")[:2]
+    mask = mask_from_rle({"size": [height, width], "counts": content[2:]})
+    if not np.array_equal(mask_from_rle(rle_from_mask(mask)), mask):
+        raise AssertionError("a mask that does not come back")
+    return mask
+
+
+def _rles() -> list[bytes]:
+    masks = np.random.default_rng(0).random((3, 9, 7)) > 0.5
+    return [bytes([9, 7]) + rle_from_mask(mask)["counts"].encode() for mask in masks]
+
+
+TARGETS = {
+    "manifest": Target(_manifest, _manifests),
+    "graph": Target(lambda c: check_graph(c, {"w.bin": 4096}), _graphs, (GraphError,)),
+    "checkpoint": Target(_file(load_checkpoint, "w.pt"), _checkpoints),
+    "record": Target(_file(lambda path: load_record(path, _MICRO), "p.npz"), _records),
+    "engine_record": Target(
+        _file(lambda path: read_record(path.with_suffix(".engine")), "e.json"), _engine_records
+    ),
+    "rle": Target(_rle, _rles),
+    "image": Target(_file(read_image, "i.png"), _images),
+}
