@@ -95,6 +95,12 @@ class Session(Closing, ABC):
         """
         return True
 
+    def leave_thread(self) -> None:
+        """The calling thread is done with the session: what it held may serve another thread.
+
+        Results that it made stay as they are. Nothing is held by default.
+        """
+
     def slot_buffer(self) -> SlotBuffer:
         """A new buffer for memories, for a tracker of this thread; host memory by default."""
         return SlotBuffer(self.bundle.model)
@@ -145,6 +151,9 @@ class SessionWrapper(Session):
     @property
     def overlaps(self) -> bool:
         return self.session.overlaps
+
+    def leave_thread(self) -> None:
+        self.session.leave_thread()
 
     def slot_buffer(self) -> SlotBuffer:
         return self.session.slot_buffer()

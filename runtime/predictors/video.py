@@ -51,7 +51,7 @@ class VideoPredictor(Predictor):
     add_all_frames_to_correct_as_cond: a corrected frame becomes a prompted one; without it a
     later propagation that passes over the frame recomputes it and the correction is lost.
     prefetch: propagation encodes later frames while it tracks one; the same masks, and the
-    first of them later. On the CPU alone.
+    first of them later. Not on a caller's CUDA stream.
     Others: see :class:`~sam2rt.runtime.tracking.tracker.TrackerOptions`.
     """
 
@@ -337,7 +337,7 @@ class VideoPredictor(Predictor):
             return made if made is not None and pair[0] == known else self._encode(pair[1])
 
         frames = readable(state.frames, order)
-        with closing(prefetched_features(encode, frames)) as pairs:
+        with closing(prefetched_features(encode, frames, self.session.leave_thread)) as pairs:
             for (frame_idx, _), features in pairs:
                 state.features = frame_idx, features
                 yield frame_idx

@@ -114,7 +114,8 @@ def _tracked(
         return tracker.encoded(item[1]) if prefetch and item[0] >= first else item[1]
 
     source = ((*item, prepared(item)) for item in frames.items())
-    with closing(prefetched(source, depth=1 if prefetch else 2)) as items:
+    leave = tracker.session.leave_thread
+    with closing(prefetched(source, depth=1 if prefetch else 2, leave=leave)) as items:
         for frame_idx, rgb, frame in items:
             for obj_id, points in waiting.pop(frame_idx, {}).items():
                 tracker.add_prompt(obj_id, points)
