@@ -17,7 +17,7 @@ from ..configs.bundle import Bundle
 from ..configs.closing import Closing
 from ..configs.errors import InputError
 from ..configs.graphs import GraphSpec, graph_specs
-from .arrays import Array
+from .arrays import Array, lies_on_gpu
 from .bank import SlotBuffer
 from .pixel_kernels import PixelKernels
 
@@ -102,6 +102,12 @@ class Session(Closing, ABC):
         """
         return True
 
+    def leave_thread(self) -> None:
+        """The calling thread is done with the session: what it held may serve another thread.
+
+        Results that it made stay as they are. Nothing is held by default.
+        """
+
     def slot_buffer(self) -> SlotBuffer:
         """A new buffer for memories, for a tracker of this thread; host memory by default."""
         return SlotBuffer(self.bundle.model)
@@ -153,6 +159,9 @@ class SessionWrapper(Session):
     def overlaps(self) -> bool:
         return self.session.overlaps
 
+    def leave_thread(self) -> None:
+        self.session.leave_thread()
+
     def slot_buffer(self) -> SlotBuffer:
         return self.session.slot_buffer()
 
@@ -182,8 +191,7 @@ def check_inputs(spec: GraphSpec, inputs: Mapping[str, Array]) -> dict[str, Arra
                 f"with {sizes}, got {array.dtype} {list(array.shape)}"
             )
         # a tensor on a GPU is contiguous, and numpy would download it
-        on_host = isinstance(array, np.ndarray) or not hasattr(array, "__cuda_array_interface__")
-        checked[tensor.name] = np.ascontiguousarray(array) if on_host else array
+        checked[tensor.name] = array if lies_on_gpu(array) else np.ascontiguousarray(array)
     batch = sizes.get("N", 1)
     for symbol in ("I", "G"):
         if sizes.get(symbol, 1) not in (1, batch):

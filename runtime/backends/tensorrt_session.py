@@ -78,6 +78,8 @@ class TensorRTSession(Session):
         self._engines: dict[str, tuple[Any, EngineRecord]] = {}
         self._threads = threading.local()
         self._workers: list[_Worker] = []
+        #: of threads that left
+        self._idle: list[_Worker] = []
         self._lock = threading.Lock()
 
     def run(
@@ -133,8 +135,20 @@ class TensorRTSession(Session):
 
     @property
     def overlaps(self) -> bool:
-        """False: calls wait in the GPU's queue."""
-        return False
+        """Whether a thread has a stream of its own: not where all work is on the caller's."""
+        return self.stream is None
+
+    def leave_thread(self) -> None:
+        """Keep the calling thread's stream, contexts and buffers for the next new thread."""
+        worker: _Worker | None = getattr(self._threads, "worker", None)
+        if worker is None:
+            return
+        # whoever comes next writes where results of this thread are read
+        worker.stream.synchronize()
+        with self._lock:
+            self._threads.worker = None
+            if not self._closed:
+                self._idle.append(worker)
 
     def pixels(self) -> GpuPixels | None:
         """Frames to inputs and logits to masks on the device, on this thread's stream.
@@ -164,6 +178,7 @@ class TensorRTSession(Session):
             for worker in self._workers:
                 worker.close()
             self._workers.clear()
+            self._idle.clear()
             self._engines.clear()
             self._threads = threading.local()
             self._runtime = None
@@ -225,8 +240,12 @@ class TensorRTSession(Session):
                     raise SessionError(
                         "a session on the caller's stream belongs to one thread: open another"
                     )
-                worker = self._threads.worker = _Worker(self)
-                self._workers.append(worker)
+                if self._idle:
+                    worker = self._idle.pop()
+                else:
+                    worker = _Worker(self)
+                    self._workers.append(worker)
+                self._threads.worker = worker
         if self._index is not None:
             # the thread may have selected another GPU since
             cuda.select(self._index)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...configs.errors import InputError
+from ..arrays import lies_on_gpu
 
 #: dlpack.h: device kinds and type codes
 CPU, CUDA, CUDA_HOST = 1, 2, 3
@@ -82,11 +83,11 @@ def device_view(array: Any, stream: int | None = None) -> DeviceView:
 
 def is_device_array(array: Any) -> bool:
     """Whether `array` lies on a GPU and is no numpy array."""
-    # most are, and asking numpy for what it has not is slow
+    # most are none, and asking numpy for what it has not is slow
     if isinstance(array, np.ndarray):
         return False
     try:
-        if hasattr(array, "__cuda_array_interface__"):
+        if lies_on_gpu(array):
             return True
     except RuntimeError:
         # torch shows no tensor that requires grad, and no frame does

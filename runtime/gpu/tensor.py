@@ -84,6 +84,8 @@ class DeviceTensor:
 
     #: whether later tensors of the same use lie here too, so that a graph may hold the address
     stays = False
+    #: see :func:`~sam2rt.runtime.arrays.lies_on_gpu`
+    always_on_gpu = True
 
     def __init__(
         self, pointer: int, shape: tuple[int, ...], dtype: Any, owner: Any, stream: cuda.Stream

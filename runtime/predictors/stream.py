@@ -208,7 +208,8 @@ class StreamTracker(Predictor):
     def encoded(self, frame: Any) -> EncodedFrame:
         """Encode a frame for a later :meth:`step`; any thread may, while frames are tracked.
 
-        Raises FrameError for a frame that cannot be used, InputError on a GPU.
+        Raises FrameError for a frame that cannot be used, InputError for a session that has one
+        queue on a GPU.
         """
         self._open_still()
         check_prefetch(self.session)

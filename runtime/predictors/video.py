@@ -57,7 +57,7 @@ class VideoPredictor(Predictor):
     apply_postprocessing: False leaves out what the original's builder adds, see TrackerOptions.
     fill_hole_area: None for the builder's: 8 low-resolution pixels, 0 without apply_postprocessing.
     prefetch: propagation encodes later frames while it tracks one; the same masks, and the
-    first of them later. On the CPU alone.
+    first of them later. Not on a caller's CUDA stream.
     Others: see :class:`~sam2rt.runtime.tracking.tracker.TrackerOptions`.
     """
 
@@ -367,7 +367,7 @@ class VideoPredictor(Predictor):
             return made if made is not None and pair[0] == known else self._encode(pair[1])
 
         frames = readable(state.frames, order)
-        with closing(prefetched_features(encode, frames)) as pairs:
+        with closing(prefetched_features(encode, frames, self.session.leave_thread)) as pairs:
             for (frame_idx, _), features in pairs:
                 state.features = frame_idx, features
                 yield frame_idx

@@ -149,7 +149,8 @@ def _tracked(
             begun = begun or index in prompted
             yield frame, tracker.encoded(rgb) if prefetch and begun else rgb
 
-    with closing(prefetched(prepared(), depth=1 if prefetch else 2)) as steps:
+    leave = tracker.session.leave_thread
+    with closing(prefetched(prepared(), depth=1 if prefetch else 2, leave=leave)) as steps:
         for frame, pixels in steps:
             for obj_id, prompt in waiting.pop(frame.index, {}).items():
                 if isinstance(prompt, Points):

@@ -33,37 +33,45 @@ class EncodedFrame:
 
 
 def check_prefetch(session: Session) -> None:
-    """InputError for a session whose graphs are queued on a GPU: nothing is left to overlap."""
+    """InputError for a session whose graphs are all queued one after the other."""
     if not session.overlaps:
         raise InputError(
-            "prefetch=True overlaps work on the CPU, this session runs on a GPU: leave it out"
+            "prefetch=True overlaps the work of two threads, this session has one queue on a GPU: "
+            "leave it out"
         )
 
 
 def prefetched_features(
-    encode: Callable[[T], Features], items: Iterable[T]
+    encode: Callable[[T], Features],
+    items: Iterable[T],
+    leave: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[T, Features], None, None]:
     """Each item with its features, made by a thread one or two items before they are asked for.
 
-    An error is raised where its item would have come; closing the generator stops the thread.
+    An error is raised where its item would have come; closing the generator stops the thread,
+    which calls `leave` last.
     """
     pairs = ((item, encode(item)) for item in items)
-    with contextlib.closing(prefetched(pairs, depth=1, patience=_SLOW_FRAME)) as made:
+    with contextlib.closing(prefetched(pairs, 1, _SLOW_FRAME, leave)) as made:
         yield from made
 
 
 def prefetched(
-    items: Iterable[T], depth: int = 2, patience: float = _PATIENCE
+    items: Iterable[T],
+    depth: int = 2,
+    patience: float = _PATIENCE,
+    leave: Callable[[], None] = lambda: None,
 ) -> Generator[T, None, None]:
     """The same items, made by a background thread, up to `depth` before they are asked for.
 
     An error of the source is raised where its item would have come. Closing the iterator (or
     leaving the loop, or the end of the program) stops the thread; one that is stalled is left
-    behind after `patience` seconds. `items` must not be used elsewhere meanwhile.
+    behind after `patience` seconds. The thread calls `leave` when it ends. `items` must not be used
+    elsewhere meanwhile.
     """
     if depth < 1:
         raise InputError(f"prefetch depth is {depth}: expected at least 1")
-    worker = _Worker(items, depth, patience)
+    worker = _Worker(items, depth, patience, leave)
     try:
         while True:
             kind, value = worker.ready.get()
@@ -83,10 +91,12 @@ class _Worker:
     it is ended by an exception that such code does not let through.
     """
 
-    def __init__(self, items: Iterable[Any], depth: int, patience: float) -> None:
+    def __init__(
+        self, items: Iterable[Any], depth: int, patience: float, leave: Callable[[], None]
+    ) -> None:
         self.ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
         self._stopping = threading.Event()
-        self._patience = patience
+        self._patience, self._leave = patience, leave
         # a daemon, since a source that is stalled for ever must not hold up the program's end
         self._thread = threading.Thread(target=self._fill, args=(items,), daemon=True)
         self._thread.start()
@@ -114,3 +124,7 @@ class _Worker:
         except BaseException as error:
             # an exit or an interruption too: the reader would wait for ever
             self.ready.put(("error", error))
+        finally:
+            # the session may have been closed meanwhile, or its GPU be gone
+            with contextlib.suppress(Exception):
+                self._leave()

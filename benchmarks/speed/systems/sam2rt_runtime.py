@@ -207,7 +207,8 @@ class Sam2rtSystem:
         """
         frames = [next(self._frames) for _ in range(count + 4)]
         source = (self._tracker.encoded(f) for f in frames) if prefetch else iter(frames)
-        with closing(prefetched(source, depth=1)) as items:
+        leave = self._tracker.session.leave_thread
+        with closing(prefetched(source, depth=1, leave=leave)) as items:
             self._tracker.step(next(items))
             start = time.perf_counter()
             for item in islice(items, count):

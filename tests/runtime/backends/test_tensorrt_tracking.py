@@ -15,6 +15,7 @@ from sam2rt.runtime.backends import tensorrt_session as trt
 from sam2rt.runtime.gpu.ring import DeviceSlotBuffer
 from sam2rt.runtime.predictors.image import ImagePredictor
 from sam2rt.runtime.predictors.stream import StreamTracker
+from sam2rt.runtime.predictors.video import VideoPredictor
 
 pytest.importorskip("cuda.bindings.runtime")
 
@@ -66,9 +67,39 @@ def test_a_session_states_what_it_can(bundle: Bundle, gpu: FakeCuda) -> None:
         assert session.graphs == tuple(engine_specs(bundle.model))
         assert isinstance(session.slot_buffer(), DeviceSlotBuffer)
         assert ImagePredictor(bundle, session=session).device == "cuda"
+        assert session.overlaps
+    with trt.TensorRTSession(bundle, stream=777) as session:
         tracker = StreamTracker(bundle, session=session)
-        with pytest.raises(InputError, match="prefetch=True overlaps work on the CPU"):
+        with pytest.raises(InputError, match="this session has one queue on a GPU"):
             tracker.encoded(np.zeros((48, 64, 3), np.uint8))
+
+
+def test_prefetching_gives_the_same_bits_and_waits_for_the_encoder(
+    bundle: Bundle, gpu: FakeCuda
+) -> None:
+    """The encoder of the next frame is on another stream; its thread's buffers serve the next."""
+    frames = np.random.default_rng(5).integers(0, 256, (30, 48, 64, 3), dtype=np.uint8)
+
+    def track(session: Any, prefetch: bool) -> list[Any]:
+        options = {"fill_hole_area": 0, "prefetch": prefetch}
+        with VideoPredictor(bundle, session=session, **options) as predictor:
+            state = predictor.init_state(frames)
+            predictor.add_new_points_or_box(state, 0, 1, points=[[9, 20]], labels=[1])
+            return [np.asarray(logits) for _, _, logits in predictor.propagate_in_video(state)]
+
+    expected = track(HostSession(bundle), False)
+    with trt.TensorRTSession(bundle) as session:
+        for _ in range(3):
+            gpu.calls.clear()
+            found = track(session, True)
+            for a, b in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(a, b)
+            # of each frame but the first, which was encoded for its prompt
+            assert gpu.calls.count("cudaStreamWaitEvent") >= len(frames) - 1
+        # this thread's and one for all that encoded
+        assert len(session._workers) == 2
+        assert len(session._idle) == 1
+    assert gpu.allocated == {}
 
 
 def test_more_objects_than_the_engine_takes_are_split(bundle: Bundle, gpu: FakeCuda) -> None:

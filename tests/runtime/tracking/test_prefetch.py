@@ -98,5 +98,5 @@ def test_a_gpu_has_its_own_queue(session):
         overlaps = False
 
     tracker = StreamTracker(session.bundle, session=OnGpu(session))
-    with pytest.raises(InputError, match="overlaps work on the CPU, this session runs on a GPU"):
+    with pytest.raises(InputError, match="this session has one queue on a GPU"):
         tracker.encoded(moving_square(1)[0])
