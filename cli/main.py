@@ -42,12 +42,11 @@ def main(args: Sequence[str] | None = None) -> None:
         # None where the caller closed it
         if sys.stdout is not None:
             sys.stdout.flush()
-    except Ended as signal:
-        code = _fail(signal.what, signal.code)
-    except KeyboardInterrupt:
-        code = _fail("interrupted", INTERRUPTED)
+    except KeyboardInterrupt as error:
+        code = _ended_by(error)
     except Sam2rtError as error:
-        code = _fail(_in_options(str(error)), 1)
+        signalled = _interruption(error)
+        code = _ended_by(signalled) if signalled else _fail(_in_options(str(error)), 1)
     except BrokenPipeError:
         # the reader of our output has gone, as 'sam2rt inspect BUNDLE | head' does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -55,6 +54,20 @@ def main(args: Sequence[str] | None = None) -> None:
     except Exception as error:
         code = _unexpected(error)
     sys.exit(code)
+
+
+def _interruption(error: BaseException) -> KeyboardInterrupt | None:
+    """The signal that an error comes of: one amid an import makes the package fail to load."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, KeyboardInterrupt):
+        found = found.__cause__ or found.__context__
+    return found
+
+
+def _ended_by(error: KeyboardInterrupt) -> int:
+    if isinstance(error, Ended):
+        return _fail(error.what, error.code)
+    return _fail("interrupted", INTERRUPTED)
 
 
 def _run(args: list[str]) -> int:

@@ -14,7 +14,7 @@ import pytest
 
 from sam2rt.cli import main as cli
 from sam2rt.configs.bundle import Bundle
-from sam2rt.configs.errors import FrameError, ProofError
+from sam2rt.configs.errors import FrameError, ProofError, SessionError
 from sam2rt.runtime.media.open import open_frames
 from sam2rt.runtime.media.video import writer as video_writer
 from sam2rt.runtime.tasks.prompts import ObjectPrompt
@@ -254,3 +254,31 @@ def test_a_seed_is_for_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
         "--seed has no effect on the bundle's own record: leave it out, it is for --checkpoint "
         "(see 'sam2rt verify --help')"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "line"),
+    [("_Terminated", 143, "terminated"), (None, 130, "interrupted")],
+)
+def test_a_signal_amid_an_import_is_no_broken_package(
+    name: str | None,
+    code: int,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A module in C++ turns what its import raises into an ImportError of its own."""
+    main = sys.modules["sam2rt.cli.main"]
+    kind = getattr(main, name) if name else KeyboardInterrupt
+
+    def fail(args: list[str]) -> int:
+        try:
+            try:
+                raise kind
+            except KeyboardInterrupt as error:
+                raise ImportError("initialization failed") from error
+        except ImportError as error:
+            raise SessionError(f"onnxruntime does not load ({error}): install it again") from None
+
+    monkeypatch.setattr(main, "_run", fail)
+    assert failed("track", capsys=capsys, code=code) == line
