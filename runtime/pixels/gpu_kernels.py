@@ -145,6 +145,7 @@ class GpuPixels(PixelKernels):
         # frames that come on the device lie anywhere
         key = ("frame", on_gpu.pointer, on_gpu.shape, copied, out.pointer, size)
         self._graphs.run(key, enqueue, copied is not None and self._places.take(key))
+        self._let_go(on_gpu)
         return out
 
     def image_tensors(self, images: Sequence[Any], size: int) -> DeviceTensor:
@@ -162,7 +163,13 @@ class GpuPixels(PixelKernels):
             self._launch("antialias_rows", across, *horizontal)
             vertical = (wide, *rows, mean, std, size, height, taps[1], out[index])
             self._launch("antialias_columns_normalise", down, *vertical)
+            self._let_go(on_gpu)
         return out
+
+    def _let_go(self, frame: DeviceTensor) -> None:
+        """Wait until a frame of the caller's is read, who may fill it anew."""
+        if frame.lent_to(self._stream):
+            self._stream.synchronize()
 
     def _triangle(self, n_in: int, n_out: int) -> list[DeviceTensor]:
         def tables() -> tuple[Array, Array]:

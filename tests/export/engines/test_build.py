@@ -314,6 +314,10 @@ def test_time_is_the_median_of_the_steady_state(fakes: _Build) -> None:
     with trt.TensorRTSession(fakes.bundle) as session:
         assert 0 < attention.attention_milliseconds(session, fakes.bundle, runs=6) < 1000
     assert fakes.gpu.replays == 5
+    # each run is waited for: what is timed is the work, not that it was asked for
+    calls = [c for c in fakes.gpu.calls if c in ("cudaMemcpyAsync", "cudaStreamSynchronize")]
+    assert calls[-1] == "cudaStreamSynchronize"
+    assert calls.count("cudaStreamSynchronize") == 6
 
 
 def test_only_what_a_build_writes_or_keeps_is_replaced(tmp_path: Path) -> None:

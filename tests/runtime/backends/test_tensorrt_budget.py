@@ -21,7 +21,7 @@ from sam2rt.runtime.predictors.stream import StreamTracker
 pytest.importorskip("cuda.bindings.runtime")
 
 from fake_cuda import FakeCuda
-from gpu_interpreter import numpy_kernels
+from gpu_interpreter import foreign, numpy_kernels
 from trt_session import HostSession, bundle_with_engines, stand_in_gpu
 
 #: frames until nothing is set up any more: pointers are complete after sixteen, then the ring's
@@ -114,6 +114,36 @@ def test_without_graphs_the_chain_gives_the_same(bundle: Bundle, gpu: FakeCuda) 
     for (masks, *numbers), (wanted, *others) in zip(found, expected, strict=True):
         np.testing.assert_array_equal(masks, wanted)
         np.testing.assert_array_equal(numbers, others)
+
+
+def test_frames_of_the_caller_are_read_before_the_call_is_over(
+    bundle: Bundle, gpu: FakeCuda
+) -> None:
+    """Whose memory it is may fill it anew; a host array was copied to pinned memory."""
+
+    class Foreign:
+        __cuda_array_interface__ = {  # noqa: RUF012
+            "version": 3, "shape": FRAMES[0].shape, "typestr": "|u1", "strides": None,
+            "data": (FRAMES[0].ctypes.data, False), "stream": 4242,
+        }  # fmt: skip
+
+    foreign[FRAMES[0].ctypes.data] = FRAMES[0].nbytes
+    with trt.TensorRTSession(bundle) as session:
+        pixels = session.pixels()
+        assert pixels is not None
+        expected = np.asarray(pixels.frame_tensor(FRAMES[0], 32))
+        for make in (
+            lambda: pixels.frame_tensor(Foreign(), 32),
+            lambda: pixels.image_tensors([Foreign()], 32),
+        ):
+            made = make()
+            calls = [c for c in gpu.calls if c in COUNTED]
+            assert calls[-2:] == ["launch", "cudaStreamSynchronize"]
+        np.testing.assert_array_equal(np.asarray(pixels.frame_tensor(Foreign(), 32)), expected)
+        gpu.calls.clear()
+        pixels.frame_tensor(FRAMES[0], 32)
+        assert "cudaStreamSynchronize" not in gpu.calls
+        assert made.shape == (1, 3, 32, 32)
 
 
 def test_constants_go_to_the_device_once(bundle: Bundle, gpu: FakeCuda) -> None:
