@@ -49,4 +49,7 @@ def _module(name: str, feature: str) -> ModuleType:
                 # the package is there: it is its files that cannot be opened now
                 remedy = remedy_of(error, remedy_of(full, ""))
                 raise StateError(f"{name} cannot be loaded ({line_of(error)}): {remedy}") from None
+            if isinstance(error, ImportError) and error.name is None:
+                # a library of the package that does not load names nothing
+                error.name = name
             raise

@@ -98,7 +98,7 @@ def build_command(
     dry_run: bool,
     console: Console,
 ) -> None:
-    """Build TensorRT engines of BUNDLE for this machine, and prove them."""
+    """Build TensorRT engines for this machine, and prove them."""
     loaded = Bundle.load(bundle)
     options = BuildOptions(
         graphs=tuple(graphs.split(",")) if graphs else None,

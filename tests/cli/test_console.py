@@ -12,7 +12,7 @@ import click
 import cv2
 import numpy as np
 import pytest
-from file_server import serving
+from hub_server import hub_of
 
 from sam2rt.cli import main, progress_line
 from sam2rt.cli.main import command_group
@@ -124,7 +124,9 @@ def test_track_by_ids_through_a_range_backwards(
         "--reverse", "--start", "1", "--no-video", "-o", out, "--threads", "1",
         capsys=capsys, notes=f"written to {out}\n",
     )  # fmt: skip
-    assert document.keys() == {"folder", "frames", "objects", "seconds", "frames_per_second"}
+    assert document.keys() == {
+        "folder", "frames", "objects", "seconds", "frames_per_second", "missing",
+    }  # fmt: skip
     assert (document["frames"], document["objects"]) == (3, [3, 8])
     speed = document["frames"] / document["seconds"]
     assert document["frames_per_second"] == pytest.approx(speed, rel=0.01)
@@ -194,14 +196,12 @@ def test_download(
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    with serving(b"some weights") as server:
-        from sam2rt.export.checkpoint import download
-
-        monkeypatch.setattr(download, "HUB", server.url)
-        kept = {**(download.download_checkpoint.__kwdefaults__ or {}), "hub": server.url}
-        monkeypatch.setattr(download.download_checkpoint, "__kwdefaults__", kept)
-        document = asked("download", "someone/model", "-o", tmp_path, capsys=capsys)
-    path = tmp_path / "hub" / "someone--model" / "model.safetensors"
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "repository" / "model.safetensors").write_bytes(b"some weights")
+    with hub_of(tmp_path / "repository") as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        document = asked("download", "someone/bundle", "-o", tmp_path, capsys=capsys)
+    path = tmp_path / "hub" / "someone--bundle" / "model.safetensors"
     assert document == {"path": str(path), "sha256": file_sha256(path)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from sam2rt.cli import main as cli
+from sam2rt.cli.signals import Ended
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import FrameError, ProofError, SessionError
 from sam2rt.runtime.media.open import open_frames
@@ -257,11 +259,11 @@ def test_a_seed_is_for_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "code", "line"),
-    [("_Terminated", 143, "terminated"), (None, 130, "interrupted")],
+    ("signalled", "code", "line"),
+    [(Ended(signal.SIGTERM), 143, "terminated"), (KeyboardInterrupt(), 130, "interrupted")],
 )
 def test_a_signal_amid_an_import_is_no_broken_package(
-    name: str | None,
+    signalled: KeyboardInterrupt,
     code: int,
     line: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -269,12 +271,11 @@ def test_a_signal_amid_an_import_is_no_broken_package(
 ) -> None:
     """A module in C++ turns what its import raises into an ImportError of its own."""
     main = sys.modules["sam2rt.cli.main"]
-    kind = getattr(main, name) if name else KeyboardInterrupt
 
     def fail(args: list[str]) -> int:
         try:
             try:
-                raise kind
+                raise signalled
             except KeyboardInterrupt as error:
                 raise ImportError("initialization failed") from error
         except ImportError as error:

@@ -269,6 +269,8 @@ OPERATORS: Mapping[str, Operator] = {
     "Resize": _resize,
     "Shape": _shape,
     "Slice": _slice,
+    # of one head, or several, without a mask
+    "Attention": lambda a, q, k, v: F.scaled_dot_product_attention(q, k, v, scale=a.get("scale")),
     "Softmax": lambda a, x: torch.softmax(x, a.get("axis", -1)),
     "Split": _split,
     "Squeeze": _squeeze,

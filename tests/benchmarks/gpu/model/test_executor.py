@@ -59,7 +59,8 @@ def test_every_graph_of_micro_equals_onnxruntime(
     shared_bundles: SharedBundles, precision: Precision
 ) -> None:
     bundle = _bundle(shared_bundles, precision)
-    assert len(bundle.graphs) == 9
+    # half precision has the variant "operator" too
+    assert len(bundle.graphs) == (9 if precision == "fp32" else 10)
     for name, entry in bundle.graphs.items():
         expected = _expected(bundle, name, steady_inputs(bundle, name, 3))
         for fused, found in _runs(bundle, name):
