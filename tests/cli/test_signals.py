@@ -15,6 +15,7 @@ import pytest
 _ENDLESS = """
 import sys
 from pathlib import Path
+import signal
 import numpy as np
 from onnx import helper
 import onnx
@@ -43,6 +44,8 @@ onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), folder 
 spec = GraphSpec("g", (TensorSpec("x", "float32", (1,)),), (TensorSpec("y", "float32", (1,)),))
 bundle = Bundle(folder, model_config("micro"), "fp32", 18, "", "", 
                 {"g": GraphEntry(spec, BundleFile("g.onnx", "", 0))}, {}, {})
+# a test run under nohup hands down that it is ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 session = OnnxRuntimeSession(bundle, threads=1)
 session._open("g")
 

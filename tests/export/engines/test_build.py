@@ -273,7 +273,7 @@ def test_the_operator_variant_is_built_of_its_own_graph(fakes_with_node: _Build)
     build_engines(fakes.bundle, BuildOptions(attention="operator"))
     record = read_record(fakes.folder / "memory_attention.engine")
     assert (record.attention, record.source) == ("operator", "memory_attention.operator")
-    assert ("memory_attention.operator", b"operator") in fakes.models
+    assert ("memory_attention.operator", OPERATOR) in fakes.models
     # other graphs have no such variant
     assert read_record(fakes.folder / "mask_decoder.engine").source == "mask_decoder"
 
