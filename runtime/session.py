@@ -162,6 +162,9 @@ class SessionWrapper(Session):
     def leave_thread(self) -> None:
         self.session.leave_thread()
 
+    def check_graphs(self) -> None:
+        self.session.check_graphs()
+
     def slot_buffer(self) -> SlotBuffer:
         return self.session.slot_buffer()
 

@@ -92,6 +92,8 @@ class OnnxRuntimeSession(Session):
         on some: one small graph is opened, and kept, where that may be so.
         """
         if self.device != "cpu" or self.bundle.precision in HALF_PRECISIONS:
+            # without the provider no graph has to be looked for
+            self._onnxruntime()
             self._open(_SMALL)
 
     def check_graphs(self) -> None:

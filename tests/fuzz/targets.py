@@ -15,8 +15,8 @@ from PIL import Image
 
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import Sam2rtError
-from sam2rt.configs.graph_file import GraphError, check_graph
-from sam2rt.configs.manifest import digest_of
+from sam2rt.configs.formats.graph_file import GraphError, check_graph
+from sam2rt.configs.formats.manifest import digest_of
 from sam2rt.configs.models import model_config
 from sam2rt.export.checkpoint.load import load_checkpoint
 from sam2rt.export.proof.record import load_record

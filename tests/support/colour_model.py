@@ -31,6 +31,7 @@ NONE = -9.0
 @dataclass(frozen=True)
 class ColourBundle:
     model: ModelConfig
+    precision: str = "fp32"
 
 
 class ColourSession(Session):

@@ -22,7 +22,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "training.md").read_text(
 #: fields of the recipe that are no options
 FIXED = {"warm_up", "longer_from", "weights", "average"}
 #: options that are no fields: they do not decide the outcome
-ASIDE = {"folder", "hours", "device", "threads"}
+ASIDE = {"folder", "hours", "device", "threads", "as_json", "quiet"}
 
 
 def test_the_command_without_options_follows_the_recipe(

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 
 from ....configs.errors import FrameError
+from ....configs.remedies import line_of, remedy_of
 from ...arrays import Frame
 from ...frames import FrameSource, NoMoreFrames, OnError
 from .container import OpenVideo, is_address
@@ -110,7 +111,11 @@ class VideoFile(FrameSource):
         if self._index is None:
             if self._given is None:
                 self._given = 0, self._first()
-            self._index = index_video(self._place, self._path, self._opening)
+            try:
+                self._index = index_video(self._place, self._path, self._opening)
+            except OSError as error:
+                why, remedy = line_of(error), remedy_of(error, "check that disk or network drive")
+                raise FrameError(f"{self._path} cannot be read ({why}): {remedy}") from None
             last = len(self._index) - 1
             length = self._index.seconds(last) - self._index.seconds(0) if last > 0 else 0
             # a header may state a rate that no frame keeps to

@@ -71,7 +71,10 @@ def test_too_many_open_files_are_no_damaged_image(image: Path, tmp_path: Path) -
 def test_too_many_open_files_are_no_truncated_video(video: Path) -> None:
     with no_descriptors():
         refused(lambda: open_frames(video), f"{video} cannot be opened {FULL}")
-    with no_descriptors(left=1), open_frames(video) as frames:
+    # one for the packets and one for the pictures
+    with no_descriptors(left=2), open_frames(video) as frames:
+        refused(lambda: frames.num_frames, f"{video} cannot be read {FULL}")
+    with no_descriptors(left=3), open_frames(video) as frames:
         assert frames.num_frames == 3
 
 
