@@ -7,6 +7,7 @@ keeps what reached new code, and is made of the target's own seeds where it is e
 from __future__ import annotations
 
 import contextlib
+import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -32,8 +33,11 @@ def main() -> None:
         with contextlib.suppress(*target.refuses):
             target.read(content)
 
-    # ten seconds for one input count as hung, two gigabytes as too much
-    options = [f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048", "-max_len=65536"]
+    # ten seconds for one input count as hung, two gigabytes more than now as too much: the peak of
+    # the process that started this one counts as its own
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    limits = ["-timeout=10", f"-rss_limit_mb={peak + 2048}", "-max_len=65536"]
+    options = [f"-max_total_time={seconds}", *limits]
     atheris.Setup([sys.argv[0], *options, "-print_final_stats=1", str(corpus)], one)
     atheris.Fuzz()
 

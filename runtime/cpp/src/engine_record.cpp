@@ -54,9 +54,9 @@ json read_json(const fs::path& path) {
   try {
     data = parse_json(read_file(path), largest_record);
   } catch (const std::exception&) {
-    throw unreadable("JSONDecodeError");
+    throw unreadable("ValueError");
   }
-  if (!data.is_object()) throw unreadable("AttributeError");
+  if (!data.is_object()) throw unreadable("TypeError");
   if (!data.contains("digest") || !data.contains("schema")) throw unreadable("KeyError");
   if (data["schema"] != schema) {
     throw BundleError(text(path.string(), " has schema ", described(data["schema"]),

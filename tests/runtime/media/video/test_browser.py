@@ -30,7 +30,14 @@ const next = () => {
   } else video.currentTime = times[seen.length];
 };
 video.onerror = () => tell({error: video.error.message});
+// a seek may be over before its frame is shown; nothing tells where the frame was shown already
 video.onseeked = () => {
+  const once = {left: true};
+  const draw = () => { if (once.left) { once.left = false; drawn(); } };
+  video.requestVideoFrameCallback(draw);
+  setTimeout(draw, 1000);
+};
+const drawn = () => {
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = 1;
   const context = canvas.getContext("2d");
