@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import shutil
 import time
 import urllib.error
@@ -21,6 +22,7 @@ from typing import BinaryIO
 from ...configs.bundle import file_sha256
 from ...configs.errors import CheckpointError, InputError
 from ...configs.progress import Progress, silent
+from ...configs.remedies import line_of, remedy_of
 from ...configs.staging import replaced_file
 from .web import WebRequest, check_hub_hash
 
@@ -116,8 +118,19 @@ def _check_place(part: Path) -> None:
 
 
 def sha256_of(target: Path) -> str:
-    """The sha256 that was written beside a downloaded file."""
-    return _record(target).read_text().split(maxsplit=1)[0]
+    """The sha256 that was written beside a downloaded file.
+
+    Raises CheckpointError when the file beside it holds none.
+    """
+    record = _record(target)
+    try:
+        found = re.match(r"[0-9a-f]{64}\b", record.read_text("utf-8", errors="replace"))
+    except OSError as error:
+        remedy = remedy_of(error, "remove it, and download again")
+        raise CheckpointError(f"cannot read {record} ({line_of(error)}): {remedy}") from None
+    if found is None:
+        raise CheckpointError(f"{record} holds no sha256: remove it, and download again")
+    return found[0]
 
 
 def _record(target: Path) -> Path:

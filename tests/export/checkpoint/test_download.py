@@ -22,7 +22,7 @@ from sam2rt.configs.models import MODELS
 from sam2rt.export.checkpoint import download
 from sam2rt.export.checkpoint.download import download_checkpoint
 from sam2rt.export.checkpoint.official import OFFICIAL, names_a_download, official_name
-from sam2rt.export.checkpoint.transfer import Remote, fetch
+from sam2rt.export.checkpoint.transfer import Remote, fetch, sha256_of
 
 CONTENT = np.random.default_rng(5).bytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -186,6 +186,24 @@ def test_trust_on_first_use(server: FileServer, tmp_path: Path) -> None:
         f"{target} has sha256 {found[:12]}..., expected {SHA256[:12]}... "
         "(changed since its download?): delete it and try again"
     )
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"rubbish", b"\xff" * 64, b"ab" * 31, None])
+def test_a_hash_file_that_holds_none_is_one_line(content: bytes | None, tmp_path: Path) -> None:
+    target = tmp_path / "w.pt"
+    record = tmp_path / "w.pt.sha256"
+    if content is None:
+        expected = (
+            f"cannot read {record} (No such file or directory): remove it, and download again"
+        )
+    else:
+        record.write_bytes(content)
+        expected = f"{record} holds no sha256: remove it, and download again"
+    with pytest.raises(CheckpointError) as refused:
+        sha256_of(target)
+    assert str(refused.value) == expected
+    record.write_text("ab" * 32 + "  w.pt\n")
+    assert sha256_of(target) == "ab" * 32
 
 
 def test_copy_put_there_by_hand_is_checked(server: FileServer, tmp_path: Path) -> None:
