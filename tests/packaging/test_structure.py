@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,13 @@ def test_a_planted_question_is_found(line: str, tmp_path: Path) -> None:
     (tmp_path / "runtime").mkdir()
     (tmp_path / "runtime" / "planted.py").write_text(line)
     assert structure.sniffed_sessions(tmp_path) == ["runtime/planted.py:1"]
+
+
+def test_no_large_file_is_tracked() -> None:
+    """What a build leaves in the checkout is easily added; weights that ship are the exception."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listed.returncode:
+        pytest.skip("no git checkout")
+    names = [name for name in listed.stdout.decode().split("\0") if (ROOT / name).is_file()]
+    large = {name for name in names if (ROOT / name).stat().st_size > 1 << 20}
+    assert large == {"export/data/sam2rt_micro.safetensors"}
