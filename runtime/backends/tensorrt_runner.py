@@ -24,6 +24,7 @@ from ..gpu.tensor import ALIGNED, DeviceTensor, Pool
 from ..session import Into
 from .engine_profiles import choose_profile, is_fixed
 from .engine_record import EngineRecord
+from .tensorrt_scratch import Scratch
 
 #: sets of shapes whose profile is remembered
 _MOST_PLANS = 64
@@ -62,9 +63,11 @@ class Runner:
     """One graph on one stream; contexts and buffers for every profile."""
 
     def __init__(
-        self, engine: Any, record: EngineRecord, spec: GraphSpec, stream: cuda.Stream
-    ) -> None:
+        self, engine: Any, record: EngineRecord, spec: GraphSpec, stream: cuda.Stream,
+        scratch: Scratch,
+    ) -> None:  # fmt: skip
         self._engine, self._record, self._spec, self._stream = engine, record, spec, stream
+        self._scratch = scratch
         self._contexts: dict[int, Any] = {}
         #: per profile, where its context's tensors are
         self._addresses: dict[int, dict[str, int]] = {}
@@ -72,6 +75,7 @@ class Runner:
         self._shapes: dict[int, Mapping[str, tuple[int, ...]]] = {}
         #: of fixed shapes, by profile and places
         self._graphs = GraphCache(stream)
+        scratch.watch(self._graphs)
         #: how often the stream had been waited for when host arrays were last brought
         self._brought = -1
         self._plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
@@ -214,6 +218,7 @@ class Runner:
     def launch(self, plan: Plan, bound: Mapping[str, int]) -> None:
         """Enqueue the engine, tensors in `bound` at those addresses, others in their places."""
         context = self._context(plan.profile)
+        self._scratch.ready(self._spec.name)
         self._place(context, plan.profile, bound)
         if self._shapes.get(plan.profile) is not plan.inputs:
             self._set_shapes(context, plan.inputs)
@@ -223,10 +228,8 @@ class Runner:
     def _context(self, index: int) -> Any:
         if index in self._contexts:
             return self._contexts[index]
-        cuda.require_memory(self._record.device_memory, f"running {self._spec.name}")
-        context = self._engine.create_execution_context()
-        if context is None:
-            raise SessionError(f"TensorRT gives no context for {self._spec.name}: free GPU memory")
+        needed = int(self._engine.device_memory_size_v2)
+        context = self._scratch.context(self._engine, needed, self._spec.name)
         if not context.set_optimization_profile_async(index, self._stream.handle):
             raise self._failed("its profile was refused")
         self._addresses[index] = {}

@@ -34,6 +34,7 @@ from .engine_record import (
 )
 from .tensorrt_library import Messages, make_logger, tensorrt_module
 from .tensorrt_runner import Runner
+from .tensorrt_scratch import Scratch
 from .tensorrt_track import TrackChain
 
 
@@ -72,7 +73,7 @@ class TensorRTSession(Session):
         self._index = device_index(device) if stream is None else None
         self._closed = False
         self._folder = engines
-        self._trt = tensorrt_module()
+        self.library = tensorrt_module()
         self._messages = Messages()
         self._runtime: Any = None
         self._engines: dict[str, tuple[Any, EngineRecord]] = {}
@@ -159,7 +160,7 @@ class TensorRTSession(Session):
 
     def kernel_folder(self) -> Path | None:
         """Where the kernels beside the engines are; None when they were not compiled."""
-        target = current_target(self._trt, self._index)
+        target = current_target(self.library, self._index)
         folder = self.bundle.path / ENGINES / engine_folder(self.bundle, target, self._folder)
         return folder if has_kernels(folder) else None
 
@@ -199,7 +200,7 @@ class TensorRTSession(Session):
 
     def select(self) -> None:
         """Make this session's GPU the calling thread's; SessionError without a driver or GPU."""
-        current_target(self._trt, self._index)
+        current_target(self.library, self._index)
 
     def engine(self, graph: str) -> tuple[Any, EngineRecord]:
         """TensorRT's engine of a graph and what it says about itself."""
@@ -211,7 +212,7 @@ class TensorRTSession(Session):
 
     def _load(self, graph: str) -> tuple[Any, EngineRecord]:
         # the device first: without one TensorRT hands out a null runtime and crashes
-        target = current_target(self._trt, self._index)
+        target = current_target(self.library, self._index)
         folder = engine_folder(self.bundle, target, self._folder)
         record = check_engine(self.bundle, folder, graph, target)
         cuda.require_memory(record.size + record.device_memory, f"the engine of {graph}")
@@ -219,14 +220,14 @@ class TensorRTSession(Session):
 
     def _deserialized(self, path: Path, record: EngineRecord) -> Any:
         if self._runtime is None:
-            self._runtime = self._trt.Runtime(make_logger(self._trt, self._messages))
+            self._runtime = self.library.Runtime(make_logger(self.library, self._messages))
         # an engine for later TensorRT carries the runtime it was built with, and its hash was
         # checked; no other may bring code for the host
         self._runtime.engine_host_code_allowed = record.version_compatible
         engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if engine is None:
             raise SessionError(
-                f"TensorRT {self._trt.__version__} cannot load {path}: {self._messages.last()}: "
+                f"TensorRT {self.library.__version__} cannot load {path}: {self._messages.last()}: "
                 f"build it again with 'sam2rt build {self.bundle.path} --graphs {record.graph}'"
             )
         return engine
@@ -268,6 +269,7 @@ class _Worker:
     def __init__(self, session: TensorRTSession) -> None:
         self._session = session
         self._stream: cuda.Stream | None = None
+        self._scratch: Scratch | None = None
         self._runners: dict[str, Runner] = {}
         self._pixels: list[GpuPixels | None] = []
         self._chain: TrackChain | None = None
@@ -281,12 +283,20 @@ class _Worker:
             self._stream = cuda.Stream(self._session.stream)
         return self._stream
 
+    @property
+    def scratch(self) -> Scratch:
+        if self._scratch is None:
+            self._scratch = Scratch(self._session.library, self.stream)
+        return self._scratch
+
     def run(self, graph: str, inputs: Mapping[str, Array], into: Into) -> dict[str, Array]:
         masks = self.pixels() is not None
         if graph == TRACK_STEP:
             if self._chain is None:
                 spec = self._session.spec(graph)
-                self._chain = TrackChain(spec, self._runner, self.pool, self.stream, masks)
+                self._chain = TrackChain(
+                    spec, self._runner, self.pool, self.stream, masks, self.scratch
+                )
             return self._chain.run(inputs, into)
         runner = self._runner(graph)
         keep = kept_outputs(graph, masks=masks)
@@ -298,7 +308,8 @@ class _Worker:
         if runner is None:
             engine, record = self._session.engine(graph)
             spec = self._session.spec(graph)
-            runner = self._runners[graph] = Runner(engine, record, spec, self.stream)
+            runner = Runner(engine, record, spec, self.stream, self.scratch)
+            self._runners[graph] = runner
         return runner
 
     def pixels(self) -> GpuPixels | None:
@@ -318,6 +329,8 @@ class _Worker:
             if pixels is not None:
                 pixels.close()
         self._pixels.clear()
+        if self._scratch is not None:
+            self._scratch.close()
         self.pool.close()
         if self._stream is not None:
             self._stream.close()

@@ -22,6 +22,7 @@ from ..gpu.graphs import GraphCache
 from ..gpu.tensor import ALIGNED, DeviceTensor, Pool
 from ..session import Into
 from .tensorrt_runner import Plan, Runner
+from .tensorrt_scratch import Scratch
 
 #: outputs of the decoder that the host reads
 _NUMBERS = ("iou", "obj_ptr", "object_score", "all_ious")
@@ -53,13 +54,14 @@ class TrackChain:
 
     def __init__(
         self, spec: GraphSpec, runner: Callable[[str], Runner], pool: Pool, stream: cuda.Stream,
-        masks: bool,
+        masks: bool, scratch: Scratch,
     ) -> None:  # fmt: skip
         self._spec, self._pool, self._stream, self._masks = spec, pool, stream, masks
         names = ("memory_attention", "mask_decoder", "memory_encoder")
         self._attention, self._decoder, self._encoder = (runner(name) for name in names)
         self._constants: dict[int, dict[str, DeviceTensor]] = {}
         self._graphs = GraphCache(stream)
+        scratch.watch(self._graphs)
 
     def run(self, inputs: Mapping[str, Any], into: Into) -> dict[str, Any]:
         """The outputs of ``track_step``: numbers as host arrays, memories as `into` says.

@@ -20,7 +20,7 @@ from sam2rt.runtime.gpu.tensor import DeviceTensor
 pytest.importorskip("cuda.bindings.runtime")
 
 from fake_cuda import FakeCuda
-from fake_tensorrt import MACHINE, Context, Engine, compute, write_engines
+from fake_tensorrt import MACHINE, Context, Engine, Strategy, compute, write_engines
 from tensorrt_bindings_stub import VERSIONS, declared_api
 from trt_session import assert_same, bundle_with_engines, graph_inputs, stand_in_gpu
 
@@ -313,3 +313,5 @@ def test_the_fake_has_only_what_the_bindings_declare(version: str) -> None:
         public = {m for m in vars(fake) if not m.startswith("_")}
         assert public <= set(api[name]["members"]), name
     assert {"deserialize_cuda_engine", "engine_host_code_allowed"} <= set(api["Runtime"]["members"])
+    strategies = api["ExecutionContextAllocationStrategy"]["values"]
+    assert strategies == {member.name: member.value for member in Strategy}

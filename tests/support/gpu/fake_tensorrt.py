@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping
 from dataclasses import replace
+from enum import IntEnum
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,8 @@ from sam2rt.runtime.backends.engine_record import (
 )
 
 VERSION = "10.16.1.11"
+#: bytes of activations by graph; 1000 for others
+ACTIVATIONS = {"image_encoder": 5000, "memory_attention": 9000}
 MACHINE = EngineTarget(VERSION, 90, "Fake GPU", (13, 0))
 
 
@@ -54,11 +57,32 @@ def compute(spec: GraphSpec, inputs: Mapping[str, np.ndarray]) -> dict[str, np.n
     return outputs
 
 
+class Strategy(IntEnum):
+    """Names and values of ``ExecutionContextAllocationStrategy``."""
+
+    STATIC, ON_PROFILE_CHANGE, USER_MANAGED = 0, 1, 2
+
+
 class Context:
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, strategy: Strategy) -> None:
         self._engine = engine
+        #: where activations lie, and how many bytes there are
+        self._scratch = (0, 0)
+        self._own = 0
+        if strategy is Strategy.STATIC:
+            _, self._own = engine.cuda.cudaMalloc(engine.device_memory_size_v2)
+            self._scratch = self._own, engine.device_memory_size_v2
         self._addresses: dict[str, int] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
+
+    def __del__(self) -> None:
+        if self._own in self._engine.cuda.allocated:
+            self._engine.cuda.cudaFree(self._own)
+
+    def set_device_memory(self, memory: int, size: int) -> None:
+        assert memory % 256 == 0
+        assert size >= self._engine.device_memory_size_v2
+        self._scratch = memory, size
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
         return 0 <= profile_index < 3
@@ -75,14 +99,23 @@ class Context:
         if self._engine.uncapturable and stream_handle in self._engine.cuda.capturing:
             return False
         # addresses and shapes are those of the call, also when a graph replays it later
-        addresses, shapes = dict(self._addresses), dict(self._shapes)
-        self._engine.cuda.enqueue(stream_handle, lambda: self._work(addresses, shapes))
+        addresses, shapes, scratch = dict(self._addresses), dict(self._shapes), self._scratch
+        self._engine.cuda.enqueue(stream_handle, lambda: self._work(addresses, shapes, scratch))
         return not self._engine.refuse
 
-    def _work(self, addresses: dict[str, int], shapes: dict[str, tuple[int, ...]]) -> None:
+    def _work(
+        self,
+        addresses: dict[str, int],
+        shapes: dict[str, tuple[int, ...]],
+        scratch: tuple[int, int],
+    ) -> None:
         spec = self._engine.spec
         inputs = {t.name: _at(addresses[t.name], shapes[t.name], t.dtype) for t in spec.inputs}
         self._engine.runs.append(addresses)
+        # activations overwrite what lies there, and a block that was given back is nobody's
+        memory, size = scratch
+        assert self._engine.cuda.allocated[memory][1] >= size
+        ctypes.memset(memory, len(self._engine.runs) % 256, size)
         for name, value in compute(spec, inputs).items():
             _at(addresses[name], value.shape, value.dtype)[...] = value
 
@@ -91,14 +124,15 @@ class Engine:
     device_memory_size_v2 = 1000
 
     def __init__(self, cuda: FakeCuda, spec: GraphSpec) -> None:
+        self.device_memory_size_v2 = ACTIVATIONS.get(spec.name, 1000)
         self.cuda, self.spec, self.refuse = cuda, spec, False
         #: TensorRT has engines that run but cannot be recorded
         self.uncapturable = False
         #: the addresses of each run, in the order in which the runs happened
         self.runs: list[dict[str, int]] = []
 
-    def create_execution_context(self) -> Context:
-        return Context(self)
+    def create_execution_context(self, strategy: Strategy = Strategy.STATIC) -> Context:
+        return Context(self, strategy)
 
 
 class FakeTensorRT(ModuleType):
@@ -134,6 +168,7 @@ class FakeTensorRT(ModuleType):
 
         ILogger.Severity = Severity  # type: ignore[attr-defined]
         self.ILogger, self.Runtime = ILogger, Runtime
+        self.ExecutionContextAllocationStrategy = Strategy
 
 
 def _at(address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
