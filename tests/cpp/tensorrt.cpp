@@ -4,6 +4,7 @@
 //                                     stays open until the next is
 #include <dlfcn.h>
 
+#include <cstdlib>
 #include <thread>
 
 #include "doubles.hpp"
@@ -200,6 +201,41 @@ void a_refused_enqueue_is_an_error_also_while_recording(const Bundle& bundle) {
   }
 }
 
+/// Runs one, two and ten times: the values of host memory, and how many graphs were launched.
+long run_ten_times(const Bundle& bundle) {
+  const auto session = open_native(bundle);
+  MixingSession host(bundle);
+  const long launches = count("cuGraphLaunch");
+  for (int i = 0; i < 10; ++i) {
+    const float value = 0.25F * static_cast<float>(i);
+    CHECK(encode_memory(*session, 1, value) == encode_memory(host, 1, value));
+  }
+  return count("cuGraphLaunch") - launches;
+}
+
+void engines_that_cannot_be_recorded_run_as_usual(const Bundle& bundle) {
+  CHECK_EQ(run_ten_times(bundle), 9L);
+  const auto expected = track(std::make_shared<MixingSession>(bundle, most));
+  auto* const refuse = doubled<Refuse>("libnvinfer.so.10", "double_refuse_capture");
+  refuse(true);
+  CHECK_EQ(run_ten_times(bundle), 0L);
+  const bool tracked = track(open_native(bundle)) == expected;
+  refuse(false);
+  CHECK(tracked);
+  // the driver says it: when a capture begins, when it ends, when it becomes a graph
+  for (const char* fail : {"cuStreamBeginCapture_v2:900", "cuStreamEndCapture:901",
+                           "cuGraphInstantiateWithFlags:1"}) {
+    setenv("SAM2RT_DOUBLE_FAIL", fail, 1);
+    CHECK_EQ(run_ten_times(bundle), 0L);
+    const long captures = count("cuStreamBeginCapture_v2");
+    const auto session = open_native(bundle);
+    for (int i = 0; i < 10; ++i) encode_memory(*session, 1, 1.0F);
+    // tried once
+    CHECK_EQ(count("cuStreamBeginCapture_v2") - captures, 1L);
+    unsetenv("SAM2RT_DOUBLE_FAIL");
+  }
+}
+
 void too_many_objects_name_the_option(const Bundle& bundle) {
   const auto session = open_native(bundle);
   CHECK_EQ(session->max_objects(), most);
@@ -240,6 +276,8 @@ int run_all(const char* path) {
       {"four trackers on four threads", with_bundle(four_trackers_on_four_threads)},
       {"a refused enqueue is an error",
        with_bundle(a_refused_enqueue_is_an_error_also_while_recording)},
+      {"engines that cannot be recorded run as usual",
+       with_bundle(engines_that_cannot_be_recorded_run_as_usual)},
       {"too many objects name the option", with_bundle(too_many_objects_name_the_option)},
       {"unknown devices are refused", with_bundle(unknown_devices_are_refused)},
       {"everything is given back", [] { CHECK_EQ(count("live"), 0L); }},

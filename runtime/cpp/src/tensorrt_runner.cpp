@@ -147,12 +147,22 @@ void TensorRTRunner::enqueue(Prepared& prepared, Span<const InputTensor> inputs)
     }
     execute(context);
     prepared.ran = true;
-  } else {
-    // everything was set up by the first run
-    prepared.recorded =
-        std::make_unique<cuda::RecordedWork>(stream_, [&] { execute(context); });
-    prepared.recorded->replay(stream_);
+    return;
   }
+  // everything was set up by the first run
+  if (prepared.records) {
+    try {
+      prepared.recorded =
+          std::make_unique<cuda::RecordedWork>(stream_, [&] { execute(context); });
+      prepared.recorded->replay(stream_);
+      return;
+    } catch (const SessionError&) {
+      // some engines cannot be recorded: those run as usual
+      prepared.recorded.reset();
+      prepared.records = false;
+    }
+  }
+  execute(context);
 }
 
 void TensorRTRunner::execute(nvinfer1::IExecutionContext& context) {

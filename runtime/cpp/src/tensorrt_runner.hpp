@@ -27,7 +27,8 @@ class TensorRTRunner {
   TensorRTRunner(const LoadedEngine& engine, const GraphSpec& spec, const cuda::Stream& stream);
 
   /// Run once; back when outputs lie where they are wanted. A profile of one shape runs as usual
-  /// the first time, is recorded the second, and replayed as one launch from then on.
+  /// the first time, is recorded the second, and replayed as one launch from then on. What cannot
+  /// be recorded runs as usual.
   void run(Span<const InputTensor> inputs, Span<const OutputTensor> outputs);
 
  private:
@@ -43,6 +44,7 @@ class TensorRTRunner {
     std::unique_ptr<cuda::RecordedWork> recorded;
     bool fixed = false;
     bool ran = false;
+    bool records = true;  ///< no recording of it has failed
   };
 
   void make_ports();

@@ -232,25 +232,33 @@ DOUBLE int cuStreamSynchronize(void* handle) {
 
 DOUBLE int cuStreamBeginCapture_v2(void* handle, int mode) {
   if (mode != 1) return 1;
+  if (const int error = enter_current("cuStreamBeginCapture_v2")) return error;
   static_cast<Stream*>(handle)->capturing = true;
-  return enter_current("cuStreamBeginCapture_v2");
+  return 0;
 }
 
 DOUBLE int cuStreamEndCapture(void* handle, void** graph) {
   auto* stream = static_cast<Stream*>(handle);
   if (!stream->capturing) return 1;
   stream->capturing = false;
-  *graph = new Work(std::move(stream->captured));
+  Work captured = std::move(stream->captured);
   stream->captured.clear();
+  // what a library did that a capture forbids shows when the capture ends
+  *graph = nullptr;
+  if (const int error = enter_current("cuStreamEndCapture")) return error;
+  *graph = new Work(std::move(captured));
   count("live");
-  return enter_current("cuStreamEndCapture");
+  return 0;
 }
 
 DOUBLE int cuGraphInstantiateWithFlags(void** executable, void* graph, unsigned long long) {
+  if (const int error = enter_current("cuGraphInstantiateWithFlags")) return error;
   *executable = new Work(*static_cast<Work*>(graph));
   count("live");
-  return enter_current("cuGraphInstantiateWithFlags");
+  return 0;
 }
+
+DOUBLE bool double_capturing(void* handle) { return static_cast<Stream*>(handle)->capturing; }
 
 DOUBLE int cuGraphDestroy(void* graph) {
   delete static_cast<Work*>(graph);

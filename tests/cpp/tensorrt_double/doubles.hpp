@@ -11,7 +11,9 @@ using Enqueue = void(void* stream, std::function<void()> work);
 using HostAddress = void*(const void* address);
 /// How often something was called or is alive: "cuMemAlloc_v2", "live", "bytes to host", ...
 using Count = long(const char* what);
-/// Whether engines refuse to be enqueued.
+/// Whether what a stream is given is recorded at present.
+using Capturing = bool(void* stream);
+/// Whether engines refuse to be enqueued: always, or while their stream is captured.
 using Refuse = void(bool refuse);
 
 #endif

@@ -23,6 +23,7 @@
 namespace {
 
 std::atomic<bool> refusing{false};
+std::atomic<bool> refusing_capture{false};
 
 template <class Function>
 Function* driver(const char* name) {
@@ -85,7 +86,8 @@ class Context final : public nvinfer1::IExecutionContext {
   }
   bool enqueueV3(cudaStream_t stream) noexcept override {
     static auto* const enqueue = driver<Enqueue>("double_enqueue");
-    if (refusing) return false;
+    static auto* const capturing = driver<Capturing>("double_capturing");
+    if (refusing || (refusing_capture && capturing(stream))) return false;
     enqueue(stream, [this] { work(); });
     return true;
   }
@@ -191,6 +193,7 @@ std::int32_t version_part(int index) {
 }  // namespace
 
 DOUBLE void double_refuse(bool refuse) { refusing = refuse; }
+DOUBLE void double_refuse_capture(bool refuse) { refusing_capture = refuse; }
 
 DOUBLE std::int32_t getInferLibMajorVersion() noexcept { return version_part(0); }
 DOUBLE std::int32_t getInferLibMinorVersion() noexcept { return version_part(1); }
