@@ -4,9 +4,8 @@ What is replaced is looked at again at that moment: where something has come tha
 wrote, it stays, and the new result is left beside it.
 
 Both are written to a temporary neighbour, since a rename cannot cross file systems, and renamed
-into place. A folder takes long to write and is worth more, so it is also flushed to disk first,
-and its neighbour is locked while its process lives: the next run can tell what a killed one left
-behind and clear it away.
+into place. The neighbour is locked while its process lives (:mod:`~sam2rt.configs.leftovers`). A
+folder takes long to write and is worth more, so it is also flushed to disk first.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -24,14 +22,18 @@ from pathlib import Path
 
 from .errors import InputError, StorageError
 from .exchange import exchanged
+from .leftovers import (
+    OLD,
+    PART,
+    clear_files,
+    clear_folders,
+    dead_folders,
+    new_file,
+    new_folder,
+    unlock,
+)
 from .remedies import line_of, remedy_of
 
-try:
-    import fcntl
-except ImportError:  # Windows: no lock, hence no clearing of what killed runs left
-    fcntl = None  # type: ignore[assignment]
-
-_NEW, _OLD = ".part", ".old"
 #: how a system says that a folder cannot be renamed to a name that is taken
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 #: other runs may win this often before one gives up
@@ -51,24 +53,38 @@ def check_file_target(target: Path) -> None:
         raise InputError(f"{target}: there is no folder {target.parent}: make it, or name another")
     try:
         # its replacement is made beside it, so the folder has to take a new file
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        part, lock = new_file(target)
     except OSError as error:
         remedy = remedy_of(error, "name a file in a folder of yours", writing=True)
         raise InputError(f"{target} cannot be written ({line_of(error)}): {remedy}") from None
-    os.close(descriptor)
-    os.unlink(name)
+    part.unlink(missing_ok=True)
+    unlock(lock)
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """Give a folder that goes when the block ends. Raises InputError where none can be made."""
+def temporary_folder(
+    place: Path | None = None, otherwise: str = "set TMPDIR to a folder of yours"
+) -> Iterator[Path]:
+    """Give a folder in `place`, or the system's for such, that goes when the block ends.
+
+    Those that killed runs left there are removed first. Raises InputError where none can be made;
+    `otherwise` says then what fixes that, unless the machine is its cause.
+    """
     try:
-        made = tempfile.TemporaryDirectory(prefix="sam2rt-")
+        beside = (place or Path(tempfile.gettempdir())) / "sam2rt-work"
+        clear_folders(beside)
+        folder, lock = new_folder(beside, PART)
     except OSError as error:
-        remedy = remedy_of(error, "set TMPDIR to a folder of yours", writing=True)
-        raise InputError(f"no temporary folder can be made ({line_of(error)}): {remedy}") from None
-    with made as name:
-        yield Path(name)
+        remedy = remedy_of(error, otherwise, writing=True)
+        where = f" in {place}" if place else ""
+        raise InputError(
+            f"no temporary folder can be made{where} ({line_of(error)}): {remedy}"
+        ) from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        unlock(lock)
 
 
 @contextmanager
@@ -76,13 +92,13 @@ def replaced_file(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Pa
     """Give a temporary file that becomes `path` when the block ends without an error.
 
     Whatever the block raises, `path` is what it was; StorageError on a full disk. `suffix` ends
-    the temporary name, for writers that read the format off it. The folder must exist, see
-    :func:`check_file_target`.
+    the temporary name, for writers that read the format off it. What killed runs left of this file
+    is removed first. The folder must exist, see :func:`check_file_target`.
     """
     final = Path(path)
-    descriptor, name = tempfile.mkstemp(prefix=f".{final.name}.", suffix=suffix, dir=final.parent)
-    os.close(descriptor)
-    part = Path(name)
+    clear_files(final)
+    with _room_for(final):
+        part, lock = new_file(final, suffix)
     try:
         with _room_for(final):
             yield part
@@ -90,6 +106,7 @@ def replaced_file(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Pa
             part.replace(final)
     finally:
         part.unlink(missing_ok=True)
+        unlock(lock)
 
 
 @contextmanager
@@ -125,7 +142,7 @@ def replaced_folder(final: Path, foreign: Foreign | None = None) -> Iterator[Pat
     with _made_parents(final):
         try:
             _clear_leftovers(final, foreign)
-            work, lock = _new_folder(final, _NEW)
+            work, lock = new_folder(final, PART)
         except OSError as error:
             raise _unwritable(final, error) from None
         foreign = foreign or _come_since(final)
@@ -138,7 +155,7 @@ def replaced_folder(final: Path, foreign: Foreign | None = None) -> Iterator[Pat
                 _move_in(work, final, foreign)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-            _unlock(lock)
+            unlock(lock)
 
 
 def _mode_of(final: Path, new: int) -> int:
@@ -228,7 +245,7 @@ def _replaced(work: Path, final: Path, foreign: Foreign) -> bool:
         return False
     if found:
         raise _left_beside(work, final, _has_come(final, found))
-    holder, lock = _new_folder(final, _OLD)
+    holder, lock = new_folder(final, OLD)
     old = holder / final.name
     try:
         if not _displaced(work, final, old):
@@ -243,7 +260,7 @@ def _replaced(work: Path, final: Path, foreign: Foreign) -> bool:
         return True
     finally:
         _remove_holder(holder, final, foreign)
-        _unlock(lock)
+        unlock(lock)
 
 
 def _displaced(work: Path, final: Path, old: Path) -> bool:
@@ -328,51 +345,12 @@ def _come_since(final: Path) -> Foreign:
 
 def _clear_leftovers(final: Path, foreign: Foreign | None) -> None:
     """Remove the temporary folders of dead processes, giving back a bundle killed in mid-swap."""
-    # eight characters of mkdtemp: ".sam2.1.XXXXXXXX.old" is no leftover of "sam2"
-    ours = re.compile(rf"\.{re.escape(final.name)}\.\w{{8}}({re.escape(_NEW)}|{re.escape(_OLD)})")
-    for left in final.parent.iterdir():
-        if not ours.fullmatch(left.name) or not left.is_dir():
-            continue
-        lock = _lock(left, wait=False)
-        if lock is None:
-            continue
-        if left.suffix == _OLD and not final.exists():
+    for left, _ in dead_folders(final):
+        if left.suffix == OLD and not final.exists():
             # unless another run has moved in meanwhile
             with suppress(OSError):
                 os.rename(left / final.name, final)
         _remove_holder(left, final, foreign)
-        _unlock(lock)
-
-
-def _new_folder(final: Path, suffix: str) -> tuple[Path, int | None]:
-    while True:
-        folder = tempfile.mkdtemp(prefix=f".{final.name}.", suffix=suffix, dir=final.parent)
-        lock = _lock(Path(folder), wait=True)
-        # another run may have taken it for a leftover before the lock was held
-        if os.path.isdir(folder):
-            return Path(folder), lock
-        _unlock(lock)
-
-
-def _lock(folder: Path, *, wait: bool) -> int | None:
-    """A descriptor holding the folder's lock; None where it is taken or locks do not exist."""
-    if fcntl is None:
-        return None
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _unlock(descriptor: int | None) -> None:
-    if descriptor is not None:
-        os.close(descriptor)
 
 
 def _flush(path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..configs.errors import InputError
+from ..configs.staging import replaced_file
 from ..export.checkpoint.load import load_checkpoint
 from .batches import PrefetchedBatches, Source, source_of
 from .episodes import Episode
@@ -57,7 +58,8 @@ def train(
     if start:
         trainer.load_weights(start.state)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.json").write_text(json.dumps(recipe.describe(), indent=1) + "\n")
+    with replaced_file(folder / "recipe.json") as part:
+        part.write_text(json.dumps(recipe.describe(), indent=1) + "\n", encoding="utf-8")
     run(trainer, source, folder, seconds=seconds, log=log)
     weights = folder / "weights.safetensors"
     trainer.save_weights(weights)
@@ -82,6 +84,7 @@ def run(
     state = folder / "state.pt"
     if state.is_file():
         trainer.load(state)
+    _forget_later(folder / "log.jsonl", trainer.step)
     recipe, window = trainer.recipe, _Window(trainer, folder / "log.jsonl")
     start = saved = time.monotonic()
     drawn = PrefetchedBatches(recipe.seed, recipe.batch_plan, source, trainer.step)
@@ -99,6 +102,23 @@ def run(
                     break
     finally:
         trainer.save(state)
+
+
+def _forget_later(log: Path, step: int) -> None:
+    """Keep whole lines up to that step: a killed run may have logged more than it saved."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    kept = "".join(f"{line}\n" for line in text.splitlines() if 0 < _step_of(line) <= step)
+    if kept != text:
+        with replaced_file(log) as part:
+            part.write_text(kept, encoding="utf-8")
+
+
+def _step_of(line: str) -> int:
+    """The step that a line of the log tells of; 0 for half a line."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return 0
 
 
 class _Window:

@@ -73,7 +73,7 @@ def parts_folder(path: Path) -> Path:
 
 
 #: what a killed run left of a record
-_UNFINISHED = re.compile(r"\.(.+\.json)\.\w{8}")
+_UNFINISHED = re.compile(r"\.(.+\.json)\.\w{8}(\.part)?")
 
 
 def _check_parts(parts: Path, job: Job) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...configs.errors import InputError
 from ...configs.progress import Progress, silent
+from ...configs.staging import replaced_file
 from ...runtime.arrays import Array
 from ...runtime.frames import FrameSource
 from ...runtime.packages import pillow_image
@@ -206,7 +207,8 @@ def _save_png(path: Path, pixels: Array, palette: list[int] | None = None) -> No
     image = pillow_image().fromarray(pixels)
     if palette is not None:
         image.putpalette(palette)
-    image.save(path)
+    with replaced_file(path, ".png") as part:
+        image.save(part)
 
 
 def _palette() -> list[int]:

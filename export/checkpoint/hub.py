@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...configs.bundle import Bundle, BundleFile, file_sha256, staged_folder
 from ...configs.errors import BundleError, InputError
 from ...configs.formats.manifest import MANIFEST, read_manifest
 from ...configs.progress import Progress, silent
+from ...configs.remedies import line_of, remedy_of
+from ...configs.staging import replaced_file, temporary_folder
 from .download import cache_folder
 from .official import HubName, hub_name, official_name
 from .transfer import MissingFileError, Remote, fetch
@@ -42,8 +44,7 @@ def download_bundle(
     root = (cache_folder() if folder is None else folder) / "hub"
     if (kept := _kept(root, source)) is not None:
         return kept
-    with _work_folder(root) as made:
-        work = Path(made)
+    with _work_folder(root) as work:
         try:
             said = _fetch_manifest(source, work, progress)
         except MissingFileError:
@@ -56,7 +57,8 @@ def download_bundle(
     if named := said.get("x-repo-commit"):
         note = _note(root, HubName(source.name, named))
         note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(place.name)
+        with replaced_file(note) as part:
+            part.write_text(place.name)
     return bundle
 
 
@@ -78,15 +80,16 @@ def _loaded(place: Path) -> Bundle | None:
     return None
 
 
-def _work_folder(root: Path) -> tempfile.TemporaryDirectory[str]:
+@contextmanager
+def _work_folder(root: Path) -> Iterator[Path]:
+    remedy = "name another folder, with -o or in SAM2RT_CACHE"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix=".manifest-", dir=root)
     except OSError as error:
-        raise InputError(
-            f"nothing can be written to {root} ({error.strerror}): name another folder, with -o "
-            "or in SAM2RT_CACHE"
-        ) from None
+        why, what = line_of(error), remedy_of(error, remedy, writing=True)
+        raise InputError(f"nothing can be written to {root} ({why}): {what}") from None
+    with temporary_folder(root, remedy) as work:
+        yield work
 
 
 def _fetch_manifest(source: HubName, work: Path, progress: Progress) -> dict[str, str]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from ...configs.errors import InputError, SessionError
 from ...configs.extras import extras_of
 from ...configs.graphs import GraphSpec, engine_specs
 from ...configs.models import ModelConfig
+from ...configs.staging import temporary_folder
 from ..arrays import Array
 from ..session import Into, Session, check_inputs
 from ..stopping import Stoppable
@@ -225,16 +225,16 @@ def _side_by_side(path: Path, weights: Sequence[str]) -> Iterator[Path]:
     if all(file.is_relative_to(path.parent.resolve()) for file in real.values()):
         yield path
         return
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         for name, file in real.items():
-            copy = Path(folder) / name
+            copy = folder / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link(file, copy)
             except OSError:
                 # another file system
                 shutil.copyfile(file, copy)
-        yield Path(folder) / path.name
+        yield folder / path.name
 
 
 def steady_sizes(config: ModelConfig) -> dict[str, int]:

@@ -23,7 +23,7 @@ from sam2rt.training.initial import initialised
 from sam2rt.training.losses import balanced, dice, focal, iou, score_output
 from sam2rt.training.prompts import boxes, corrections, first_clicks
 from sam2rt.training.recipe import BatchPlan, LossWeights, Recipe
-from sam2rt.training.run import run
+from sam2rt.training.run import _forget_later, run
 from sam2rt.training.trainer import Trainer
 
 MICRO = model_config("micro")
@@ -179,6 +179,22 @@ def test_a_run_stops_resumes_and_exports(tmp_path):
     assert loaded.config == MICRO
     for key, value in trainer.averaged.items():
         assert torch.equal(loaded.state[key], value.half().float()), key
+
+
+def test_a_resumed_log_holds_each_step_once(tmp_path):
+    """A killed run logged steps that it had not saved, and the last line by half."""
+    log = tmp_path / "log.jsonl"
+    lines = [f'{{"step": {step}, "loss": 1.0}}' for step in (20, 40, 60)]
+    for torn in ('{"step": 60, "lo', '{"step": 60, "loss": 1.0}', "\udc80", "[]"):
+        text = "\n".join([*lines, torn])
+        log.write_text(text, encoding="utf-8", errors="surrogateescape")
+        _forget_later(log, 40)
+        assert log.read_text() == "".join(f"{line}\n" for line in lines[:2])
+    inode = log.stat().st_ino
+    _forget_later(log, 40)
+    assert log.stat().st_ino == inode
+    _forget_later(tmp_path / "none", 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
 
 
 def test_episodes_use_every_part_of_the_model():

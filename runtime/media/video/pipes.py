@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ....configs.errors import FrameError
+from ....configs.staging import temporary_folder
 
 
 def is_read_once(path: Path) -> bool:
@@ -33,7 +34,7 @@ def copied(path: Path) -> tuple[str, Callable[[], None]]:
     with ExitStack() as stack:
         # Python's own reading, unlike FFmpeg's, is interrupted by Ctrl-C
         pipe = stack.enter_context(path.open("rb", buffering=0))
-        copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="sam2rt-pipe-"))
+        copy = stack.enter_context((stack.enter_context(temporary_folder()) / "pipe").open("wb"))
         try:
             shutil.copyfileobj(pipe, copy, 1 << 20)
             copy.flush()
