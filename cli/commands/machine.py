@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ...plugins.cpu import library
 from ...plugins.kernel import ARCHITECTURES
 from ...plugins.registry import LaunchInfo, PluginInfo, list_launches, list_plugins
 from ...runtime.tasks.doctor import Finding, doctor
@@ -39,13 +40,24 @@ def doctor_command(bundle: Path | None, console: Console) -> None:
     type=click.Choice([str(a) for a in ARCHITECTURES]),
     help="Compile for this compute capability and print what the code takes; needs Triton, no GPU.",
 )
+@click.option(
+    "--cpu",
+    is_flag=True,
+    help="Compile the operators with which ONNX Runtime runs bf16 bundles on this processor.",
+)
 @console_options
-def plugins_command(arch: str | None, console: Console) -> None:
+def plugins_command(arch: str | None, cpu: bool, console: Console) -> None:
     """List custom operators and kernels.
 
     Each with its kind, its hash and the GPU architectures it is compiled for. With --arch each
-    launch with its stages, registers, shared memory, spills and waits.
+    launch with its stages, registers, shared memory, spills and waits. With --cpu the operators
+    for processors with bfloat16 units are compiled, which needs a C++ compiler.
     """
+    if cpu:
+        with console.progress() as progress:
+            made = library.build(progress)
+        console.answer(_cpu_library(made), [dataclasses.asdict(made) | {"path": str(made.path)}])
+        return
     if arch is not None:
         launches = list(list_launches(int(arch)))
         console.answer(_launches(launches), [dataclasses.asdict(launch) for launch in launches])
@@ -68,6 +80,11 @@ def _plugins(infos: Sequence[PluginInfo]) -> Iterator[str]:
         architectures = " ".join(f"sm_{a}" for a in info.architectures)
         yield f"{info.name:<{width}}  {info.kind:<8}  {info.sha256[:12]}  {architectures}"
         yield f"{'':<{width}}  {info.summary}"
+
+
+def _cpu_library(made: library.CpuLibrary) -> Iterator[str]:
+    runs = f"run on {library.UNITS[made.units]}" if made.units else "do not run on this processor"
+    yield f"operators {made.identity[:12]} {runs}: {made.path}"
 
 
 def _launches(launches: Iterable[LaunchInfo]) -> Iterator[str]:

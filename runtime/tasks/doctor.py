@@ -19,6 +19,7 @@ from typing import Any, Literal
 from ...configs.bundle import Bundle
 from ...configs.errors import MissingExtraError, Sam2rtError
 from ...configs.graphs import engine_specs
+from ...plugins.cpu import library
 from ...plugins.kernel import ARCHITECTURES
 from ...plugins.registry import list_plugins, triton_present
 from ..backends.engine_record import ENGINES, EngineTarget, incompatibilities
@@ -49,6 +50,7 @@ def doctor(bundle: Path | None = None) -> list[Finding]:
         _gpu,
         _tensorrt,
         _onnxruntime,
+        _bfloat16,
         _openvino,
         _packages,
         _plugins,
@@ -138,6 +140,20 @@ def _onnxruntime() -> Iterator[Finding]:
         yield Finding("ONNX Runtime", "problem", f"{text}: the GPU is not used", remedy)
     else:
         yield Finding("ONNX Runtime", "ok", text)
+
+
+def _bfloat16() -> Iterator[Finding]:
+    """Whether ONNX Runtime runs bf16 bundles here: the processor's units, and our operators."""
+    topic = "bf16 on the CPU"
+    why, _, remedy = library.lacking().rpartition(": ")
+    units = " and ".join(library.UNITS[unit] for unit in library.units_here())
+    if why:
+        text = f"{units}, but {why}" if units else why
+        yield Finding(topic, "missing", text, remedy)
+        return
+    made = library.load()
+    text = f"{units}; operators {made.identity[:12]} run on {library.UNITS[made.units]}"
+    yield Finding(topic, "ok", text)
 
 
 def _openvino() -> Iterator[Finding]:

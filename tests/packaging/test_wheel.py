@@ -106,6 +106,9 @@ def test_wheel_holds_every_module_and_the_type_marker(wheel: Path) -> None:
     inside = {name.removeprefix("sam2rt/") for name in names if name.startswith("sam2rt/")}
     assert {name for name in inside if name.endswith(".py")} == _modules(ROOT)
     assert "py.typed" in inside
+    sources = {f"plugins/cpu/{f.name}" for f in (ROOT / "plugins" / "cpu").glob("*.?pp")}
+    assert sources
+    assert sources <= inside
     outside = {name.partition("/")[0] for name in names} - {"sam2rt"}
     assert {name.rpartition(".")[2] for name in outside} == {"dist-info"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
