@@ -1,13 +1,14 @@
 # make test     lint, types, import contracts and tests, in an environment of its own (.venv)
 # make nightly  the eight official models at 1024 pixels, exported and proved
 # make fuzz     every reader of strangers' files under a fuzzer, FUZZ_SECONDS each
+# make docs     the site: build/docs/html, every warning an error, every link followed
 # make demo     export a model, track an object through a clip: out/demo.mp4, out/demo.png
 # make cpp      the C++ library: its headers fetched, built, tested (needs cmake and g++)
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test nightly lint pytest fuzz cpp cpp-headers clean
+.PHONY: demo docs test nightly lint pytest fuzz cpp cpp-headers clean
 .DELETE_ON_ERROR:
 
 test: lint pytest
@@ -15,6 +16,14 @@ test: lint pytest
 # CHECKPOINT=weights.pt or MODEL=sam2.1_hiera_tiny (downloaded) instead of the built-in weights
 demo: $(VENV)/.installed
 	$(BIN)/sam2rt demo $(if $(CHECKPOINT),"$(CHECKPOINT)") $(MODEL) -o out
+
+docs: $(VENV)/.installed site-programs-if-possible
+	$(BIN)/python docs/site/make_site.py
+
+# the reference of C++ needs the one, drawings need the other; without them the site does without
+site-programs-if-possible:
+	-{ command -v doxygen && command -v dot || { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	  apt-get install -y -qq --no-install-recommends doxygen graphviz; }; } >/dev/null
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -46,9 +55,9 @@ cpp-headers: $(VENV)/.installed
 # the slow tier tests C++ where its headers can be had; elsewhere those tests say so and are skipped
 ifeq ($(CI),true)
 pytest: cpp-headers-if-possible
-pytest: media-programs-if-possible
+pytest: media-programs-if-possible site-programs-if-possible
 endif
-.PHONY: cpp-headers-if-possible media-programs-if-possible
+.PHONY: cpp-headers-if-possible media-programs-if-possible site-programs-if-possible
 cpp-headers-if-possible: $(VENV)/.installed
 	-runtime/cpp/tools/dependencies.sh build/cpp/deps $(abspath $(BIN))/python
 
