@@ -18,6 +18,9 @@ opener.dropped = (file) => {
   opener.send(file);
 };
 
+const WANTS_TOKEN =
+  "This server wants its token: open the page with ?token=TOKEN at the end of its address.";
+
 let info = null;
 let current = null;
 let direction = "forward";
@@ -115,6 +118,7 @@ async function reopen() {
 }
 
 async function openAgain(project) {
+  if (!project.source) throw new Error("This page does not know which clip it was: open it again.");
   try {
     return await api.open(project.source);
   } catch (error) {
@@ -216,7 +220,7 @@ async function start() {
     keepAlive();
     await opener.showOffers(info.limits);
   } catch (error) {
-    notify(error.message);
+    notify(error.status === 401 ? WANTS_TOKEN : error.message);
     opener.showNoOffers();
     return;
   }

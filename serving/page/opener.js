@@ -21,6 +21,7 @@ export class Opener {
 
   /** Shows what the server offers; `limits` of /v1/info. */
   async showOffers(limits) {
+    this.limits = limits;
     byId("limits").textContent =
       `up to ${size(limits.upload_bytes)}, ${limits.frames.toLocaleString("en")} frames`;
     const samples = await this.api.samples();
@@ -35,6 +36,11 @@ export class Opener {
 
   /** Uploads a file and opens it. */
   async send(file) {
+    const most = this.limits?.upload_bytes ?? Infinity;
+    if (file.size > most) {
+      notify(`${file.name} has ${size(file.size)}: this server takes at most ${size(most)}.`);
+      return;
+    }
     this.#upload?.abort();
     const upload = (this.#upload = new AbortController());
     byId("upload").hidden = false;

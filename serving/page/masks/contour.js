@@ -1,6 +1,6 @@
 /** Outlines of masks along the edges of pixels, for drawing that stays sharp at every zoom. */
 
-import { pixelsFromMask } from "./rle.js";
+import { pixelsFromMask, runsFromCounts } from "./rle.js";
 
 // headings: east, south, west, north
 const STEP_X = [1, 0, -1, 0];
@@ -18,6 +18,7 @@ const RIGHT = [
   [-1, -1],
   [0, -1],
 ];
+/** A pixel whose upper edge is part of a loop already. */
 const SEEN = 2;
 
 /**
@@ -28,12 +29,16 @@ export function loopsAround(mask) {
   const [height, width] = mask.size;
   const pixels = pixelsFromMask(mask);
   const loops = [];
-  for (let x = 0, at = 0; x < width; x++) {
-    for (let y = 0; y < height; y++, at++) {
-      const top = pixels[at] === 1 && (y === 0 || !pixels[at - 1]);
-      if (top) loops.push(loopFrom(x, y, pixels, height, width));
+  let end = 0;
+  runsFromCounts(mask.counts).forEach((run, index) => {
+    let at = end;
+    end += run;
+    // a run of the mask has upper edges where it begins, and where it begins another column
+    for (; index % 2 && at < end; at += height - (at % height)) {
+      if (pixels[at] === SEEN) continue;
+      loops.push(loopFrom(Math.floor(at / height), at % height, pixels, height, width));
     }
-  }
+  });
   return loops;
 }
 
@@ -43,7 +48,7 @@ function loopFrom(startX, startY, pixels, height, width) {
   const corners = [];
   let [x, y, heading] = [startX, startY, 0];
   do {
-    if (heading === 0) pixels[x * height + y] |= SEEN;
+    if (heading === 0) pixels[x * height + y] = SEEN;
     x += STEP_X[heading];
     y += STEP_Y[heading];
     const right = on(x + RIGHT[heading][0], y + RIGHT[heading][1]);

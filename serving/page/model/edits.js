@@ -93,12 +93,12 @@ export class Edits {
       const { project } = this;
       const prompts = project.allPrompts();
       const named = new Map(project.names);
-      const { frame, active } = project;
+      const { frame, active, wasTracked } = project;
       project.masks.clear();
       project.describe(session);
       project.names = named;
       for (const entry of prompts) await this.#send(entry.frame, entry.object, entry.prompt);
-      project.stale = project.isVideo && prompts.length > 0;
+      project.stale = wasTracked;
       project.goTo(frame);
       project.choose(active);
     });

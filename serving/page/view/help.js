@@ -30,10 +30,19 @@ const KEYS = [
   ["This help", ["?"]],
 ];
 
+const FINGERS = [
+  ["Include", ["tap"]],
+  ["Exclude", ["−", "tap"]],
+  ["Box", ["box", "drag"]],
+  ["Zoom", ["two fingers"]],
+  ["Move the picture", ["drag"]],
+];
+
 export function showHelp() {
   const dialog = byId("help");
   if (dialog.open) return;
-  const rows = KEYS.map(([what, keys]) =>
+  const known = matchMedia("(hover: none)").matches ? FINGERS : KEYS;
+  const rows = known.map(([what, keys]) =>
     make(
       "div",
       {},

@@ -22,6 +22,10 @@ export class ObjectList {
     const shown = JSON.stringify([rows, simple, this.#renaming]);
     // an unchanged list keeps its elements, and with them the focus
     if (shown === this.#shown) return;
+    // nor is a name that is being typed taken away
+    const typing =
+      this.list.querySelector("input") && rows.some((row) => row.object === this.#renaming);
+    if (typing) return;
     this.#shown = shown;
     const focused = this.list.contains(document.activeElement)
       ? document.activeElement.dataset.key

@@ -48,11 +48,11 @@ export class Timeline {
     };
     bar(EDGE, width - EDGE, colour("--line"));
     for (const [first, last] of project.tracked) bar(at(first), at(last), colour("--accent"));
-    this.#prompts(at, middle, colour("--surface"));
     context.fillStyle = colour("--text");
     context.beginPath();
     context.roundRect(at(project.frame) - 1.5, 2, 3, height - 4, 1.5);
     context.fill();
+    this.#prompts(at, middle, colour("--surface"));
   }
 
   /** A dot for each prompted object, one over the other where a frame has several. */
