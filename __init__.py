@@ -28,19 +28,23 @@ if TYPE_CHECKING:
     from .export.bundle import bundle_for
     from .export.checkpoint.hub import download_bundle
     from .runtime.media.open import open_frames
+    from .runtime.predictors.encoder import FrameEncoder
     from .runtime.predictors.image import ImagePredictor
     from .runtime.predictors.mask_generator import MaskGenerator
+    from .runtime.predictors.object_state import ObjectState
     from .runtime.predictors.stream import StreamTracker
     from .runtime.predictors.video import VideoPredictor
 
 #: the module of each public name; errors have one module
 _HOME = {
     "Bundle": "configs.bundle",
+    "FrameEncoder": "runtime.predictors.encoder",
     "ImagePredictor": "runtime.predictors.image",
     "bundle_for": "export.bundle",
     "download_bundle": "export.checkpoint.hub",
     "open_frames": "runtime.media.open",
     "MaskGenerator": "runtime.predictors.mask_generator",
+    "ObjectState": "runtime.predictors.object_state",
     "StreamTracker": "runtime.predictors.stream",
     "VideoPredictor": "runtime.predictors.video",
 }
@@ -49,11 +53,13 @@ __all__ = [
     "Bundle",
     "BundleError",
     "CheckpointError",
+    "FrameEncoder",
     "FrameError",
     "ImagePredictor",
     "InputError",
     "MaskGenerator",
     "MissingExtraError",
+    "ObjectState",
     "ProofError",
     "Sam2rtError",
     "SessionError",

@@ -11,11 +11,13 @@ import dataclasses
 import hashlib
 import importlib
 import itertools
+import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
@@ -103,6 +105,21 @@ class Bundle:
     def of_manifest(cls, path: Path, content: bytes) -> Bundle:
         """The bundle that a manifest describes; no file of it is looked at. Raises BundleError."""
         return _from_manifest(path, manifest_of(path / MANIFEST, content))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hex, of what decides results: the model's constants, graphs and weights.
+
+        Engines, which one machine builds from them, and the proof do not count.
+        """
+        parts = {
+            "model": dataclasses.asdict(self.model),
+            "graphs": {
+                name: [file.sha256 for file in (entry.file, *entry.external)]
+                for name, entry in sorted(self.graphs.items())
+            },
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def graph_path(self, name: str) -> Path:
         """Path of a graph's ONNX file; BundleError when the bundle has no such graph."""

@@ -26,6 +26,12 @@ EXTRAS = {
     "cuda": ("cuda-python", "tensorrt"),
     "pycuda": ("pycuda", "pycuda"),
     "triton": ("triton", "kernels"),
+    "starlette": ("starlette", "serve"),
+    "uvicorn": ("uvicorn", "serve"),
+    "websockets": ("websockets", "serve"),
+    "python_multipart": ("python-multipart", "serve"),
+    "prometheus_client": ("prometheus-client", "serve"),
+    "graphql": ("graphql-core", "serve"),
     "transformers": ("transformers", "dev"),
     "matplotlib": ("matplotlib", "dev"),
 }

@@ -7,16 +7,19 @@ straight to a mask, bits or run lengths.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from ..arrays import Array, Logits, Mask, Scores
-from ..pixels.mask_output import FrameLogits
+from ..bank import FrameOutput
+from ..gpu.tensor import DeviceTensor
+from ..pixels.mask_output import FrameLogits, frame_logits
 from ..pixels.rle import Rle, rle_from_mask
 from ..pixels.upsample import upsample_bilinear, upsampled_above, upsampled_rows
+from ..session import Session
 
 #: logits that a pixel gets from objects that do not own it (the original's constraint)
 _LOST = np.float32(-10)
@@ -106,6 +109,45 @@ class StreamResult:
                 owner[rows][higher] = index
                 np.copyto(highest[rows], block, where=higher)
         return owner
+
+
+def stream_result(
+    session: Session,
+    frame_idx: int,
+    obj_ids: list[int],
+    outputs: Sequence[FrameOutput],
+    size: tuple[int, int],
+    overlap: bool,
+) -> StreamResult:
+    """The result of a frame of `size` (height, width), from the outputs of its objects in order.
+
+    overlap: whether a pixel may belong to several objects.
+    """
+    return StreamResult(
+        frame_idx=frame_idx,
+        obj_ids=obj_ids,
+        object_scores=np.array([o.object_score for o in outputs], np.float32),
+        ious=np.array([o.iou for o in outputs], np.float32),
+        low_res_logits=_low_res(session, outputs, size, overlap),
+        frame_size=size,
+        non_overlap_masks=not overlap,
+    )
+
+
+def _low_res(
+    session: Session, outputs: Sequence[FrameOutput], size: tuple[int, int], overlap: bool
+) -> Logits:
+    """Logits [N, h, w]; on the GPU as a copy, since the session uses its tensors again."""
+    side = session.bundle.model.mask_size
+    low = [output.mask_logits for output in outputs]
+    on_gpu = any(isinstance(part, DeviceTensor) for part in low)
+    # who owns a pixel is decided on the host
+    if on_gpu and overlap:
+        full = frame_logits(session, low, size, np.zeros((1, side, side), np.float32))
+        if isinstance(full, FrameLogits):
+            return full.without_axis()
+    planes = [np.asarray(part)[0] for part in low]
+    return np.stack(planes) if planes else np.zeros((0, side, side), np.float32)
 
 
 def without_overlap(logits: Logits) -> Logits:

@@ -19,7 +19,6 @@ from ...configs.errors import FrameError, InputError, StateError
 from ..arrays import Frame, Logits, MaskPrompt
 from ..bank import Selection, select
 from ..media.open import open_frames
-from ..pixels.frame_input import FrameInput
 from ..pixels.mask_output import frame_logits
 from ..session import Session
 from ..tracking.prefetch import check_prefetch, prefetched_features
@@ -33,6 +32,7 @@ from ..tracking.tracker import (
     TrackerOptions,
 )
 from ..tracking.video_object import VideoObject
+from .encoder import FrameEncoder
 from .frame_order import frame_index, propagation_order, readable
 from .predictor import Predictor, alone, steps_alone
 from .stream_result import without_overlap
@@ -92,7 +92,7 @@ class VideoPredictor(Predictor):
         )
         self.fill_hole_area = options.fill_hole_area
         self._tracker = Tracker(self.session, options)
-        self._input = FrameInput(self.session, self.config.image_size)
+        self._encoder = FrameEncoder(bundle, session=self.session)
         self.prefetch = prefetch
 
     def init_state(
@@ -348,11 +348,8 @@ class VideoPredictor(Predictor):
 
     def _features(self, state: VideoState, frame_idx: int) -> Features:
         if state.features is None or state.features[0] != frame_idx:
-            state.features = frame_idx, self._encode(state.frames.read(frame_idx))
+            state.features = frame_idx, self._encoder.encode(state.frames.read(frame_idx)).features
         return state.features[1]
-
-    def _encode(self, rgb: Frame) -> Features:
-        return self._tracker.encode(self._input.tensor(rgb))
 
     def _with_features(self, state: VideoState, order: range) -> Iterator[int]:
         """The frames of a propagation; with `prefetch` their features come from a thread."""
@@ -364,7 +361,11 @@ class VideoPredictor(Predictor):
         known, made = state.features or (-1, None)
 
         def encode(pair: tuple[int, Frame]) -> Features:
-            return made if made is not None and pair[0] == known else self._encode(pair[1])
+            return (
+                made
+                if made is not None and pair[0] == known
+                else self._encoder.encode(pair[1]).features
+            )
 
         frames = readable(state.frames, order)
         with closing(prefetched_features(encode, frames, self.session.leave_thread)) as pairs:

@@ -8,7 +8,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ...configs.errors import InputError
@@ -19,17 +18,6 @@ from .tracker import Features
 #: the largest model its time
 _PATIENCE, _SLOW_FRAME = 2.0, 60.0
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class EncodedFrame:
-    """A frame encoded before its turn; ``StreamTracker.step`` takes it in the frame's place.
-
-    size: (height, width) of the frame, pixels.
-    """
-
-    size: tuple[int, int]
-    features: Features
 
 
 def check_prefetch(session: Session) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from ...configs.checks import shown, whole_number
 from ...configs.errors import InputError
 from ...configs.graphs import TRACK_STEP
-from ..arrays import Array, Coordinates, Embedding, Logits, MaskPrompt, Pixels
+from ..arrays import Array, Coordinates, Embedding, Logits, MaskPrompt
 from ..bank import (
     MEMORY_DTYPES,
     FrameOutput,
@@ -131,10 +131,6 @@ class Tracker:
         self.options = options
         self.config = session.bundle.model
         self._slots: dict[tuple[int, ...], SlotBuffer] = {}
-
-    def encode(self, pixels: Pixels) -> Features:
-        """Encode one frame: pixels [3, S, S] float32, normalised."""
-        return Features(**self.session.run("image_encoder", {"image": pixels[None]}))
 
     def prompt_points(
         self,

@@ -67,6 +67,24 @@ def test_a_bundle_moves_and_loads_through_a_link(bundle_path: Path, tmp_path: Pa
     assert Bundle.load(link).model == same.model
 
 
+def test_the_digest_is_of_what_decides_results(bundle_path: Path, tmp_path: Path) -> None:
+    bundle = Bundle.load(bundle_path)
+    moved = Bundle.load(shutil.copytree(bundle_path, tmp_path / "moved"))
+    assert moved.digest == bundle.digest
+    assert len(bundle.digest) == 64
+    proved = dataclasses.replace(bundle, proof={"other": 1}, generator="another")
+    assert proved.digest == bundle.digest
+    name, entry = next(iter(bundle.graphs.items()))
+    file = dataclasses.replace(entry.file, sha256="0" * 64)
+    graphs = {**bundle.graphs, name: dataclasses.replace(entry, file=file)}
+    model = dataclasses.replace(bundle.model, num_maskmem=bundle.model.num_maskmem - 1)
+    for changed in (
+        dataclasses.replace(bundle, graphs=graphs),
+        dataclasses.replace(bundle, model=model),
+    ):
+        assert changed.digest != bundle.digest
+
+
 def test_missing_folder(tmp_path: Path) -> None:
     path = tmp_path / "absent"
     assert message(path) == f"expected a bundle at {path}, found no such folder: {REMEDY}"

@@ -129,7 +129,7 @@ def package_copy(tmp_path: Path) -> Path:
 def test_import_contracts_hold(package_copy: Path) -> None:
     done = _lint_imports(package_copy.parent)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Contracts: 8 kept, 0 broken." in done.stdout
+    assert "Contracts: 11 kept, 0 broken." in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,17 @@ def test_import_contracts_hold(package_copy: Path) -> None:
         ("benchmarks/synthetic/planted.py", "from .. import speed\n", "rooms of the benchmarks"),
         ("cli/planted.py", "", "rooms of the command line"),
         ("runtime/tasks/planted.py", "import click\n", "click is known to the command line"),
+        ("serving/sessions/planted.py", "import click\n", "click is known to the command line"),
+        ("serving/sessions/planted.py", "import starlette\n", "web libraries are known to"),
+        (
+            "runtime/tasks/planted.py",
+            "def f():\n    import uvicorn\n",
+            "web libraries are known to",
+        ),
+        ("export/planted.py", "from ..serving import sessions\n", "data flows one way"),
+        ("serving/planted.py", "from ..export import bundle\n", "data flows one way"),
+        ("serving/sessions/planted.py", "from ..web import app\n", "rooms of the serving"),
+        ("serving/web/planted.py", "def f():\n    import torch\n", "serving reaches neither"),
     ],
 )
 def test_a_planted_import_breaks_its_contract(

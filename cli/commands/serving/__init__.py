@@ -1,0 +1,1 @@
+"""Commands that serve others; imports the rooms of the serving when a command runs."""

@@ -1,0 +1,3 @@
+"""Segmentation for others: sessions that share one model, and the web server in front of them;
+imports runtime and what lies below it.
+"""

@@ -1,0 +1,1 @@
+"""The API of Meta's web demo on our sessions: GraphQL and its streamed masks; imports web."""

@@ -1,0 +1,1 @@
+"""Media, sessions, results, limits and fair turns; imports runtime, no web library."""
