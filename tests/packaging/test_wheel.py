@@ -114,6 +114,16 @@ def test_wheel_holds_every_module_and_the_type_marker(wheel: Path) -> None:
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
+def test_wheel_holds_the_page(wheel: Path) -> None:
+    page = ROOT / "serving" / "page"
+    files = {file.relative_to(ROOT).as_posix() for file in page.rglob("*") if file.is_file()}
+    assert {"serving/page/index.html", "serving/page/main.js"} <= files
+    with zipfile.ZipFile(wheel) as archive:
+        inside = {name.removeprefix("sam2rt/") for name in archive.namelist()}
+        assert {name for name in inside if name.startswith("serving/page/")} == files
+        assert archive.read("sam2rt/serving/page/main.js") == (page / "main.js").read_bytes()
+
+
 def test_wheel_installs_the_command(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         entry = next(name for name in archive.namelist() if name.endswith("entry_points.txt"))

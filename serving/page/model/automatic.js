@@ -1,0 +1,81 @@
+/** Masks of everything in a frame, to choose objects from. */
+
+import { ApiError } from "../server/api.js";
+import { MaskPoints } from "../masks/rle.js";
+
+export class Automatic {
+  constructor(api, project) {
+    this.api = api;
+    this.project = project;
+    this.clear();
+  }
+
+  clear() {
+    this.frame = null;
+    this.found = [];
+    this.hovered = null;
+    this.progress = null;
+    this.project.changed();
+  }
+
+  /** Whether there are masks to choose from on the frame that is shown. */
+  get choosing() {
+    return this.frame === this.project.frame && this.found.length > 0;
+  }
+
+  get running() {
+    return this.progress !== null;
+  }
+
+  /** Searches a frame; a cancelled search finds nothing. Gives the number of masks, or null. */
+  async search(pointsPerSide) {
+    const { api, project } = this;
+    const frame = project.frame;
+    this.clear();
+    this.progress = 0;
+    try {
+      const options = { frame, points_per_side: pointsPerSide };
+      for await (const line of api.automatic(project.id, options)) {
+        if (!line.end) this.progress = line.done / Math.max(1, line.total);
+        else return this.#ended(line, frame);
+        project.changed();
+      }
+      throw new ApiError(0, "The server ended the answer in the middle. Search again.");
+    } finally {
+      this.progress = null;
+      project.changed();
+    }
+  }
+
+  cancel() {
+    return this.api.cancel(this.project.id, "automatic");
+  }
+
+  /** The smallest mask at a place of the frame, or null. */
+  at(x, y) {
+    // the largest come first
+    return this.found.findLast((entry) => entry.pixels.has(x, y)) ?? null;
+  }
+
+  hover(x, y) {
+    const hovered = this.choosing ? this.at(x, y) : null;
+    if (hovered === this.hovered) return;
+    this.hovered = hovered;
+    this.project.changed();
+  }
+
+  /** Takes a mask out of the choice: it is an object now. */
+  take(entry) {
+    this.found = this.found.filter((other) => other !== entry);
+    this.hovered = null;
+    this.project.changed();
+  }
+
+  #ended({ end, error, masks }, frame) {
+    if (end === "failed") throw new ApiError(0, error ?? "The search failed.");
+    if (end === "cancelled") return null;
+    this.frame = frame;
+    this.found = masks.map((entry) => ({ ...entry, pixels: new MaskPoints(entry.mask) }));
+    return masks.length;
+  }
+}
