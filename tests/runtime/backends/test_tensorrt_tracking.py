@@ -133,8 +133,13 @@ def _track(bundle: Bundle, session: object, prompts: dict[int, int], count: int)
 
 
 @pytest.mark.parametrize(
-    "prompts", [{0: 1}, {0: 1, 9: 2}, {0: 1, 2: 2, 11: 1, 20: 2}, {3: 1, 5: 1, 14: 2, 15: 3}]
-)
+    "prompts",
+    [
+        {0: 1}, {0: 1, 9: 2}, {0: 1, 2: 2, 11: 1, 20: 2}, {3: 1, 5: 1, 14: 2, 15: 3},
+        # in the steady state: there are as many memories as before, all in another slot
+        {0: 1, 18: 1}, {0: 1, 8: 1},
+    ],
+)  # fmt: skip
 def test_memories_overwritten_in_place_give_the_same_bits(
     bundle: Bundle, gpu: FakeCuda, prompts: dict[int, int]
 ) -> None:
