@@ -6,7 +6,7 @@ reach is kept, which is constant per object after seven frames (pointers after s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -214,7 +214,8 @@ class StreamTracker(Predictor):
         self._open_still()
         check_prefetch(self.session)
         rgb, size = self._input.checked(frame)
-        return EncodedFrame(size, self._encode(rgb))
+        with self.session.together():
+            return EncodedFrame(size, self._encode(rgb))
 
     @alone
     def step(self, frame: Any) -> StreamResult:
@@ -239,13 +240,15 @@ class StreamTracker(Predictor):
         prompts = self._pending_prompts(size)
         prompted: dict[int, FrameOutput] = {}
         tracked: dict[int, FrameOutput] = {}
-        if self._objects:
-            features = encoded.features if encoded else self._encode(rgb)
-            prompted = self._prompt(features, prompts)
-            tracked = self._track(features, prompts)
+        with self.session.together():
+            if self._objects:
+                features = encoded.features if encoded else self._encode(rgb)
+                prompted = self._prompt(features, prompts)
+                tracked = self._track(features, prompts)
+            logits = self._low_res(prompted | tracked, size)
         for obj_id, output in (prompted | tracked).items():
             output.check(self._frame_idx, obj_id)
-        result = self._result(prompted | tracked, size)
+        result = self._result(prompted | tracked, logits, size)
         self._take_up(prompted, tracked)
         self._frame_size = size
         self._frame_idx += 1
@@ -322,22 +325,24 @@ class StreamTracker(Predictor):
             self._objects[obj_id].history.non_cond[self._frame_idx] = output
         self._forget()
 
-    def _result(self, outputs: Mapping[int, FrameOutput], size: tuple[int, int]) -> StreamResult:
+    def _result(
+        self, outputs: Mapping[int, FrameOutput], logits: Logits, size: tuple[int, int]
+    ) -> StreamResult:
         ordered = [outputs[i] for i in self._objects]
         return StreamResult(
             frame_idx=self._frame_idx,
             obj_ids=self.obj_ids,
             object_scores=np.array([o.object_score for o in ordered], np.float32),
             ious=np.array([o.iou for o in ordered], np.float32),
-            low_res_logits=self._low_res(ordered, size),
+            low_res_logits=logits,
             frame_size=size,
             non_overlap_masks=self.non_overlap_masks,
         )
 
-    def _low_res(self, ordered: Sequence[FrameOutput], size: tuple[int, int]) -> Logits:
+    def _low_res(self, outputs: Mapping[int, FrameOutput], size: tuple[int, int]) -> Logits:
         """Logits [N, h, w]; on the GPU as a copy, since the session uses its tensors again."""
         side = self.config.mask_size
-        low = [output.mask_logits for output in ordered]
+        low = [outputs[i].mask_logits for i in self._objects]
         on_gpu = any(isinstance(part, DeviceTensor) for part in low)
         # who owns a pixel is decided on the host
         if on_gpu and not self.non_overlap_masks:

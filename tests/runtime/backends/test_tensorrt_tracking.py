@@ -166,11 +166,9 @@ def test_the_memory_encoder_writes_into_the_ring_that_attention_reads(
         turns = [ring[0] + (1 + i % 6) * slot for i in range(20 - first)]
         assert wrote[first:] == turns
         # a graph per slot: captured in the second round of the full ring, replayed since
-        chain = session._worker()._chain
-        assert chain is not None
-        recorded = [key for key, graph in chain._graphs.graphs.items() if graph is not None]
-        # of the third engine's places the last is its output
-        assert sorted(places[2][-1] for _, _, _, places, *_ in recorded) == sorted(set(turns))
+        recorded = session._worker().together.graphs.recorded()
+        # of the frame's pieces the last is the chain, and the last of its places its output
+        assert sorted(pieces[-1][1][-1] for pieces in recorded) == sorted(set(turns))
 
 
 def test_a_failed_frame_may_be_pushed_again(bundle: Bundle, gpu: FakeCuda) -> None:
