@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from .errors import InputError
+
 try:
     import fcntl
 except ImportError:  # Windows: no lock, hence no clearing of what killed runs left
@@ -104,6 +106,17 @@ def _is_ours(path: Path, kind: Callable[[int], bool]) -> bool:
         return False
     own = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
     return own and kind(found.st_mode)
+
+
+def owned_folder(folder: Path) -> int | None:
+    """Lock a folder for this process, until what is given back is closed (None: no locks here).
+
+    Raises InputError where another process has it.
+    """
+    descriptor = _lock(folder, wait=False)
+    if descriptor is None and fcntl is not None:
+        raise InputError(f"{folder} is in use by another process: name another folder, or end it")
+    return descriptor
 
 
 def _lock(path: Path, *, wait: bool) -> int | None:

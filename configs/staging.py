@@ -61,17 +61,6 @@ def check_file_target(target: Path) -> None:
     unlock(lock)
 
 
-def owned_folder(folder: Path) -> int | None:
-    """Lock a folder for this process, until what is given back is closed (None: no locks here).
-
-    Raises InputError where another process has it.
-    """
-    descriptor = _lock(folder, wait=False)
-    if descriptor is None and fcntl is not None:
-        raise InputError(f"{folder} is in use by another process: name another folder, or end it")
-    return descriptor
-
-
 @contextmanager
 def temporary_folder(
     place: Path | None = None, otherwise: str = "set TMPDIR to a folder of yours"

@@ -7,8 +7,9 @@ frames (or the closest few), the six newest other frames, and up to sixteen obje
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,36 @@ class FrameOutput:
             object_score=self.object_score,
             iou=self.iou,
         )
+
+
+class LateOutput(FrameOutput):
+    """The result in row `row` of what graphs gave, whose numbers may still be on their way.
+
+    They are waited for when one of them is first looked at.
+    """
+
+    def __init__(
+        self, out: Mapping[str, Any], row: int, mask_logits: Logits, memory: Array | None
+    ) -> None:
+        self._out: tuple[Mapping[str, Any], int] | None = (out, row)
+        self.mask_logits, self.memory = mask_logits, memory
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("obj_ptr", "object_score", "iou") or self.__dict__.get("_out") is None:
+            raise AttributeError(name)
+        self.read()
+        return self.__dict__[name]
+
+    def read(self) -> None:
+        """Wait for the numbers."""
+        if self._out is None:
+            return
+        out, row = self._out
+        # a copy: a view would keep the whole group's array alive for one object
+        self.obj_ptr = np.array(out["obj_ptr"][row])
+        self.object_score = float(out["object_score"][row, 0])
+        self.iou = float(out["iou"][row, 0])
+        self._out = None
 
 
 @dataclass

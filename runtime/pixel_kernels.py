@@ -42,6 +42,18 @@ class PixelKernels(ABC):
         """
 
     @abstractmethod
+    def foreseen_masks(self, logits: Any, size: tuple[int, int]) -> Any | None:
+        """Masks [N, *size] of logits [N, h, w] that come to the host with the frame's other work.
+
+        None where nobody took those of the last frame (:meth:`masks_taken`). What is given has
+        their `threshold`; ``read()`` gives a copy of them, ``item(i)`` one object's.
+        """
+
+    @abstractmethod
+    def masks_taken(self, size: tuple[int, int], threshold: float) -> None:
+        """Masks of a frame were asked for: the next one's will be."""
+
+    @abstractmethod
     def fill_holes(self, logits: Any, area: int, threshold: float = 0.0, value: float = 0.1) -> Any:
         """Logits [..., h, w] float32 with the background's components of at most `area` pixels
         filled. See :func:`~sam2rt.runtime.pixels.components.fill_holes`.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,15 @@ class Session(Closing, ABC):
         """
         return True
 
+    def together(self) -> AbstractContextManager[Any]:
+        """Around the work of a frame: it may be put off, to be enqueued as one at the end.
+
+        Numbers of ``track_step`` may then be on their way when :meth:`run` is over: numpy waits for
+        them, and they are to be looked at before the next frame. An error inside drops what was
+        put off. By default nothing is put off.
+        """
+        return nullcontext()
+
     def leave_thread(self) -> None:
         """The calling thread is done with the session: what it held may serve another thread.
 
@@ -158,6 +168,9 @@ class SessionWrapper(Session):
     @property
     def overlaps(self) -> bool:
         return self.session.overlaps
+
+    def together(self) -> AbstractContextManager[Any]:
+        return self.session.together()
 
     def leave_thread(self) -> None:
         self.session.leave_thread()

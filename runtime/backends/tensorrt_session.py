@@ -19,6 +19,7 @@ from ...configs.errors import InputError, SessionError
 from ...configs.graphs import TRACK_STEP, GraphSpec, engine_specs, graph_specs, kept_outputs
 from ..arrays import Array
 from ..gpu import cuda
+from ..gpu.graphs import Together
 from ..gpu.interop import is_device_array
 from ..gpu.ring import DeviceSlotBuffer
 from ..gpu.tensor import Pool, on_device
@@ -139,6 +140,10 @@ class TensorRTSession(Session):
         """Whether a thread has a stream of its own: not where all work is on the caller's."""
         return self.stream is None
 
+    def together(self) -> Together:
+        """Work of a frame on this thread's stream, replayed as one CUDA graph."""
+        return self._worker().together
+
     def leave_thread(self) -> None:
         """Keep the calling thread's stream, contexts and buffers for the next new thread."""
         worker: _Worker | None = getattr(self._threads, "worker", None)
@@ -243,11 +248,12 @@ class TensorRTSession(Session):
                     )
                 if self._idle:
                     worker = self._idle.pop()
+                    worker.stream.thread = threading.get_ident()
                 else:
                     worker = _Worker(self)
                     self._workers.append(worker)
                 self._threads.worker = worker
-        if self._index is not None:
+        if self._index is not None and not worker.busy:
             # the thread may have selected another GPU since
             cuda.select(self._index)
         return worker
@@ -270,6 +276,7 @@ class _Worker:
         self._session = session
         self._stream: cuda.Stream | None = None
         self._scratch: Scratch | None = None
+        self._together: Together | None = None
         self._runners: dict[str, Runner] = {}
         self._pixels: list[GpuPixels | None] = []
         self._chain: TrackChain | None = None
@@ -282,6 +289,18 @@ class _Worker:
             self._session.select()
             self._stream = cuda.Stream(self._session.stream)
         return self._stream
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is in the middle of a frame's work."""
+        return self._stream is not None and self._stream.collector is not None
+
+    @property
+    def together(self) -> Together:
+        if self._together is None:
+            self._together = Together(self.stream)
+            self.scratch.watch(self._together.graphs)
+        return self._together
 
     @property
     def scratch(self) -> Scratch:
@@ -320,6 +339,8 @@ class _Worker:
         return self._pixels[0]
 
     def close(self) -> None:
+        if self._together is not None:
+            self._together.graphs.close()
         if self._chain is not None:
             self._chain.close()
         for runner in self._runners.values():

@@ -2,15 +2,12 @@
 
 Memory attention, mask decoder and memory encoder read what the one before has written, where it
 lies. What every frame without prompts gives the decoder is on the device for good. What comes from
-the host and what goes there is copied inside the CUDA graph, so that a frame is one launch and one
-wait.
+the host and what goes there is copied inside the CUDA graph, in one piece each way.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +15,7 @@ import numpy as np
 from ...configs.graphs import GraphSpec
 from ..arrays import Array
 from ..gpu import cuda
+from ..gpu.arrivals import Late, Packed
 from ..gpu.graphs import GraphCache
 from ..gpu.tensor import ALIGNED, DeviceTensor, Pool
 from ..session import Into
@@ -26,24 +24,47 @@ from .tensorrt_scratch import Scratch
 
 #: outputs of the decoder that the host reads
 _NUMBERS = ("iou", "obj_ptr", "object_score", "all_ious")
+#: sets of shapes and of addresses that are remembered
+_MOST_LAYOUTS, _MOST_STEPS = 64, 256
 #: (to, from, bytes)
 _Copy = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
+class _Layout:
+    """What shapes of inputs decide: plans of the engines, and what travels to and from the host."""
+
+    def __init__(
+        self, plans: tuple[Plan, Plan, Plan], fixed: bool, up: Packed, down: Packed
+    ) -> None:
+        self.plans, self.fixed, self.up, self.down = plans, fixed, up, down
+
+    def close(self) -> None:
+        self.up.close()
+        self.down.close()
+
+
 class _Step:
     """One frame's work: each engine's plan and places, and the copies before and after them."""
 
-    plans: tuple[Plan, Plan, Plan]
-    bound: tuple[Mapping[str, int], Mapping[str, int], Mapping[str, int]]
-    before: tuple[_Copy, ...]
-    after: tuple[_Copy, ...]
+    def __init__(
+        self,
+        runners: Sequence[Runner],
+        plans: Sequence[Plan],
+        bound: Sequence[Mapping[str, int]],
+        before: Sequence[_Copy],
+        after: Sequence[_Copy],
+        stream: cuda.Stream,
+    ) -> None:
+        self._engines = list(zip(runners, plans, bound, strict=True))
+        self._before, self._after, self._stream = before, after, stream
 
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What a CUDA graph of it holds."""
-        places = tuple(tuple(bound.values()) for bound in self.bound)
-        return (*(plan.profile for plan in self.plans), places, self.before, self.after)
+    def __call__(self) -> None:
+        for copied in self._before:
+            cuda.copy(*copied, self._stream)
+        for runner, plan, bound in self._engines:
+            runner.launch(plan, bound)
+        for copied in self._after:
+            cuda.copy(*copied, self._stream)
 
 
 class TrackChain:
@@ -58,65 +79,93 @@ class TrackChain:
     ) -> None:  # fmt: skip
         self._spec, self._pool, self._stream, self._masks = spec, pool, stream, masks
         names = ("memory_attention", "mask_decoder", "memory_encoder")
-        self._attention, self._decoder, self._encoder = (runner(name) for name in names)
+        self._runners = self._attention, self._decoder, self._encoder = tuple(map(runner, names))
+        self._hosted = _NUMBERS if masks else (*_NUMBERS, "mask_logits")
         self._constants: dict[int, dict[str, DeviceTensor]] = {}
+        self._layouts: dict[Any, _Layout] = {}
+        self._steps: dict[Any, _Step] = {}
         self._graphs = GraphCache(stream)
         scratch.watch(self._graphs)
 
     def run(self, inputs: Mapping[str, Any], into: Into) -> dict[str, Any]:
-        """The outputs of ``track_step``: numbers as host arrays, memories as `into` says.
+        """The outputs of ``track_step``: numbers for the host, memories as `into` says.
 
-        The memory is a tensor on the device, or in `into` the slots it was written to.
+        The memory is a tensor on the device, or in `into` the slots it was written to. Numbers
+        are on their way while work is put off, else they are waited for.
         """
-        self._attention.await_copies(inputs)
-        places, before = self._brought(inputs)
-        plans = self._plans(inputs)
-        logits = self._decoder.kept_block(plans[1], ["mask_logits"], self._pool)["mask_logits"]
-        direct = self._masks and self._decoder.places.take(logits.pointer)
-        step = self._step(plans, places, before, into, logits.pointer if direct else None)
-        self._graphs.run(step.key, functools.partial(self._enqueue, step), self._fixed(plans))
+        layout = self._layout(inputs)
+        turn, back = layout.up.turn(), layout.down.turn()
+        layout.up.fill(turn, inputs)
+        slots = into.get("new_memory", ())
+        logits = self._logits(layout)
+        direct = logits is not None and self._decoder.places.take(logits.pointer)
+        known = [a.pointer for a in inputs.values() if isinstance(a, DeviceTensor)]
+        written = logits.pointer if logits is not None and direct else None
+        key = (layout, turn, back, written, *known, *[slot.pointer for slot in slots])
+        step = self._steps.get(key)
+        if step is None:
+            step = self._remembered(key, self._step(layout, turn, back, inputs, slots, written))
+        self._graphs.run(key, step, layout.fixed)
         results: dict[str, Any] = {}
-        if self._masks:
+        if logits is not None:
             results["mask_logits"] = logits
             if not direct:
                 source = self._decoder.outputs["mask_logits"].device.pointer
                 cuda.copy(logits.pointer, source, logits.nbytes, self._stream)
-        memory = into.get("new_memory") or self._memory(plans[2])
-        self._stream.synchronize()
-        for name in self._hosted:
-            results[name] = self._decoder.outputs[name].view(plans[1].outputs[name]).copy()
-        results["new_memory"] = memory
-        return {tensor.name: results[tensor.name] for tensor in self._spec.outputs}
+        results["new_memory"] = into.get("new_memory") or self._memory(layout.plans[2])
+        return self._arriving(layout.down, back, inputs, results)
 
     def close(self) -> None:
         self._graphs.close()
+        self._steps.clear()
+        for layout in self._layouts.values():
+            layout.close()
+        self._layouts.clear()
         self._constants.clear()
 
-    @property
-    def _hosted(self) -> tuple[str, ...]:
-        return _NUMBERS if self._masks else (*_NUMBERS, "mask_logits")
+    def _arriving(
+        self, down: Packed, back: int, inputs: Mapping[str, Any], results: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The results with the host's among them; what was lent is kept until the work is done."""
+        arrival = down.arrival(back)
+        collector = self._stream.collector
+        if collector is None:
+            arrival.keep()
+            return results | {name: arrival.read(name) for name in self._hosted}
+        for array in inputs.values():
+            if isinstance(array, DeviceTensor) and array.lent_to(self._stream):
+                collector.hold(array)
+        return results | {name: Late(arrival, name) for name in self._hosted}
 
-    def _fixed(self, plans: Sequence[Plan]) -> bool:
-        runners = (self._attention, self._decoder, self._encoder)
-        return all(r.is_fixed(plan) for r, plan in zip(runners, plans, strict=True))
+    def _layout(self, inputs: Mapping[str, Any]) -> _Layout:
+        hosted = tuple([n for n, a in inputs.items() if not isinstance(a, DeviceTensor)])
+        key = (hosted, *[array.shape for array in inputs.values()])
+        known = self._layouts.get(key)
+        if known is not None:
+            return known
+        if len(self._layouts) >= _MOST_LAYOUTS:
+            self._forget_layouts()
+        plans = self._plans(inputs)
+        fixed = all(r.is_fixed(plan) for r, plan in zip(self._runners, plans, strict=True))
+        up = {name: (inputs[name].shape, inputs[name].dtype) for name in hosted}
+        specs = self._decoder.outputs
+        down = {n: (plans[1].outputs[n], np.dtype(specs[n].spec.dtype)) for n in self._hosted}
+        made = _Layout(
+            plans,
+            fixed,
+            Packed(up, self._pool, self._stream, "track inputs"),
+            Packed(down, self._pool, self._stream, "track numbers"),
+        )
+        return self._layouts.setdefault(key, made)
 
-    def _brought(self, inputs: Mapping[str, Any]) -> tuple[dict[str, int], list[_Copy]]:
-        """Where each input is on the device, and the copies that bring those of the host there."""
-        places: dict[str, int] = {}
-        copies: list[_Copy] = []
-        for name, array in inputs.items():
-            port = (self._attention if name in self._attention.inputs else self._decoder).inputs
-            own = port[name].device.pointer
-            if isinstance(array, DeviceTensor):
-                places[name] = array.pointer
-                if array.pointer % ALIGNED:
-                    cuda.copy(own, array.pointer, array.nbytes, self._stream)
-                    places[name] = own
-                continue
-            port[name].view(array.shape)[...] = array
-            copies.append((own, port[name].host.array.ctypes.data, array.nbytes))
-            places[name] = own
-        return places, copies
+    def _forget_layouts(self) -> None:
+        # copies may be under way, and graphs hold the addresses
+        self._stream.synchronize()
+        self._graphs.close()
+        self._steps.clear()
+        for layout in self._layouts.values():
+            layout.close()
+        self._layouts.clear()
 
     def _plans(self, inputs: Mapping[str, Any]) -> tuple[Plan, Plan, Plan]:
         shapes = {name: array.shape for name, array in inputs.items()}
@@ -129,20 +178,28 @@ class TrackChain:
         encoder = self._encoder.plan({n: known[n] for n in self._encoder.inputs})
         return attention, decoder, encoder
 
+    def _remembered(self, key: Any, step: _Step) -> _Step:
+        if len(self._steps) >= _MOST_STEPS:
+            self._steps.pop(next(iter(self._steps)))
+        return self._steps.setdefault(key, step)
+
     def _step(
         self,
-        plans: tuple[Plan, Plan, Plan],
-        places: Mapping[str, int],
-        before: list[_Copy],
-        into: Into,
+        layout: _Layout,
+        turn: int,
+        back: int,
+        inputs: Mapping[str, Any],
+        slots: Sequence[DeviceTensor],
         logits: int | None,
     ) -> _Step:
         """The work, mask logits written to the address `logits`, or to the decoder's own place."""
-        known = self._known(places, plans[1].inputs["conditioned_embed"][0])
+        known = self._known(layout, inputs)
         if logits is not None:
             known["mask_logits"] = logits
-        after = [self._download(name, plans[1].outputs[name]) for name in self._hosted]
-        slots = into.get("new_memory", ())
+        up, down = layout.up, layout.down
+        before = [(up.device, up.address(turn), up.nbytes)]
+        before += self._aligned(inputs, known)
+        after = [(down.address(back), down.device, down.nbytes)]
         if len(slots) == 1 and slots[0].pointer % ALIGNED == 0:
             known["new_memory"] = slots[0].pointer
         else:
@@ -152,31 +209,36 @@ class TrackChain:
         written = {**{n: known[n] for n in self._encoder.inputs}, "memory": known["new_memory"]}
         attention = {n: known[n] for n in (*self._attention.inputs, "conditioned_embed")}
         decoder = {n: known[n] for n in (*self._decoder.inputs, *self._decoder.outputs)}
-        return _Step(plans, (attention, decoder, written), tuple(before), tuple(after))
+        bound = (attention, decoder, written)
+        return _Step(self._runners, layout.plans, bound, before, after, self._stream)
 
-    def _known(self, places: Mapping[str, int], n: int) -> dict[str, int]:
+    def _known(self, layout: _Layout, inputs: Mapping[str, Any]) -> dict[str, int]:
         """Where each tensor of the three engines lies; new_memory: what the last one writes."""
-        constants = {name: tensor.pointer for name, tensor in self._constant(n).items()}
+        given = {n: a.pointer for n, a in inputs.items() if isinstance(a, DeviceTensor)}
+        constants = self._constant(layout.plans[1].inputs["conditioned_embed"][0])
         decoded = {name: port.device.pointer for name, port in self._decoder.outputs.items()}
+        packed = {**constants, **layout.up.tensors, **layout.down.tensors}
         own = {
             "conditioned_embed": self._decoder.inputs["conditioned_embed"].device.pointer,
             "new_memory": self._encoder.outputs["memory"].device.pointer,
         }
-        return {**places, **constants, **decoded, **own}
+        return {**given, **decoded, **{n: t.pointer for n, t in packed.items()}, **own}
 
-    def _enqueue(self, step: _Step) -> None:
-        for copied in step.before:
-            cuda.copy(*copied, self._stream)
-        runners = (self._attention, self._decoder, self._encoder)
-        for runner, plan, bound in zip(runners, step.plans, step.bound, strict=True):
-            runner.launch(plan, bound)
-        for copied in step.after:
-            cuda.copy(*copied, self._stream)
+    def _aligned(self, inputs: Mapping[str, Any], known: dict[str, int]) -> list[_Copy]:
+        """Copies of tensors that lie where TensorRT cannot read, to places it can, in `known`."""
+        copies: list[_Copy] = []
+        for name, array in inputs.items():
+            if isinstance(array, DeviceTensor) and array.pointer % ALIGNED:
+                runner = self._attention if name in self._attention.inputs else self._decoder
+                known[name] = runner.inputs[name].device.pointer
+                copies.append((known[name], array.pointer, array.nbytes))
+        return copies
 
-    def _download(self, name: str, shape: tuple[int, ...]) -> _Copy:
-        port = self._decoder.outputs[name]
-        host = port.view(shape)
-        return host.ctypes.data, port.device.pointer, host.nbytes
+    def _logits(self, layout: _Layout) -> DeviceTensor | None:
+        """Where mask logits go that stay on the device."""
+        if not self._masks:
+            return None
+        return self._decoder.kept_block(layout.plans[1], ["mask_logits"], self._pool)["mask_logits"]
 
     def _memory(self, plan: Plan) -> DeviceTensor:
         """The memory in memory of its own, for callers that keep it."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -126,6 +127,16 @@ def require_memory(needed: int, what: str) -> None:
         )
 
 
+class WorkCollector(Protocol):
+    """Puts work of a stream off, to be enqueued together; see :class:`.graphs.Together`."""
+
+    def put(self, graphs: Any, key: Any, enqueue: Callable[[], None], fixed: bool) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def hold(self, lent: Any) -> None: ...
+
+
 class _Owned(Closing):
     """Something that must be released once; a context manager."""
 
@@ -150,15 +161,27 @@ class Stream(_Owned):
         self.handle: int = handle
         #: number of the GPU that is current where the stream is made or lent
         self.device = int(check(self._rt.cudaGetDevice(), "asking for the current GPU"))
-        #: how often it was waited for: what was enqueued before the last time is done
+        #: the thread that enqueues here
+        self.thread = threading.get_ident()
+        #: how often that thread waited: what was enqueued before the last time is done
         self.waits = 0
+        #: what puts work off just now; whatever else comes to the stream lets it go first
+        self.collector: WorkCollector | None = None
+
+    def flush(self) -> None:
+        """Enqueue what was put off; what another thread wants was enqueued before."""
+        if self.collector is not None and self.thread == threading.get_ident():
+            self.collector.flush()
 
     def synchronize(self) -> None:
+        self.flush()
         check(self._rt.cudaStreamSynchronize(self.handle), "waiting for the GPU")
-        self.waits += 1
+        if self.thread == threading.get_ident():
+            self.waits += 1
 
     def wait(self, event: Event) -> None:
         """Let later work on this stream wait for `event`."""
+        self.flush()
         check(self._rt.cudaStreamWaitEvent(self.handle, event.handle, 0), "waiting for an event")
 
     def close(self) -> None:
@@ -174,6 +197,7 @@ class Event(_Owned):
         self.handle = int(check(self._rt.cudaEventCreateWithFlags(flags), "making an event"))
 
     def record(self, stream: Stream) -> None:
+        stream.flush()
         check(self._rt.cudaEventRecord(self.handle, stream.handle), "recording an event")
 
     def milliseconds_since(self, start: Event) -> float:
@@ -230,9 +254,14 @@ class Staging(_Owned):
         self._pinned, self._stream = PinnedArray(shape, dtype), stream
         self._waits = -1
 
+    @property
+    def free(self) -> bool:
+        """Whether no copy may still read what was put in last."""
+        return self._waits != self._stream.waits
+
     def fill(self, array: Array) -> int:
         """Put `array` in and give its address; waits where an earlier copy may still read."""
-        if self._waits == self._stream.waits:
+        if not self.free:
             self._stream.synchronize()
         self._waits = self._stream.waits
         self._pinned.array[...] = array
@@ -246,6 +275,7 @@ def copy(destination: int, source: int, nbytes: int, stream: Stream) -> None:
     """Copy between any two addresses, host or device, in stream order."""
     rt = cudart()
     kind = rt.cudaMemcpyKind.cudaMemcpyDefault
+    stream.flush()
     if nbytes:
         done = rt.cudaMemcpyAsync(destination, source, nbytes, kind, stream.handle)
         check(done, f"copying {nbytes} bytes")
@@ -309,6 +339,7 @@ class LoadedKernel(_Owned):
         self, grid: Sequence[int], stream: Stream, *arguments: int | float | Address
     ) -> None:
         """Enqueue on `stream`; integers and floats are passed as 32 bits."""
+        stream.flush()
         values: list[Any] = []
         types: list[Any] = []
         for value in arguments:

@@ -40,11 +40,12 @@ class DeviceSlotBuffer(SlotBuffer):
         ordered = [self._slot_order(s.memories) for s in selections]
         config, side = self._config, self._config.embed_size
         shape = (len(ordered), len(ordered[0]), config.mem_dim, side, side)
-        if self._ring is None or self._ring.shape != shape:
+        memories = [memory for row in ordered for memory in row]
+        if self._ring is None or self._ring.shape != shape or self._moves_inside(memories):
             self._ring = DeviceTensor.pooled(self._pool, shape, np.float32, self._stream)
             self._ring.stays = True
             self._held = [None] * (shape[0] * shape[1])
-        for i, memory in enumerate(m for row in ordered for m in row):
+        for i, memory in enumerate(memories):
             stored = memory.output.memory
             if stored is None:
                 raise StateError(f"the memory of frame {memory.frame_idx} was not kept")
@@ -54,6 +55,21 @@ class DeviceSlotBuffer(SlotBuffer):
         tpos = np.array([[m.row for m in row] for row in ordered], np.int64).reshape(shape[:2])
         self._ring.forget_host()
         return self._ring, tpos  # type: ignore[return-value]
+
+    def _moves_inside(self, memories: Sequence[Memory]) -> bool:
+        """Whether a memory lies in another slot of this ring than the one it is to go to.
+
+        Another memory might be written over it first: a prompted frame in the steady state shifts
+        all slots behind it. Then the memories go to a ring of their own.
+        """
+        assert self._ring is not None
+        for memory, held in zip(memories, self._held, strict=True):
+            stored: Any = memory.output.memory
+            if stored is held or not isinstance(stored, SlotTensor):
+                continue
+            if stored.owner is self._ring.owner:
+                return True
+        return False
 
     def place(self, selections: Sequence[Selection], frame_idx: int) -> list[Any] | None:
         """Slots for the memories of `frame_idx`, those of one round before: a tensor an object.

@@ -44,7 +44,7 @@ class Pool:
         starts = [0]
         for size in sizes:
             starts.append(-(-(starts[-1] + size) // ALIGNED) * ALIGNED)
-        owner = _Owner(self, self.take(starts[-1], use), use)
+        owner = _Owner(self, self.take(starts[-1], use), use, once=True)
         first = owner.buffer.pointer
         return [
             DeviceTensor(first + start, shape, dtype, owner, stream)
@@ -66,10 +66,25 @@ class Pool:
 
 
 class _Owner:
-    """Keeps pooled memory until the last tensor that lies in it is gone."""
+    """Keeps pooled memory until the last tensor that lies in it is gone.
 
-    def __init__(self, pool: Pool, buffer: cuda.Buffer, use: str = "") -> None:
+    once: its content is made once, before anybody else sees it.
+    """
+
+    def __init__(
+        self, pool: Pool, buffer: cuda.Buffer, use: str = "", *, once: bool = False
+    ) -> None:
         self.pool, self.buffer, self._use = pool, buffer, use
+        self._awaited: list[cuda.Stream] | None = [] if once else None
+
+    def awaited_on(self, stream: cuda.Stream) -> bool:
+        """Whether later work on `stream` waits for the content already; from now on it does."""
+        if self._awaited is None:
+            return False
+        if stream in self._awaited:
+            return True
+        self._awaited.append(stream)
+        return False
 
     def __del__(self) -> None:
         self.pool.give(self.buffer, self._use)
@@ -181,6 +196,15 @@ class DeviceTensor:
         shape = (count, *self.shape[1:])
         return DeviceTensor(pointer, shape, self.dtype, self._owner, self._stream)
 
+    def followed_by(self, others: Sequence[DeviceTensor]) -> bool:
+        """Whether the others lie right behind it, one after the other, in the same memory."""
+        return all(
+            other.owner is self._owner
+            and other.pointer == self.pointer + (i + 1) * self.nbytes
+            and other.shape == self.shape
+            for i, other in enumerate(others)
+        )
+
     def copy(self) -> DeviceTensor:
         """A tensor in memory of its own, so that one object does not keep a whole group's."""
         if not isinstance(self._owner, _Owner) or self._owner.buffer.nbytes == self.nbytes:
@@ -202,6 +226,8 @@ class DeviceTensor:
         made_on = self._stream
         # a closed stream is done
         if made_on is not stream and made_on.handle and made_on.handle != stream.handle:
+            if isinstance(self._owner, _Owner) and self._owner.awaited_on(stream):
+                return
             with cuda.Event() as event:
                 event.record(made_on)
                 stream.wait(event)
@@ -211,6 +237,7 @@ class DeviceTensor:
 
     def _view(self) -> DeviceView:
         # whoever takes it waits for kernels that may still be writing; a closed stream is done
+        self._stream.flush()
         stream, device = self._stream.handle or None, self._stream.device
         return DeviceView(self.pointer, self.shape, self.dtype.name, self._owner, stream, device)
 

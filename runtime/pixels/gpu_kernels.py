@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from ..gpu.graphs import GraphCache, Places
 from ..gpu.tensor import DeviceTensor, Pool, on_device
 from ..pixel_kernels import PixelKernels
 from .antialias import antialias_taps
+from .foreseen import ForeseenMasks, Foresight
 from .frame_tensor import MEAN, STD
 
 _FOLDER, _INDEX = "kernels", "kernels.json"
@@ -104,6 +105,7 @@ class GpuPixels(PixelKernels):
         self._tables: dict[tuple[Any, ...], list[DeviceTensor]] = {}
         self._stagings: dict[tuple[Any, ...], list[cuda.Staging]] = {}
         self._graphs, self._places = GraphCache(stream), Places(_MOST_PLACES)
+        self._foresight = Foresight(stream, pool)
         self._kernels = {
             name: cuda.LoadedKernel(code, entry["entry"], entry["block"], entry["shared"])
             for name, (code, entry) in read_kernels(folder).items()
@@ -120,6 +122,7 @@ class GpuPixels(PixelKernels):
         self.closed = True
         self._graphs.close()
         self._drop_stagings()
+        self._foresight.close()
         for kernel in self._kernels.values():
             kernel.close()
 
@@ -168,8 +171,13 @@ class GpuPixels(PixelKernels):
 
     def _let_go(self, frame: DeviceTensor) -> None:
         """Wait until a frame of the caller's is read, who may fill it anew."""
-        if frame.lent_to(self._stream):
+        if not frame.lent_to(self._stream):
+            return
+        if self._stream.collector is None:
             self._stream.synchronize()
+        else:
+            # the end of the frame waits for it
+            self._stream.collector.hold(frame)
 
     def _triangle(self, n_in: int, n_out: int) -> list[DeviceTensor]:
         def tables() -> tuple[Array, Array]:
@@ -189,13 +197,44 @@ class GpuPixels(PixelKernels):
     def masks(self, logits: Any, size: tuple[int, int], threshold: float = 0.0) -> DeviceTensor:
         """Logits [...,h,w] float32 at frame size, above the threshold: bool [...,*size]."""
         source = self._logits(logits)
+        out = self._empty((len(source), *size), np.bool_)
+        self._upsample(source, size, threshold, out)()
+        return out.reshape(*np.shape(logits)[:-2], *size)
+
+    def foreseen_masks(self, logits: Any, size: tuple[int, int]) -> ForeseenMasks | None:
+        """See :meth:`PixelKernels.foreseen_masks`."""
+        n = len(logits)
+        threshold = self._foresight.expected(n, size)
+        if threshold is None:
+            return None
+        source = self._logits(logits)
+        packed = self._foresight.place(n, size)
+        turn, out = packed.turn(), packed.tensors["masks"]
+        pinned = packed.address(turn)
+        launch = self._upsample(source, size, threshold, out)
+
+        def enqueue() -> None:
+            launch()
+            cuda.copy(pinned, out.pointer, out.nbytes, self._stream)
+
+        key = ("masks", source.pointer, source.shape, out.pointer, pinned, size, threshold)
+        self._graphs.run(key, enqueue, self._places.take(key))
+        return ForeseenMasks(packed.arrival(turn), threshold)
+
+    def masks_taken(self, size: tuple[int, int], threshold: float) -> None:
+        """See :meth:`PixelKernels.masks_taken`."""
+        self._foresight.note(size, threshold)
+
+    def _upsample(
+        self, source: DeviceTensor, size: tuple[int, int], threshold: float, out: DeviceTensor
+    ) -> Callable[[], None]:
+        """The launch that makes masks of logits [N,h,w]."""
         n, h, w = source.shape
         y = self._cached(("lerp", h, size[0]), lambda: pixels.lerp_table(h, size[0]))
         x = self._cached(("lerp", w, size[1]), lambda: pixels.lerp_table(w, size[1]))
-        out = self._empty((n, *size), np.bool_)
         given = (source, *y, *x, float(threshold), h, w, *size, out)
-        self._launch("upsample_mask", (_tiles(size[1]), size[0], n), *given)
-        return out.reshape(*np.shape(logits)[:-2], *size)
+        grid = (_tiles(size[1]), size[0], n)
+        return lambda: self._launch("upsample_mask", grid, *given)
 
     def fill_holes(
         self, logits: Any, area: int, threshold: float = 0.0, value: float = 0.1
@@ -250,10 +289,12 @@ class GpuPixels(PixelKernels):
         return out
 
     def joined(self, tensors: Sequence[DeviceTensor]) -> DeviceTensor:
-        """Tensors of one shape as one, along a new first axis; a single one is not copied."""
+        """Tensors of one shape as one, along a new first axis; those that lie so are not copied."""
         first = tensors[0]
-        if len(tensors) == 1:
-            return first.reshape(1, *first.shape)
+        if first.followed_by(tensors[1:]):
+            return DeviceTensor(
+                first.pointer, (len(tensors), *first.shape), first.dtype, first.owner, self._stream
+            )
         out = self._empty((len(tensors), *first.shape), first.dtype)
         for i, tensor in enumerate(tensors):
             cuda.copy(out.pointer + i * tensor.nbytes, tensor.pointer, tensor.nbytes, self._stream)
@@ -293,10 +334,11 @@ class GpuPixels(PixelKernels):
         turns = self._stagings.get(key)
         if turns is None:
             self._drop_stagings()
-            # two by turns: one is filled while the other is still copied
+            # one is filled while the other may still be copied
             turns = [cuda.Staging(frame.shape, frame.dtype, self._stream) for _ in range(2)]
             self._stagings[key] = turns
-        turns.reverse()
+        if not turns[0].free:
+            turns.reverse()
         (made,) = self._pool.block([(frame.shape, frame.dtype)], self._stream, use="frame")
         return made, turns[0].fill(frame)
 

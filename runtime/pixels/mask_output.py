@@ -44,7 +44,9 @@ def frame_logits(
     if kernels is not None and any(isinstance(part, DeviceTensor) for part in low):
         parts = [absent if part is None else part for part in low]
         tensors = [p if isinstance(p, DeviceTensor) else kernels.uploaded(p) for p in parts]
-        return cast(Logits, FrameLogits(kernels, kernels.joined(tensors), size))
+        made = FrameLogits(kernels, kernels.joined(tensors), size)
+        made.foresee()
+        return cast(Logits, made)
     planes = np.empty((len(low), *absent.shape), np.float32)
     for plane, part in zip(planes, low, strict=True):
         plane[...] = absent if part is None else part
@@ -86,9 +88,15 @@ class FrameLogits(np.lib.mixins.NDArrayOperatorsMixin):
     """
 
     def __init__(
-        self, kernels: PixelKernels, low: DeviceTensor, size: tuple[int, int], thread: int = 0
+        self,
+        kernels: PixelKernels,
+        low: DeviceTensor,
+        size: tuple[int, int],
+        thread: int = 0,
+        ready: Any = None,
     ) -> None:
-        self._kernels, self._low, self._size = kernels, low, size
+        """ready: masks that come with the frame, :meth:`PixelKernels.foreseen_masks`."""
+        self._kernels, self._low, self._size, self._ready = kernels, low, size, ready
         self._thread = thread or threading.get_ident()
         self.shape: tuple[int, ...] = (*low.shape[:-2], *size)
         self.dtype = np.dtype(np.float32)
@@ -106,9 +114,20 @@ class FrameLogits(np.lib.mixins.NDArrayOperatorsMixin):
         made.synchronize()
         return made
 
+    def foresee(self) -> None:
+        """Let the masks come with the frame's other work, where they will be asked for."""
+        planes = self._low.reshape(math.prod(self.shape[:-2]), *self._low.shape[-2:])
+        self._ready = self._kernels.foreseen_masks(planes, self._size)
+
     def masks(self, threshold: float = 0.0) -> Mask:
         """Masks, bool of this shape, on the host."""
-        if self._kernels.closed or threading.get_ident() != self._thread:
+        elsewhere = self._kernels.closed or threading.get_ident() != self._thread
+        if not elsewhere:
+            self._kernels.masks_taken(self._size, threshold)
+        if self._ready is not None and self._ready.threshold == threshold:
+            made: Mask = self._ready.read().reshape(self.shape)
+            return made
+        if elsewhere:
             # kernels are gone, or belong to another thread's stream
             return upsample_mask(np.asarray(self._low), self._size, threshold)
         return _downloaded(self._kernels, self._low, self._size, threshold)
@@ -116,7 +135,8 @@ class FrameLogits(np.lib.mixins.NDArrayOperatorsMixin):
     def without_axis(self) -> FrameLogits:
         """[N, 1, H, W] as [N, H, W]."""
         n, _, h, w = self._low.shape
-        return FrameLogits(self._kernels, self._low.reshape(n, h, w), self._size, self._thread)
+        low = self._low.reshape(n, h, w)
+        return FrameLogits(self._kernels, low, self._size, self._thread, self._ready)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         full = upsample_bilinear(np.asarray(self._low), self._size)
@@ -134,8 +154,9 @@ class FrameLogits(np.lib.mixins.NDArrayOperatorsMixin):
         first, *rest = index if isinstance(index, tuple) else (index,)
         if self.ndim == 2 or not _is_index(first):
             return np.asarray(self)[index]
-        low = self._low[operator.index(first)]
-        item = FrameLogits(self._kernels, low, self._size, self._thread)
+        index = operator.index(first)
+        ready = None if self._ready is None else self._ready.item(index)
+        item = FrameLogits(self._kernels, self._low[index], self._size, self._thread, ready)
         return item[tuple(rest)] if rest else item
 
     def __len__(self) -> int:

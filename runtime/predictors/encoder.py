@@ -40,7 +40,8 @@ class FrameEncoder(Predictor):
         """
         self._open_still()
         rgb, size = self.checked(frame)
-        return EncodedFrame(size, self.features(rgb), self.bundle)
+        with self.session.together():
+            return EncodedFrame(size, self.features(rgb), self.bundle)
 
     def checked(self, frame: Any) -> tuple[Any, tuple[int, int]]:
         """The frame and its (height, width) pixels; FrameError for what cannot be used."""

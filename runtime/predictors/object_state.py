@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from ...configs.bundle import Bundle
 from ...configs.checks import shown, whole_number
 from ...configs.errors import InputError, StateError
+from ..arrays import Logits
 from ..bank import FrameOutput
 from ..session import Session
 from ..tracking.encoded import EncodedFrame
@@ -20,7 +21,7 @@ from ..tracking.object_file import SavedObject, read_object, write_object
 from ..tracking.stream_objects import StreamObject, StreamObjects
 from ..tracking.tracker import Tracker, TrackerOptions
 from .predictor import Predictor, alone
-from .stream_result import StreamResult, stream_result
+from .stream_result import StreamResult, low_res_logits, stream_result
 
 S = TypeVar("S", bound="ObjectState")
 #: the one object's id, in results too
@@ -128,10 +129,13 @@ class ObjectState(Predictor):
         if not self._objects.items:
             raise StateError("the object was never prompted: add points, a box or a mask first")
 
-        def result(outputs: list[FrameOutput]) -> StreamResult:
-            return stream_result(self.session, self.frame_idx, [_ID], outputs, frame.size, True)
+        def low_res(outputs: list[FrameOutput]) -> Logits:
+            return low_res_logits(self.session, outputs, frame.size, True)
 
-        return self._objects.step(frame.size, lambda: frame.features, result)
+        def result(outputs: list[FrameOutput], logits: Logits) -> StreamResult:
+            return stream_result(self.frame_idx, [_ID], outputs, logits, frame.size, True)
+
+        return self._objects.step(frame.size, lambda: frame.features, low_res, result)
 
     @alone
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...configs.bundle import Bundle
 from ...configs.checks import whole_number
+from ..arrays import Logits
 from ..bank import FrameOutput, ObjectHistory
 from ..session import Session
 from ..tracking.encoded import EncodedFrame
@@ -18,7 +19,7 @@ from ..tracking.stream_objects import StreamObjects
 from ..tracking.tracker import Points, Tracker, TrackerOptions
 from .encoder import FrameEncoder
 from .predictor import Predictor, alone
-from .stream_result import StreamResult, stream_result
+from .stream_result import StreamResult, low_res_logits, stream_result
 
 
 class StreamTracker(Predictor):
@@ -191,9 +192,12 @@ class StreamTracker(Predictor):
             rgb, size = self._encoder.checked(frame)
             encode = lambda: self._encoder.features(rgb)
 
-        def result(outputs: list[FrameOutput]) -> StreamResult:
-            frame_idx, ids = self.frame_idx, self.obj_ids
-            overlap = not self.non_overlap_masks
-            return stream_result(self.session, frame_idx, ids, outputs, size, overlap)
+        overlap = not self.non_overlap_masks
 
-        return self._objects.step(size, encode, result)
+        def low_res(outputs: list[FrameOutput]) -> Logits:
+            return low_res_logits(self.session, outputs, size, overlap)
+
+        def result(outputs: list[FrameOutput], logits: Logits) -> StreamResult:
+            return stream_result(self.frame_idx, self.obj_ids, outputs, logits, size, overlap)
+
+        return self._objects.step(size, encode, low_res, result)

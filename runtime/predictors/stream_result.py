@@ -112,15 +112,16 @@ class StreamResult:
 
 
 def stream_result(
-    session: Session,
     frame_idx: int,
     obj_ids: list[int],
     outputs: Sequence[FrameOutput],
+    logits: Logits,
     size: tuple[int, int],
     overlap: bool,
 ) -> StreamResult:
     """The result of a frame of `size` (height, width), from the outputs of its objects in order.
 
+    logits: as :func:`low_res_logits` makes them of the outputs.
     overlap: whether a pixel may belong to several objects.
     """
     return StreamResult(
@@ -128,13 +129,13 @@ def stream_result(
         obj_ids=obj_ids,
         object_scores=np.array([o.object_score for o in outputs], np.float32),
         ious=np.array([o.iou for o in outputs], np.float32),
-        low_res_logits=_low_res(session, outputs, size, overlap),
+        low_res_logits=logits,
         frame_size=size,
         non_overlap_masks=not overlap,
     )
 
 
-def _low_res(
+def low_res_logits(
     session: Session, outputs: Sequence[FrameOutput], size: tuple[int, int], overlap: bool
 ) -> Logits:
     """Logits [N, h, w]; on the GPU as a copy, since the session uses its tensors again."""

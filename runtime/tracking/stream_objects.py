@@ -13,7 +13,7 @@ import numpy as np
 
 from ...configs.checks import whole_number
 from ...configs.errors import FrameError, InputError
-from ..arrays import MaskPrompt
+from ..arrays import Logits, MaskPrompt
 from ..bank import FrameOutput, ObjectHistory
 from .prompts import Clicks, clicks_from, given, joined, mask_array, mask_from
 from .tracker import Features, Points, TrackedObject, Tracker
@@ -135,13 +135,16 @@ class StreamObjects:
         self,
         size: tuple[int, int],
         encode: Callable[[], Features],
-        result: Callable[[list[FrameOutput]], R],
+        low_res: Callable[[list[FrameOutput]], Logits],
+        result: Callable[[list[FrameOutput], Logits], R],
     ) -> R:
         """One frame: prompted objects segmented, all others tracked; gives `result` of it.
 
-        `encode` is called where there are objects; `result` gets their outputs in order, before
-        anything changes: an error leaves the stream as it was. Raises FrameError for another
-        size than earlier frames had, InputError for a prompt that does not fit, which is dropped.
+        `encode` is called where there are objects. `low_res` makes logits of their outputs in
+        order, together with the frame's other work, so it reads no number of them. `result` gets
+        both before anything changes: an error leaves the stream as it was. Raises FrameError for
+        another size than earlier frames had, InputError for a prompt that does not fit, which is
+        dropped.
         """
         if self.frame_size not in (None, size):
             raise FrameError(
@@ -151,14 +154,17 @@ class StreamObjects:
         prompts = self._pending_prompts(size)
         prompted: dict[int, FrameOutput] = {}
         tracked: dict[int, FrameOutput] = {}
-        if self.items:
-            features = encode()
-            prompted = self._prompt(features, prompts)
-            tracked = self._track(features, prompts)
-        outputs = prompted | tracked
+        with self._tracker.session.together():
+            if self.items:
+                features = encode()
+                prompted = self._prompt(features, prompts)
+                tracked = self._track(features, prompts)
+            outputs = prompted | tracked
+            ordered = [outputs[i] for i in self.items]
+            logits = low_res(ordered)
         for obj_id, output in outputs.items():
             output.check(self.frame_idx, obj_id)
-        made = result([outputs[i] for i in self.items])
+        made = result(ordered, logits)
         self._take_up(prompted, tracked)
         self.frame_size = size
         self.frame_idx += 1

@@ -19,6 +19,7 @@ from ..arrays import Array, Coordinates, Embedding, Logits, MaskPrompt
 from ..bank import (
     MEMORY_DTYPES,
     FrameOutput,
+    LateOutput,
     ObjectHistory,
     Selection,
     SlotBuffer,
@@ -26,6 +27,7 @@ from ..bank import (
     select,
     store_memory,
 )
+from ..gpu.arrivals import Late
 from ..pixels.mask_output import without_small_holes
 from ..session import Session
 
@@ -361,18 +363,20 @@ class Tracker:
         masks = out["mask_logits"]
         if self.options.fill_hole_area > 0:
             masks = without_small_holes(self.session, masks, self.options.fill_hole_area)
-        dtype = self.options.memory_dtype
-        return [
-            FrameOutput(
-                # copies: a view would keep the whole group's array alive for one object
-                mask_logits=masks[i].copy(),
-                obj_ptr=out["obj_ptr"][i].copy(),
-                object_score=float(out["object_score"][i, 0]),
-                iou=float(out["iou"][i, 0]),
-                memory=None if memory is None else store_memory(memory[i].copy(), dtype),
-            )
-            for i in range(len(masks))
-        ]
+        return [self._output(out, i, masks[i], memory) for i in range(len(masks))]
+
+    def _output(
+        self, out: dict[str, Array], i: int, mask: Logits, memory: Embedding | None
+    ) -> FrameOutput:
+        stored = None
+        if memory is not None:
+            stored = store_memory(memory[i].copy(), self.options.memory_dtype)
+        # a view keeps the whole group's array alive: no matter where no mask is kept
+        kept = mask if self.options.forward_only else mask.copy()
+        made = LateOutput(out, i, kept, stored)
+        if not isinstance(out["iou"], Late):
+            made.read()
+        return made
 
 
 def _first_of(out: dict[str, Array]) -> dict[str, Array]:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from ...configs.errors import FrameError, InputError
-from ...configs.staging import owned_folder, replaced_folder
+from ...configs.leftovers import owned_folder
+from ...configs.staging import replaced_folder
 from ...runtime.media.open import open_frames
 from .limits import (
     NotFoundError,

@@ -14,14 +14,12 @@ import pytest
 
 from sam2rt.configs.bundle import Bundle
 from sam2rt.runtime.backends import tensorrt_session as trt
-from sam2rt.runtime.pixels import gpu_kernels
-from sam2rt.runtime.pixels.gpu_kernels import beside_kernels
 from sam2rt.runtime.predictors.stream import StreamTracker
 
 pytest.importorskip("cuda.bindings.runtime")
 
 from fake_cuda import FakeCuda
-from gpu_interpreter import foreign, numpy_kernels
+from gpu_interpreter import foreign, kernels_beside
 from trt_session import HostSession, bundle_with_engines, stand_in_gpu
 
 #: frames until nothing is set up any more: pointers are complete after sixteen, then the ring's
@@ -40,14 +38,9 @@ COUNTED = {
     "cudaStreamBeginCapture": "captures",
 }
 
-#: the whole of what a frame of one object and of two may cost, frame in and masks out. It was, for
-#: one object: 30 copies, 7 selections, 7 kernels, 4 graphs and 6 synchronisations
-BUDGET = {
-    # frame to input, encoder, the tracked object, its holes; then the mask and its download
-    1: Counter(copies=1, selections=5, kernels=1, graphs=4, synchronisations=2),
-    # masks of two objects are parted and joined: two copies each
-    2: Counter(copies=5, selections=5, kernels=1, graphs=4, synchronisations=2),
-}
+#: the whole of what a frame may cost, frame in and masks out. It was, for one object: 30 copies, 7
+#: selections, 7 kernels, 4 graphs and 6 synchronisations; then 1, 5, 1, 4 and 2
+BUDGET = Counter(selections=1, graphs=1, synchronisations=1)
 
 
 @pytest.fixture
@@ -58,13 +51,7 @@ def bundle(tmp_path: Path) -> Bundle:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> FakeCuda:
     fake = stand_in_gpu(monkeypatch, bundle)
-    numpy_kernels(monkeypatch, fake)
-    code = {
-        name: (b"\x7fELF", {"entry": kernel.entry, "block": 128, "shared": 0})
-        for name, kernel in beside_kernels().items()
-    }
-    monkeypatch.setattr(gpu_kernels, "read_kernels", lambda folder: code)
-    monkeypatch.setattr(trt, "has_kernels", lambda folder: True)
+    kernels_beside(monkeypatch, fake)
     return fake
 
 
@@ -96,7 +83,7 @@ def test_a_frame_in_the_steady_state_costs_the_host_few_calls(
     for (masks, *numbers), (wanted, *others) in zip(found, expected, strict=True):
         np.testing.assert_array_equal(masks, wanted)
         np.testing.assert_array_equal(numbers, others)
-    assert counts[SETTLED:] == [BUDGET[objects]] * len(counts[SETTLED:])
+    assert counts[SETTLED:] == [BUDGET] * len(counts[SETTLED:])
 
 
 def test_without_graphs_the_chain_gives_the_same(bundle: Bundle, gpu: FakeCuda) -> None:
@@ -107,10 +94,11 @@ def test_without_graphs_the_chain_gives_the_same(bundle: Bundle, gpu: FakeCuda) 
             session.engine(graph)[0].uncapturable = True
         found, counts = _tracked(bundle, session, gpu)
     assert gpu.capturing == {}
-    # kernels alone
-    assert counts[-1]["graphs"] == 2
-    # the encoder's and the chain's, beside two of frames and two of holes
-    assert sum(count["captures"] for count in counts) == 6
+    # kernels alone: of the frame, of holes and of the mask
+    assert counts[-1]["graphs"] == 3
+    assert counts[-1]["synchronisations"] == 1
+    # the encoder's, the chain's and all together, beside one of frames, two of holes and masks
+    assert sum(count["captures"] for count in counts) == 8
     for (masks, *numbers), (wanted, *others) in zip(found, expected, strict=True):
         np.testing.assert_array_equal(masks, wanted)
         np.testing.assert_array_equal(numbers, others)

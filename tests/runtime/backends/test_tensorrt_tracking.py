@@ -133,8 +133,13 @@ def _track(bundle: Bundle, session: object, prompts: dict[int, int], count: int)
 
 
 @pytest.mark.parametrize(
-    "prompts", [{0: 1}, {0: 1, 9: 2}, {0: 1, 2: 2, 11: 1, 20: 2}, {3: 1, 5: 1, 14: 2, 15: 3}]
-)
+    "prompts",
+    [
+        {0: 1}, {0: 1, 9: 2}, {0: 1, 2: 2, 11: 1, 20: 2}, {3: 1, 5: 1, 14: 2, 15: 3},
+        # in the steady state: there are as many memories as before, all in another slot
+        {0: 1, 18: 1}, {0: 1, 8: 1},
+    ],
+)  # fmt: skip
 def test_memories_overwritten_in_place_give_the_same_bits(
     bundle: Bundle, gpu: FakeCuda, prompts: dict[int, int]
 ) -> None:
@@ -161,11 +166,9 @@ def test_the_memory_encoder_writes_into_the_ring_that_attention_reads(
         turns = [ring[0] + (1 + i % 6) * slot for i in range(20 - first)]
         assert wrote[first:] == turns
         # a graph per slot: captured in the second round of the full ring, replayed since
-        chain = session._worker()._chain
-        assert chain is not None
-        recorded = [key for key, graph in chain._graphs.graphs.items() if graph is not None]
-        # of the third engine's places the last is its output
-        assert sorted(places[2][-1] for _, _, _, places, *_ in recorded) == sorted(set(turns))
+        recorded = session._worker().together.graphs.recorded()
+        # of the frame's pieces the last is the chain, and the last of its places its output
+        assert sorted(pieces[-1][1][-1] for pieces in recorded) == sorted(set(turns))
 
 
 def test_a_failed_frame_may_be_pushed_again(bundle: Bundle, gpu: FakeCuda) -> None:

@@ -17,6 +17,7 @@ from kernel_references import REFERENCES
 from triton_kernels import run_interpreted
 
 from sam2rt.plugins.kernel import Kernel as Described
+from sam2rt.runtime.backends import tensorrt_session
 from sam2rt.runtime.gpu import cuda
 from sam2rt.runtime.pixels import gpu_kernels as gpu_pixels
 from sam2rt.runtime.pixels.gpu_kernels import beside_kernels
@@ -48,6 +49,17 @@ def numpy_kernels(monkeypatch: pytest.MonkeyPatch, fake: FakeCuda) -> None:
         return [a for a in passed if isinstance(a, np.ndarray)]
 
     _stand_in(monkeypatch, fake, run)
+
+
+def kernels_beside(monkeypatch: pytest.MonkeyPatch, fake: FakeCuda) -> None:
+    """Let engine folders have kernels beside the engines, whose launches run in numpy."""
+    numpy_kernels(monkeypatch, fake)
+    code = {
+        name: (b"\x7fELF", {"entry": kernel.entry, "block": 128, "shared": 0})
+        for name, kernel in beside_kernels().items()
+    }
+    monkeypatch.setattr(gpu_pixels, "read_kernels", lambda folder: code)
+    monkeypatch.setattr(tensorrt_session, "has_kernels", lambda folder: True)
 
 
 def _stand_in(monkeypatch: pytest.MonkeyPatch, fake: FakeCuda, run: Run) -> None:
