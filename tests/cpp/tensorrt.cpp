@@ -2,13 +2,11 @@
 //   tensorrt run BUNDLE               what it computes, copies, takes and gives back
 //   tensorrt open BUNDLE [ENGINES...] prints why they cannot be opened, one after the other; each
 //                                     stays open until the next is
-#include <dlfcn.h>
-
 #include <cstdlib>
 #include <thread>
 
-#include "doubles.hpp"
 #include "support/check.hpp"
+#include "support/native.hpp"
 #include "support/scene.hpp"
 #include "support/sessions.hpp"
 
@@ -20,22 +18,6 @@ using sam2rt::Session;
 
 /// Objects and images the tests' engines take.
 constexpr int most = 2;
-
-template <class Function>
-Function* doubled(const char* library, const char* name) {
-  return reinterpret_cast<Function*>(dlsym(dlopen(library, RTLD_NOW | RTLD_LOCAL), name));
-}
-
-long count(const char* what) {
-  static auto* const counter = doubled<Count>("libcuda.so.1", "double_count");
-  return counter(what);
-}
-
-std::shared_ptr<Session> open_native(const Bundle& bundle) {
-  sam2rt::SessionOptions options;
-  options.backend = "tensorrt";
-  return sam2rt::open_session(bundle, options);
-}
 
 /// Digests of 26 frames; a second and a third object come while the ring fills.
 std::vector<std::string> track(const std::shared_ptr<Session>& session,
@@ -58,8 +40,8 @@ void tracking_gives_the_bits_of_host_memory(const Bundle& bundle) {
   const long launches = count("cuGraphLaunch");
   const auto session = open_native(bundle);
   CHECK(track(session) == expected);
-  // one object and pairs of objects are fixed shapes
-  CHECK(count("cuGraphLaunch") > launches + 60);
+  // the frame's encoder from its second run on, and fixed shapes of objects
+  CHECK(count("cuGraphLaunch") > launches + 24);
   for (const char* dtype : {"float16", "bfloat16"}) {
     CHECK(track(session, dtype) == track(std::make_shared<MixingSession>(bundle, most), dtype));
   }
@@ -125,14 +107,11 @@ void only_what_the_host_needs_comes_back(const Bundle& bundle) {
   const long taken = count("cuMemAlloc_v2") + count("cuMemHostAlloc");
   for (int t = 24; t < 30; ++t) tracker.step(scene.frame(t));
   const long low = model.mask_size() * model.mask_size();
-  const long memory = model.mem_dim * model.embed_size() * model.embed_size();
   const long c = model.hidden_dim, k = model.max_obj_ptrs, m = model.num_maskmem;
-  CHECK_EQ(count("bytes to host") - down, 6 * 4 * (low + c + 2 + memory));
-  // the frame, the newest memory, rows, pointers and their distances, two points with labels, the
-  // empty mask with its flag, the logits and score that become a memory, two switches of one byte
+  CHECK_EQ(count("bytes to host") - down, 6 * 4 * (low + c + 2));
+  // the frame, the rows of memories, pointers and their distances
   const long image = 3L * model.image_size * model.image_size;
-  CHECK_EQ(count("bytes to GPU") - up,
-           6 * (4 * (image + memory + k * c + k + 4 + 2 + low + 1 + low + 1) + 8 * m + 2));
+  CHECK_EQ(count("bytes to GPU") - up, 6 * (4 * (image + k * c + k) + 8 * m));
   CHECK_EQ(count("cuMemAlloc_v2") + count("cuMemHostAlloc"), taken);
 }
 

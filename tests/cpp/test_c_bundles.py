@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from bundles import SharedBundles
 from cpp_library import Failed, Library
 from fake_bundle import write_bundle
 
-from sam2rt import BundleError
+from sam2rt import BundleError, SessionError
 from sam2rt.configs.bundle import Bundle, Precision
 from sam2rt.configs.formats.manifest import MANIFEST, digest_of
+from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
 
 pytestmark = pytest.mark.slow
 
 BUNDLE = -4
+SESSION = -5
 
 
 def _edit(change: Callable[[dict[str, Any]], None], sign: bool) -> Callable[[Path], None]:
@@ -168,3 +171,18 @@ def test_no_manifest_makes_a_message_that_is_no_text(
 def test_a_long_message_is_cut_between_characters(length: int, library: Library) -> None:
     with pytest.raises(Failed, match="expected a bundle at xxx"):
         library.bundle(Path("x" * (length - 23) + "\u20ac" * 40))
+
+
+def test_a_precision_without_kernels_has_python_s_remedy(
+    library: Library, shared_bundles: SharedBundles
+) -> None:
+    """Such a bundle is whole: making it again would change nothing. C++ has no OpenVINO."""
+    bundle = shared_bundles.built_in(seed=0, precision="bf16")
+    with pytest.raises(SessionError, match="has no kernels for it") as expected:
+        OnnxRuntimeSession(bundle, threads=1).__enter__()
+    with pytest.raises(Failed) as found:
+        library.session(library.bundle(bundle.path))
+    assert found.value.status == SESSION
+    openvino = ", run it with backend='openvino' where the processor has units for it, or on an"
+    assert openvino in str(expected.value)
+    assert str(found.value) == str(expected.value).replace(openvino, ", or run it on an")

@@ -59,6 +59,24 @@ def test_native_sessions(kind: str, bundle: Bundle) -> None:
     assert out.count("ok ") == 11, out
 
 
+def calls(kind: str, bundle: Bundle, *which: str) -> str:
+    path = program(kind, "tensorrt_calls")
+    command = [str(path), str(bundle.path), *which]
+    return run(command, LD_LIBRARY_PATH=str(path.parent / "double"))
+
+
+@pytest.mark.parametrize("kind", ["release", "asan"])
+def test_a_frame_in_the_steady_state_costs_the_host_few_calls(kind: str, bundle: Bundle) -> None:
+    """Counts of calls on the double; values are those of host memory."""
+    out = calls(kind, bundle)
+    assert out.count("ok ") == 8, out
+
+
+def test_trackers_may_change_their_thread(bundle: Bundle) -> None:
+    out = calls("tsan", bundle, "change their thread")
+    assert out.count("ok ") == 1, out
+
+
 def _edited(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
@@ -316,6 +334,6 @@ def test_the_driver_has_the_functions_that_are_asked_for() -> None:
     known = b"".join(p.read_bytes() for p in folder.rglob("*driver*.so"))
     source = (SOURCE / "src" / "cuda_driver.cpp").read_text()
     names = re.findall(r'take\(\w+, "(cu\w+)"\)', source)
-    assert len(names) == 26
+    assert len(names) == 30
     for name in names:
         assert name.encode() + b"\0" in known, name

@@ -172,13 +172,33 @@ void select(Selection& selection, const ObjectHistory& history, int frame_idx,
   }
 }
 
+bool StoredMemory::empty() const noexcept {
+  return id_ == 0 || (ring_ != nullptr && ring_->held[slot_] != id_);
+}
+
+bool SlotBuffer::fits(const std::vector<const Selection*>& members) const noexcept {
+  const std::size_t per_object = members.front()->memories.size();
+  if (objects_ != members.size() || ring_->held.size() != objects_ * per_object) return false;
+  std::size_t slot = 0;
+  for (const Selection* member : members) {
+    for (const Memory& memory : member->memories) {
+      if (ring_->held[slot++] != memory.output->memory.id()) return false;
+    }
+  }
+  return true;
+}
+
 void SlotBuffer::load(Session& session, const std::vector<const Selection*>& members,
                       std::size_t memory_size) {
   const std::size_t per_object = members.front()->memories.size();
   const std::size_t count = members.size() * per_object;
-  if (buffer_.reserve(session, count * memory_size)) held_.clear();
-  if (held_.size() != count || objects_ != members.size()) held_.assign(count, 0);
+  // memories that lie in slots would be overwritten while others are brought there
+  if (ring_ == nullptr || (ring_->placed && !fits(members))) ring_ = std::make_shared<MemoryRing>();
+  auto& held = ring_->held;
+  if (ring_->values.reserve(session, count * memory_size)) held.clear();
+  if (held.size() != count || objects_ != members.size()) held.assign(count, 0);
   objects_ = members.size();
+  memory_size_ = memory_size;
   rows_.resize(count);
   std::size_t slot = 0;
   for (const Selection* member : members) {
@@ -187,23 +207,66 @@ void SlotBuffer::load(Session& session, const std::vector<const Selection*>& mem
       if (stored.empty()) {
         throw StateError(text("the memory of frame ", memory.frame_idx, " was not kept"));
       }
-      if (held_[slot] != stored.id()) {
-        store(stored, slot * memory_size, memory_size);
-        held_[slot] = stored.id();
+      if (held[slot] != stored.id()) {
+        store(stored, slot);
+        held[slot] = stored.id();
       }
       rows_[slot++] = memory.row;
     }
   }
 }
 
-void SlotBuffer::store(const StoredMemory& stored, std::size_t first, std::size_t count) {
-  if (float* host = buffer_.host()) {
+void SlotBuffer::store(const StoredMemory& stored, std::size_t slot) {
+  const std::size_t first = slot * memory_size_;
+  if (const MemoryRing* from = stored.ring()) {
+    ring_->values.copy(first, from->values, stored.slot() * memory_size_, memory_size_);
+    return;
+  }
+  if (float* host = ring_->values.host()) {
     stored.restore(host + first);
     return;
   }
-  restored_.resize(count);
+  restored_.resize(memory_size_);
   stored.restore(restored_.data());
-  buffer_.write(first, restored_.data(), count);
+  ring_->values.write(first, restored_.data(), memory_size_);
+}
+
+bool SlotBuffer::find_places(const std::vector<const Selection*>& members, int frame_idx,
+                             int round) {
+  slots_.clear();
+  places_.clear();
+  std::size_t first = 0;
+  for (const Selection* member : members) {
+    const auto& memories = member->memories;
+    // the prompted frames have the last row, and stay
+    const auto oldest = std::find_if(memories.begin(), memories.end(), [&](const Memory& memory) {
+      return memory.row != round && memory.frame_idx == frame_idx - round;
+    });
+    if (oldest == memories.end()) return false;
+    slots_.push_back(first + static_cast<std::size_t>(oldest - memories.begin()));
+    places_.push_back(ring_->values.address(slots_.back() * memory_size_));
+    first += memories.size();
+  }
+  return true;
+}
+
+void SlotBuffer::place(std::size_t index, std::uint64_t id) {
+  ring_->held[slots_[index]] = id;
+  ring_->placed = true;
+}
+
+void SlotBuffer::keep(std::size_t index, StoredMemory& memory) const {
+  const std::size_t slot = slots_[index];
+  memory.place(ring_, slot, ring_->held[slot]);
+}
+
+void SlotBuffer::forget() noexcept {
+  if (ring_ == nullptr) return;
+  if (ring_->placed) {
+    ring_.reset();
+  } else {
+    ring_->held.clear();
+  }
 }
 
 }  // namespace sam2rt

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -107,27 +108,46 @@ int pointer_limit(const ModelConfig& model, std::optional<int> num_frames) noexc
 /// Divisor of a pointer's frame distance: pointer_limit - 1, but at least 1.
 float pointer_distance_scale(const ModelConfig& model, std::optional<int> num_frames) noexcept;
 
+/// Memories of a group of objects where the session likes them, and which slot holds which.
+struct MemoryRing {
+  GraphValues values;
+  std::vector<std::uint64_t> held;  ///< per slot: number of the memory in it
+  /// Memories lie here that are nowhere else.
+  bool placed = false;
+};
+
 /// Memories of a group of objects in one array [N, M, c, h, w] that is kept between frames: only
 /// memories that are not already in their slot are copied.
 class SlotBuffer {
  public:
-  /// Fill the slots, which lie where the session likes them; `members` are the selections of the
-  /// group, all of one size. Throws StateError when a memory was not kept.
+  /// Fill the slots; `members` are the selections of the group, all of one size. Throws StateError
+  /// when a memory was not kept.
   void load(Session& session, const std::vector<const Selection*>& members,
             std::size_t memory_size);
-  void forget() noexcept { held_.clear(); }
+  /// After `load` of the same selections: the slots of the memories of one round before, which
+  /// those of `frame_idx` may overwrite. False while the ring still grows.
+  bool find_places(const std::vector<const Selection*>& members, int frame_idx, int round);
+  /// What `find_places` found: the address of each object's slot.
+  void* const* places() const noexcept { return places_.data(); }
+  /// The memory of that number is written to the place of object `index`: what lay there is lost.
+  void place(std::size_t index, std::uint64_t id);
+  /// Note where that memory is, once it was written.
+  void keep(std::size_t index, StoredMemory& memory) const;
+  void forget() noexcept;
 
-  const GraphValues& memory() const noexcept { return buffer_; }
+  const GraphValues& memory() const noexcept { return ring_->values; }
   const std::vector<std::int64_t>& rows() const noexcept { return rows_; }
 
  private:
-  void store(const StoredMemory& stored, std::size_t first, std::size_t count);
+  bool fits(const std::vector<const Selection*>& members) const noexcept;
+  void store(const StoredMemory& stored, std::size_t slot);
 
-  GraphValues buffer_;
+  std::shared_ptr<MemoryRing> ring_;
   std::vector<float> restored_;  ///< one memory, on its way to where the host cannot write
   std::vector<std::int64_t> rows_;
-  std::vector<std::uint64_t> held_;  ///< per slot: number of the memory in it
-  std::size_t objects_ = 0;
+  std::vector<std::size_t> slots_;  ///< that may be overwritten
+  std::vector<void*> places_;       ///< their addresses
+  std::size_t objects_ = 0, memory_size_ = 0;
 };
 
 }  // namespace sam2rt

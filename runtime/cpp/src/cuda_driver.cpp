@@ -20,6 +20,7 @@ constexpr const char* out_of_memory =
 // of the driver's interface
 constexpr int compute_capability_major = 75, compute_capability_minor = 76;
 constexpr unsigned int non_blocking_stream = 1;
+constexpr unsigned int event_without_time = 2;
 constexpr int capture_thread_local = 1;
 
 const char* remedy(const std::string& error) {
@@ -66,6 +67,10 @@ struct Driver {
   int (*stream_create)(void**, unsigned int) = nullptr;
   int (*stream_destroy)(void*) = nullptr;
   int (*stream_synchronize)(void*) = nullptr;
+  int (*event_create)(void**, unsigned int) = nullptr;
+  int (*event_destroy)(void*) = nullptr;
+  int (*event_record)(void*, void*) = nullptr;
+  int (*event_synchronize)(void*) = nullptr;
   int (*begin_capture)(void*, int) = nullptr;
   int (*end_capture)(void*, void**) = nullptr;
   int (*graph_instantiate)(void**, void*, unsigned long long) = nullptr;
@@ -113,6 +118,10 @@ void Driver::take_all() {
   take(stream_create, "cuStreamCreate");
   take(stream_destroy, "cuStreamDestroy_v2");
   take(stream_synchronize, "cuStreamSynchronize");
+  take(event_create, "cuEventCreate");
+  take(event_destroy, "cuEventDestroy_v2");
+  take(event_record, "cuEventRecord");
+  take(event_synchronize, "cuEventSynchronize");
   take(begin_capture, "cuStreamBeginCapture_v2");
   take(end_capture, "cuStreamEndCapture");
   take(graph_instantiate, "cuGraphInstantiateWithFlags");
@@ -169,7 +178,8 @@ void Device::require_memory(std::size_t needed, const std::string& what) const {
 }
 
 Device::Current::Current(const Device& device) : device_(device) {
-  device.check(device.driver_->context_push(device.context_), "selecting a GPU");
+  const int status = device.driver_->context_push(device.context_);
+  if (status != 0) device.check(status, "selecting a GPU");
 }
 
 Device::Current::~Current() {
@@ -184,13 +194,31 @@ Stream::Stream(const Device& device) : device_(device) {
 Stream::~Stream() { device_.driver().stream_destroy(handle_); }
 
 void Stream::synchronize() const {
-  device_.check(device_.driver().stream_synchronize(handle_), "waiting for the GPU");
+  const int status = device_.driver().stream_synchronize(handle_);
+  if (status != 0) device_.check(status, "waiting for the GPU");
+  ++waits_;
 }
 
 void Stream::copy(Address to, Address from, std::size_t bytes) const {
   if (bytes == 0) return;
   const int status = device_.driver().copy_async(to, from, bytes, handle_);
   if (status != 0) device_.check(status, text("copying ", bytes, " bytes"));
+}
+
+Event::Event(const Device& device) : device_(device) {
+  device.check(device.driver().event_create(&handle_, event_without_time), "making an event");
+}
+
+Event::~Event() { device_.driver().event_destroy(handle_); }
+
+void Event::record(const Stream& stream) const {
+  const int status = device_.driver().event_record(handle_, stream.handle());
+  if (status != 0) device_.check(status, "recording an event");
+}
+
+void Event::synchronize() const {
+  const int status = device_.driver().event_synchronize(handle_);
+  if (status != 0) device_.check(status, "waiting for the GPU");
 }
 
 Buffer::Buffer(const Device& device, std::size_t bytes) : device_(device), bytes_(bytes) {

@@ -2,6 +2,7 @@
 #define SAM2RT_SRC_CUDA_DRIVER_HPP
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -71,8 +72,28 @@ class Stream {
   void* handle() const noexcept { return handle_; }
   const Device& device() const noexcept { return device_; }
   void synchronize() const;
+  /// How often it was waited for: what was enqueued at another count has been done.
+  std::uint64_t waits() const noexcept { return waits_; }
   /// Enqueue a copy between any two addresses, on the host or the GPU.
   void copy(Address to, Address from, std::size_t bytes) const;
+
+ private:
+  const Device& device_;
+  void* handle_ = nullptr;
+  mutable std::uint64_t waits_ = 0;
+};
+
+/// A place in the work of a stream that others can wait for, while the stream goes on.
+class Event {
+ public:
+  explicit Event(const Device& device);
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  ~Event();
+
+  void record(const Stream& stream) const;
+  /// Wait for what its stream had been given when it was last recorded.
+  void synchronize() const;
 
  private:
   const Device& device_;

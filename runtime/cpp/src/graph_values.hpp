@@ -24,13 +24,22 @@ class GraphValues {
   void write(std::size_t first, const float* values, std::size_t count) const {
     memory_->write(first, values, count);
   }
+  void copy(std::size_t first, const GraphValues& from, std::size_t from_first,
+            std::size_t count) const {
+    memory_->copy(first, *from.memory_, from_first, count);
+  }
+  float* address(std::size_t first) const noexcept { return memory_->data() + first; }
 
   InputTensor input(const Shape& shape) const noexcept {
-    return {memory_->data(), DType::float32, shape, memory_->kind()};
+    return {memory_->data(), DType::float32, shape, memory_->kind(), memory_.get()};
   }
   OutputTensor output(Session& session, const Shape& shape) {
     reserve(session, static_cast<std::size_t>(shape.elements()));
-    return {memory_->data(), DType::float32, shape, memory_->kind()};
+    return {memory_->data(), DType::float32, shape, memory_->kind(), memory_.get()};
+  }
+  /// An output whose entries of the first dimension go to those addresses of it.
+  OutputTensor output_apart(const Shape& shape, void* const* apart) const noexcept {
+    return {apart[0], DType::float32, shape, memory_->kind(), memory_.get(), apart};
   }
 
  private:

@@ -127,6 +127,14 @@ class HostMemory final : public GraphMemory {
 
 GraphMemory::~GraphMemory() = default;
 
+void GraphMemory::copy(std::size_t first, GraphMemory& from, std::size_t from_first,
+                       std::size_t count) {
+  if (kind() != MemoryKind::host || from.kind() != MemoryKind::host) {
+    throw SessionError("this session's memory cannot be copied: implement GraphMemory::copy");
+  }
+  std::copy_n(from.data() + from_first, count, data() + first);
+}
+
 std::unique_ptr<GraphMemory> Session::allocate(std::size_t count) {
   return std::make_unique<HostMemory>(count);
 }
@@ -134,6 +142,7 @@ std::unique_ptr<GraphMemory> Session::allocate(std::size_t count) {
 int Session::max_objects() const noexcept { return std::numeric_limits<int>::max(); }
 int Session::max_images() const noexcept { return std::numeric_limits<int>::max(); }
 bool Session::fused() const noexcept { return false; }
+bool Session::keeps_memories() const noexcept { return false; }
 bool Session::per_object() const noexcept { return false; }
 
 std::shared_ptr<Session> open_session(const Bundle& bundle, const SessionOptions& options) {

@@ -77,6 +77,14 @@ void StoredMemory::store(const float* values, std::size_t count, MemoryDType dty
                    dtype == MemoryDType::float16 ? to_half : to_bfloat16);
   }
   id_ = id;
+  ring_.reset();
+}
+
+void StoredMemory::place(std::shared_ptr<const MemoryRing> ring, std::size_t slot,
+                         std::uint64_t id) {
+  ring_ = std::move(ring);
+  slot_ = slot;
+  id_ = id;
 }
 
 void StoredMemory::restore(float* values) const noexcept {

@@ -46,7 +46,7 @@ struct ResolvedPrompt {
 
 struct StreamTracker::Impl {
   Impl(std::shared_ptr<Session> session, const StreamOptions& given)
-      : tracker(std::move(session), given),
+      : tracker(std::move(session), given, /*forward_only=*/true),
         options(given),
         to_tensor(tracker.model().image_size) {
     const auto side = static_cast<std::size_t>(tracker.model().image_size);

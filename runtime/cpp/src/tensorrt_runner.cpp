@@ -1,5 +1,6 @@
 #include "tensorrt_runner.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 
@@ -12,12 +13,6 @@ namespace {
 
 using Symbols = std::map<std::string, std::int64_t>;
 
-DType dtype_of(const TensorSpec& tensor) noexcept {
-  if (tensor.dtype == "int64") return DType::int64;
-  if (tensor.dtype == "int32") return DType::int32;
-  return tensor.dtype == "bool" ? DType::boolean : DType::float32;
-}
-
 /// Bytes of a tensor when every dynamic dimension is as large as it gets.
 std::size_t largest(const TensorSpec& tensor, const Symbols& symbols) {
   std::size_t bytes = element_bytes(dtype_of(tensor));
@@ -27,10 +22,6 @@ std::size_t largest(const TensorSpec& tensor, const Symbols& symbols) {
     bytes *= static_cast<std::size_t>(size);
   }
   return bytes;
-}
-
-std::size_t bytes_of(DType dtype, const Shape& shape) noexcept {
-  return static_cast<std::size_t>(shape.elements()) * element_bytes(dtype);
 }
 
 nvinfer1::Dims dims_of(const Shape& shape) noexcept {
@@ -45,19 +36,32 @@ std::string listed_dims(const Shape& shape) {
   return listed(dims, [](std::int64_t size) { return std::to_string(size); });
 }
 
+bool same(const Shape& a, const Shape& b) noexcept { return a.rank == b.rank && a.dims == b.dims; }
+
 }  // namespace
 
 std::size_t element_bytes(DType dtype) noexcept {
   return dtype == DType::int64 ? 8 : dtype == DType::boolean ? 1 : 4;
 }
 
+std::size_t bytes_of(DType dtype, const Shape& shape) noexcept {
+  return static_cast<std::size_t>(shape.elements()) * element_bytes(dtype);
+}
+
+DType dtype_of(const TensorSpec& tensor) noexcept {
+  if (tensor.dtype == "int64") return DType::int64;
+  if (tensor.dtype == "int32") return DType::int32;
+  return tensor.dtype == "bool" ? DType::boolean : DType::float32;
+}
+
+bool aligned(cuda::Address address) noexcept { return address % 256 == 0; }
+
 TensorRTRunner::TensorRTRunner(const LoadedEngine& engine, const GraphSpec& spec,
-                               const cuda::Stream& stream)
-    : engine_(engine), spec_(spec), stream_(stream) {
+                               const cuda::Stream& stream, const cuda::Buffer& scratch)
+    : engine_(engine), spec_(spec), stream_(stream), brought_(stream.waits() - 1) {
   make_ports();
-  profiles_.resize(engine.record.profiles.size());
-  for (std::size_t i = 0; i < profiles_.size(); ++i) make_context(i);
-  stream_.synchronize();
+  contexts_.resize(engine.record.profiles.size());
+  for (std::size_t i = 0; i < contexts_.size(); ++i) make_context(i, scratch);
 }
 
 void TensorRTRunner::make_ports() {
@@ -79,11 +83,11 @@ void TensorRTRunner::make_ports() {
   for (const auto& tensor : spec_.outputs) outputs_.emplace_back(device, largest(tensor, symbols));
 }
 
-void TensorRTRunner::make_context(std::size_t profile) {
-  stream_.device().require_memory(engine_.record.device_memory, "running " + spec_.name);
-  Prepared& made = profiles_[profile];
-  made.fixed = is_fixed(engine_.record.profiles[profile]);
-  made.context.reset(engine_.engine->createExecutionContext());
+void TensorRTRunner::make_context(std::size_t profile, const cuda::Buffer& scratch) {
+  Context& made = contexts_[profile];
+  // no memory of its own: contexts of one stream never run at the same time
+  made.context.reset(engine_.engine->createExecutionContext(
+      nvinfer1::ExecutionContextAllocationStrategy::kUSER_MANAGED));
   if (made.context == nullptr) {
     throw SessionError(text("TensorRT gives no context for ", spec_.name, ": free GPU memory"));
   }
@@ -91,84 +95,72 @@ void TensorRTRunner::make_context(std::size_t profile) {
   if (!made.context->setOptimizationProfileAsync(static_cast<std::int32_t>(profile), stream)) {
     failed("its profile was refused");
   }
-  const auto bind = [&](const std::vector<TensorSpec>& tensors, const std::deque<Port>& ports) {
-    for (std::size_t i = 0; i < tensors.size(); ++i) {
-      auto* address = reinterpret_cast<void*>(ports[i].memory.address());
-      if (!made.context->setTensorAddress(tensors[i].name.c_str(), address)) {
-        failed("it has no tensor '" + tensors[i].name + "'");
-      }
-    }
-  };
-  bind(spec_.inputs, inputs_);
-  bind(spec_.outputs, outputs_);
+  made.context->setDeviceMemoryV2(reinterpret_cast<void*>(scratch.address()),
+                                  static_cast<std::int64_t>(scratch.bytes()));
+  made.shapes.resize(spec_.inputs.size());
+  made.places.resize(spec_.inputs.size() + spec_.outputs.size());
 }
 
-void TensorRTRunner::run(Span<const InputTensor> inputs, Span<const OutputTensor> outputs) {
-  Prepared& prepared = profiles_[choose_profile(engine_.record, spec_, inputs)];
-  for (std::size_t i = 0; i < inputs.size(); ++i) bring(inputs_[i], inputs[i]);
-  enqueue(prepared, inputs);
-  for (std::size_t i = 0; i < outputs.size(); ++i) {
-    if (outputs[i].data == nullptr) continue;
-    const bool on_host = outputs[i].memory == MemoryKind::host;
-    const void* to = on_host ? staging(outputs_[i]) : outputs[i].data;
-    stream_.copy(cuda::address_of(to), outputs_[i].memory.address(),
-                 bytes_of(outputs[i].dtype, outputs[i].shape));
-  }
-  stream_.synchronize();
-  for (std::size_t i = 0; i < outputs.size(); ++i) {
-    if (outputs[i].data == nullptr || outputs[i].memory != MemoryKind::host) continue;
-    std::memcpy(outputs[i].data, outputs_[i].staging->data(),
-                bytes_of(outputs[i].dtype, outputs[i].shape));
-  }
+void TensorRTRunner::await_copies() {
+  if (brought_ == stream_.waits()) stream_.synchronize();
+  brought_ = stream_.waits();
 }
 
-void TensorRTRunner::bring(Port& port, const InputTensor& input) {
+cuda::Address TensorRTRunner::bring(std::size_t index, const InputTensor& input,
+                                    std::vector<DeviceCopy>& copies) {
+  Port& port = inputs_[index];
+  const bool on_host = input.memory == MemoryKind::host;
+  if (!on_host && aligned(cuda::address_of(input.data))) return cuda::address_of(input.data);
   const std::size_t bytes = bytes_of(input.dtype, input.shape);
-  if (bytes == 0) return;
   const void* from = input.data;
-  if (input.memory == MemoryKind::host) {
-    from = std::memcpy(staging(port), input.data, bytes);
-  }
-  stream_.copy(port.memory.address(), cuda::address_of(from), bytes);
+  if (on_host && bytes > 0) from = std::memcpy(staging(port), input.data, bytes);
+  if (bytes > 0) copies.push_back({port.memory.address(), cuda::address_of(from), bytes});
+  return port.memory.address();
 }
 
-void TensorRTRunner::enqueue(Prepared& prepared, Span<const InputTensor> inputs) {
-  if (prepared.recorded != nullptr) {
-    prepared.recorded->replay(stream_);
-    return;
-  }
-  nvinfer1::IExecutionContext& context = *prepared.context;
-  if (!prepared.fixed || !prepared.ran) {
-    for (std::size_t i = 0; i < inputs.size(); ++i) {
-      const std::string& name = spec_.inputs[i].name;
-      if (!context.setInputShape(name.c_str(), dims_of(inputs[i].shape))) {
-        failed("shape " + listed_dims(inputs[i].shape) + " of '" + name + "' was refused");
-      }
-    }
-    execute(context);
-    prepared.ran = true;
-    return;
-  }
-  // everything was set up by the first run
-  if (prepared.records) {
-    try {
-      prepared.recorded =
-          std::make_unique<cuda::RecordedWork>(stream_, [&] { execute(context); });
-      prepared.recorded->replay(stream_);
-      return;
-    } catch (const SessionError&) {
-      // some engines cannot be recorded: those run as usual
-      prepared.recorded.reset();
-      prepared.records = false;
-    }
-  }
-  execute(context);
+DeviceCopy TensorRTRunner::download(std::size_t index, std::size_t bytes) {
+  Port& port = outputs_[index];
+  return {cuda::address_of(staging(port)), port.memory.address(), bytes};
 }
 
-void TensorRTRunner::execute(nvinfer1::IExecutionContext& context) {
+bool TensorRTRunner::plan(Span<const InputTensor> inputs, Launch& launch) const {
+  launch.profile = choose_profile(engine_.record, spec_, inputs);
+  launch.shapes.clear();
+  for (const InputTensor& input : inputs) launch.shapes.push_back(input.shape);
+  return is_fixed(engine_.record.profiles[launch.profile]);
+}
+
+void TensorRTRunner::enqueue(const Launch& launch) {
+  Context& context = contexts_[launch.profile];
+  place(context, launch.places);
+  set_shapes(context, launch.shapes);
   // unchecked, a refused enqueue inside a capture would replay stale buffers
-  if (!context.enqueueV3(static_cast<cudaStream_t>(stream_.handle()))) {
+  if (!context.context->enqueueV3(static_cast<cudaStream_t>(stream_.handle()))) {
     failed("the work could not be enqueued");
+  }
+}
+
+void TensorRTRunner::place(Context& context, const std::vector<cuda::Address>& places) {
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    if (context.places[i] == places[i]) continue;
+    const bool input = i < spec_.inputs.size();
+    const auto& tensor = input ? spec_.inputs[i] : spec_.outputs[i - spec_.inputs.size()];
+    auto* address = reinterpret_cast<void*>(places[i]);
+    if (!context.context->setTensorAddress(tensor.name.c_str(), address)) {
+      failed("it has no tensor '" + tensor.name + "'");
+    }
+    context.places[i] = places[i];
+  }
+}
+
+void TensorRTRunner::set_shapes(Context& context, const std::vector<Shape>& shapes) {
+  for (std::size_t i = 0; i < shapes.size(); ++i) {
+    if (same(context.shapes[i], shapes[i])) continue;
+    const std::string& name = spec_.inputs[i].name;
+    if (!context.context->setInputShape(name.c_str(), dims_of(shapes[i]))) {
+      failed("shape " + listed_dims(shapes[i]) + " of '" + name + "' was refused");
+    }
+    context.shapes[i] = shapes[i];
   }
 }
 

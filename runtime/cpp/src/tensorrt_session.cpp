@@ -5,9 +5,10 @@
 #include <mutex>
 
 #include "backends.hpp"
+#include "manifest.hpp"
 #include "sam2rt/error.hpp"
 #include "tensorrt_library.hpp"
-#include "tensorrt_runner.hpp"
+#include "tensorrt_worker.hpp"
 #include "text.hpp"
 
 namespace sam2rt {
@@ -29,61 +30,14 @@ int device_index(const std::string& device) {
   return std::stoi(number);
 }
 
-/// What one call needs at a time: a stream and a runner for every graph.
-struct Worker {
-  Worker(const Bundle& bundle, const std::vector<LoadedEngine>& engines,
-         const cuda::Device& device)
-      : stream(device) {
-    for (int i = 0; i < graph_count; ++i) {
-      runners.push_back(std::make_unique<TensorRTRunner>(
-          engines[static_cast<std::size_t>(i)], bundle.graph(static_cast<Graph>(i)).spec, stream));
-    }
-  }
-  cuda::Stream stream;
-  std::vector<std::unique_ptr<TensorRTRunner>> runners;
-};
-
-/// Memory on the GPU for what graphs hand to each other.
-class GpuMemory final : public GraphMemory {
- public:
-  GpuMemory(std::shared_ptr<const cuda::Device> device, std::size_t count)
-      : device_(std::move(device)), count_(count) {
-    const cuda::Device::Current current(*device_);
-    buffer_ = std::make_unique<cuda::Buffer>(*device_, count * sizeof(float));
-  }
-  ~GpuMemory() override {
-    try {
-      const cuda::Device::Current current(*device_);
-      buffer_.reset();
-      stream_.reset();
-    } catch (const Error&) {  // without its context the memory is gone already
-    }
-  }
-
-  float* data() noexcept override { return reinterpret_cast<float*>(buffer_->address()); }
-  MemoryKind kind() const noexcept override { return MemoryKind::cuda; }
-  std::size_t size() const noexcept override { return count_; }
-  void write(std::size_t first, const float* values, std::size_t count) override {
-    const cuda::Device::Current current(*device_);
-    if (stream_ == nullptr) stream_ = std::make_unique<cuda::Stream>(*device_);
-    stream_->copy(buffer_->address() + first * sizeof(float), cuda::address_of(values),
-                  count * sizeof(float));
-    stream_->synchronize();
-  }
-
- private:
-  std::shared_ptr<const cuda::Device> device_;
-  std::size_t count_;
-  std::unique_ptr<cuda::Stream> stream_;
-  std::unique_ptr<cuda::Buffer> buffer_;
-};
-
 /// Runs the engines that `sam2rt build` made on this machine. Engines are shared; every call that
 /// runs at the same time as others has a stream, contexts and places for tensors of its own, which
 /// the next call takes over. Whatever does not fit this machine is refused before TensorRT sees it.
 class TensorRTSession final : public Session {
  public:
   TensorRTSession(const Bundle& bundle, const SessionOptions& options) : bundle_(bundle) {
+    // engines are of the contract's five graphs: a bundle may lack the sixth
+    step_ = graph_specs(bundle.model())[static_cast<std::size_t>(Graph::track_step)];
     const int index = device_index(options.device == "cpu" ? "cuda" : options.device);
     library_ = std::make_unique<TensorRTLibrary>();
     device_ = cuda::Device::open(index);
@@ -108,10 +62,10 @@ class TensorRTSession final : public Session {
 
   void run(Graph graph, Span<const InputTensor> inputs,
            Span<const OutputTensor> outputs) override {
-    check_tensors(bundle_.graph(graph).spec, inputs, outputs);
+    check_tensors(graph == Graph::track_step ? step_ : bundle_.graph(graph).spec, inputs, outputs);
     const cuda::Device::Current current(*device_);
     const Lease worker(*this);
-    worker->runners[static_cast<std::size_t>(graph)]->run(inputs, outputs);
+    worker->run(graph, inputs, outputs);
   }
 
   std::unique_ptr<GraphMemory> allocate(std::size_t count) override {
@@ -120,6 +74,8 @@ class TensorRTSession final : public Session {
 
   int max_objects() const noexcept override { return largest(Graph::mask_decoder); }
   int max_images() const noexcept override { return largest(Graph::image_encoder); }
+  bool fused() const noexcept override { return true; }
+  bool keeps_memories() const noexcept override { return true; }
 
  private:
   /// A worker for one call, given back after it.
@@ -129,11 +85,11 @@ class TensorRTSession final : public Session {
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
     ~Lease() { session_.give(std::move(worker_)); }
-    Worker* operator->() const noexcept { return worker_.get(); }
+    TensorRTWorker* operator->() const noexcept { return worker_.get(); }
 
    private:
     TensorRTSession& session_;
-    std::unique_ptr<Worker> worker_;
+    std::unique_ptr<TensorRTWorker> worker_;
   };
 
   void open(const SessionOptions& options) {
@@ -152,7 +108,7 @@ class TensorRTSession final : public Session {
     runtime_.reset();
   }
 
-  std::unique_ptr<Worker> take() {
+  std::unique_ptr<TensorRTWorker> take() {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       if (!idle_.empty()) {
@@ -162,14 +118,14 @@ class TensorRTSession final : public Session {
       }
     }
     const std::lock_guard<std::mutex> one_at_a_time(making_);
-    auto made = std::make_unique<Worker>(bundle_, engines_, *device_);
+    auto made = std::make_unique<TensorRTWorker>(bundle_, engines_, *device_, max_objects());
     const std::lock_guard<std::mutex> lock(mutex_);
     // room to give it back, which may not fail
     idle_.reserve(++workers_);
     return made;
   }
 
-  void give(std::unique_ptr<Worker> worker) noexcept {
+  void give(std::unique_ptr<TensorRTWorker> worker) noexcept {
     const std::lock_guard<std::mutex> lock(mutex_);
     idle_.push_back(std::move(worker));
   }
@@ -205,6 +161,7 @@ class TensorRTSession final : public Session {
   }
 
   Bundle bundle_;
+  GraphSpec step_;
   std::shared_ptr<const cuda::Device> device_;
   std::unique_ptr<TensorRTLibrary> library_;
   std::unique_ptr<nvinfer1::IRuntime> runtime_;
@@ -212,7 +169,7 @@ class TensorRTSession final : public Session {
   std::mutex making_;
   std::mutex mutex_;
   std::size_t workers_ = 0;
-  std::vector<std::unique_ptr<Worker>> idle_;
+  std::vector<std::unique_ptr<TensorRTWorker>> idle_;
 };
 
 }  // namespace

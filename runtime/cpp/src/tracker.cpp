@@ -46,11 +46,15 @@ OutputTensor unwanted(const Shape& shape) { return {nullptr, DType::float32, sha
 
 }  // namespace
 
-Tracker::Tracker(std::shared_ptr<Session> session, const TrackerOptions& options)
+Tracker::Tracker(std::shared_ptr<Session> session, const TrackerOptions& options,
+                 bool forward_only)
     : session_(std::move(session)),
       options_(options),
       memory_dtype_(memory_dtype(options.memory_dtype != nullptr ? options.memory_dtype
                                                                  : "float32")),
+      // memories of another type are rounded on the host
+      places_memories_(forward_only && memory_dtype_ == MemoryDType::float32 &&
+                       session_->keeps_memories()),
       model_(session_->bundle().model()) {
   check(options);
 }
@@ -149,7 +153,7 @@ std::vector<FrameOutput>& Tracker::track(const Features& features,
       grouped_[i] = 1;
       group_.push_back(i);
     }
-    track_group(features, objects, num_frames);
+    track_group(features, objects, frame_idx, num_frames);
   }
   // a group that was not met is over: its slots serve another one
   for (GroupSlots& slots : slots_) {
@@ -177,13 +181,14 @@ SlotBuffer& Tracker::slots_of_group(const std::vector<TrackedObject>& objects) {
 }
 
 void Tracker::track_group(const Features& features, const std::vector<TrackedObject>& objects,
-                          std::optional<int> num_frames) {
+                          int frame_idx, std::optional<int> num_frames) {
   members_.clear();
   for (const std::size_t i : group_) members_.push_back(&selections_[i]);
   SlotBuffer& slots = slots_of_group(objects);
   const std::size_t count = group_.size();
+  placed_ = false;
   if (session_->fused()) {
-    track_step(features, slots, num_frames);
+    track_step(features, slots, num_frames, frame_idx);
   } else {
     attend(features, members_, slots, num_frames);
     set_no_points(count);
@@ -195,8 +200,12 @@ void Tracker::track_group(const Features& features, const std::vector<TrackedObj
     FrameOutput& output = results_[group_[i]];
     // holes are filled after a tracked memory was encoded, as in the original
     take(i, output);
-    output.memory.store(memory_.data() + i * memory_count(), memory_count(), memory_dtype_,
-                        ++memories_made_);
+    if (placed_) {
+      slots.keep(i, output.memory);
+    } else {
+      output.memory.store(memory_.data() + i * memory_count(), memory_count(), memory_dtype_,
+                          ++memories_made_);
+    }
   }
 }
 
@@ -234,10 +243,16 @@ void Tracker::attend(const Features& features, const std::vector<const Selection
 }
 
 void Tracker::track_step(const Features& features, SlotBuffer& slots,
-                         std::optional<int> num_frames) {
+                         std::optional<int> num_frames, int frame_idx) {
   const auto past = remembered(members_, slots, num_frames);
   const int c = model_.hidden_dim, h = model_.embed_size(), low = model_.mask_size();
   const std::size_t n = members_.size();
+  const Shape memories = Shape::of(n, model_.mem_dim, h, h);
+  placed_ = places_memories_ && slots.find_places(members_, frame_idx, model_.num_maskmem - 1);
+  if (placed_) {
+    // from here on what lay there counts as forgotten, also where the call fails
+    for (std::size_t i = 0; i < n; ++i) slots.place(i, ++memories_made_);
+  }
   session_->run(Graph::track_step,
                 {features.image_embed.input(Shape::of(1, c, h, h)),
                  features.high_res_0.input(Shape::of(1, c / 8, 4 * h, 4 * h)),
@@ -246,7 +261,8 @@ void Tracker::track_step(const Features& features, SlotBuffer& slots,
                 {out(decoded_.mask_logits, Shape::of(n, 1, low, low)),
                  out(decoded_.iou, Shape::of(n, 1)), out(decoded_.obj_ptr, Shape::of(n, c)),
                  out(decoded_.object_score, Shape::of(n, 1)), unwanted(Shape::of(n, 4)),
-                 out(memory_, Shape::of(n, model_.mem_dim, h, h))});
+                 placed_ ? slots.memory().output_apart(memories, slots.places())
+                         : out(memory_, memories)});
 }
 
 void Tracker::set_points(const ModelPoints& points) {

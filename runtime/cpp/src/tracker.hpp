@@ -34,7 +34,10 @@ struct TrackedObject {
 /// thread, the session may be shared.
 class Tracker {
  public:
-  Tracker(std::shared_ptr<Session> session, const TrackerOptions& options);
+  /// `forward_only`: frames are tracked one after the other and never again, so that a memory may
+  /// overwrite the one that no later frame attends to.
+  Tracker(std::shared_ptr<Session> session, const TrackerOptions& options,
+          bool forward_only = false);
 
   const ModelConfig& model() const noexcept { return model_; }
   const TrackerOptions& options() const noexcept { return options_; }
@@ -87,14 +90,16 @@ class Tracker {
                         std::optional<int> num_frames);
   void attend(const Features& features, const std::vector<const Selection*>& members,
               SlotBuffer& slots, std::optional<int> num_frames);
-  /// What attend, decode and encode_memory do on a frame without prompts, in one call.
-  void track_step(const Features& features, SlotBuffer& slots, std::optional<int> num_frames);
+  /// What attend, decode and encode_memory do on a frame without prompts, in one call. Memories go
+  /// to slots of the ring where they can (`placed_`), else to the host.
+  void track_step(const Features& features, SlotBuffer& slots, std::optional<int> num_frames,
+                  int frame_idx);
   void decode(const Features& features, const GraphValues& embed, std::size_t count,
               const float* mask_input, bool multimask);
   void encode_memory(const Features& features, const float* mask_logits, const float* scores,
                      std::size_t count, bool binarize);
   void track_group(const Features& features, const std::vector<TrackedObject>& objects,
-                   std::optional<int> num_frames);
+                   int frame_idx, std::optional<int> num_frames);
   SlotBuffer& slots_of_group(const std::vector<TrackedObject>& objects);
   void set_points(const ModelPoints& points);
   void set_no_points(std::size_t objects);
@@ -107,6 +112,8 @@ class Tracker {
   std::shared_ptr<Session> session_;
   TrackerOptions options_;
   MemoryDType memory_dtype_;
+  bool places_memories_;
+  bool placed_ = false;  ///< memories of the group lie in the ring
   const ModelConfig& model_;
   Components components_;
   std::uint64_t memories_made_ = 0;

@@ -1,9 +1,11 @@
 // libcuda.so.1 in host memory: the driver's functions that sam2rt uses. The environment says what
 // GPU it is: SAM2RT_DOUBLE_ARCH, _DRIVER, _MEMORY (bytes), _FAIL (a function and its error).
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
@@ -22,9 +24,38 @@ constexpr Address on_gpu = 1ULL << 62;
 using Work = std::vector<std::function<void()>>;
 
 struct Stream {
+  /// Others may wait for its events.
+  std::mutex mutex;
   Work waiting;
   bool capturing = false;
   Work captured;
+
+  void run_all() {
+    const std::lock_guard<std::mutex> lock(mutex);
+    for (const auto& one : waiting) one();
+    waiting.clear();
+  }
+};
+
+/// Where a stream was when it was recorded.
+struct Event {
+  using Reached = std::shared_ptr<std::atomic<bool>>;
+  /// Another thread may wait while it is recorded again.
+  std::mutex mutex;
+  Stream* stream = nullptr;
+  Reached reached;
+
+  void record(Stream* on) {
+    const std::lock_guard<std::mutex> lock(mutex);
+    stream = on;
+    reached = std::make_shared<std::atomic<bool>>(false);
+    const std::lock_guard<std::mutex> adding(on->mutex);
+    on->waiting.push_back([reached = reached] { *reached = true; });
+  }
+  void wait() {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (reached != nullptr && !*reached) stream->run_all();
+  }
 };
 
 struct State {
@@ -68,7 +99,8 @@ int enter_current(const char* name) {
 }
 
 void* taken(std::size_t bytes) {
-  void* memory = std::malloc(bytes);
+  // as far apart as on a GPU
+  void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
   std::memset(memory, 0xEE, bytes);
   const std::lock_guard<std::mutex> lock(state().mutex);
   state().memory[memory] = bytes;
@@ -95,6 +127,7 @@ DOUBLE void* double_host_address(const void* address) {
 
 DOUBLE void double_enqueue(void* handle, std::function<void()> work) {
   auto* stream = static_cast<Stream*>(handle);
+  const std::lock_guard<std::mutex> lock(stream->mutex);
   (stream->capturing ? stream->captured : stream->waiting).push_back(std::move(work));
 }
 
@@ -102,6 +135,8 @@ DOUBLE long double_count(const char* what) {
   const std::lock_guard<std::mutex> lock(state().mutex);
   return state().counts[what];
 }
+
+DOUBLE void double_add(const char* what, long by) { count(what, by); }
 
 DOUBLE int cuInit(unsigned int) { return enter("cuInit"); }
 
@@ -199,8 +234,8 @@ DOUBLE int cuMemFreeHost(void* memory) {
 DOUBLE int cuMemcpyAsync(Address to, Address from, std::size_t bytes, void* stream) {
   if (const int error = enter_current("cuMemcpyAsync")) return error;
   const bool up = (from & on_gpu) == 0, down = (to & on_gpu) == 0;
-  count(up ? "bytes to GPU" : down ? "bytes to host" : "bytes on GPU", static_cast<long>(bytes));
   double_enqueue(stream, [=] {
+    count(up ? "bytes to GPU" : down ? "bytes to host" : "bytes on GPU", static_cast<long>(bytes));
     std::memcpy(reinterpret_cast<void*>(to & ~on_gpu), reinterpret_cast<void*>(from & ~on_gpu),
                 bytes);
   });
@@ -224,10 +259,35 @@ DOUBLE int cuStreamDestroy_v2(void* stream) {
 DOUBLE int cuStreamSynchronize(void* handle) {
   auto* stream = static_cast<Stream*>(handle);
   if (stream->capturing) return 900;  // CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED
-  Work work;
-  work.swap(stream->waiting);
-  for (const auto& one : work) one();
+  stream->run_all();
   return enter_current("cuStreamSynchronize");
+}
+
+DOUBLE int cuEventCreate(void** event, unsigned int flags) {
+  if (const int error = enter_current("cuEventCreate")) return error;
+  if (flags != 2) return 1;
+  *event = new Event;
+  count("live");
+  return 0;
+}
+
+DOUBLE int cuEventDestroy_v2(void* event) {
+  delete static_cast<Event*>(event);
+  count("live", -1);
+  return enter_current("cuEventDestroy_v2");
+}
+
+DOUBLE int cuEventRecord(void* handle, void* on) {
+  if (const int error = enter_current("cuEventRecord")) return error;
+  auto* stream = static_cast<Stream*>(on);
+  if (stream->capturing) return 900;
+  static_cast<Event*>(handle)->record(stream);
+  return 0;
+}
+
+DOUBLE int cuEventSynchronize(void* event) {
+  static_cast<Event*>(event)->wait();
+  return enter_current("cuEventSynchronize");
 }
 
 DOUBLE int cuStreamBeginCapture_v2(void* handle, int mode) {

@@ -11,9 +11,13 @@ using Enqueue = void(void* stream, std::function<void()> work);
 using HostAddress = void*(const void* address);
 /// How often something was called or is alive: "cuMemAlloc_v2", "live", "bytes to host", ...
 using Count = long(const char* what);
+/// Adds to what Count gives.
+using Add = void(const char* what, long by);
 /// Whether what a stream is given is recorded at present.
 using Capturing = bool(void* stream);
 /// Whether engines refuse to be enqueued: always, or while their stream is captured.
 using Refuse = void(bool refuse);
+/// The graph whose engine refuses to be enqueued; -1: none.
+using RefuseGraph = void(int graph);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -24,11 +25,20 @@ namespace {
 
 std::atomic<bool> refusing{false};
 std::atomic<bool> refusing_capture{false};
+std::atomic<int> refusing_graph{-1};
+std::mutex scratch_mutex;
+/// How many contexts each piece of memory serves.
+std::map<void*, int> scratch_users;
 
 template <class Function>
 Function* driver(const char* name) {
   void* library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   return reinterpret_cast<Function*>(dlsym(library, name));
+}
+
+void counted(const char* what, long by = 1) {
+  static auto* const add = driver<Add>("double_add");
+  add(what, by);
 }
 
 struct Tensor {
@@ -71,25 +81,43 @@ bool read(const std::string& content, Description& made) {
 
 class Context final : public nvinfer1::IExecutionContext {
  public:
-  explicit Context(const Description& about) : about_(about) {}
+  Context(const Description& about, std::int64_t needed) : about_(about), needed_(needed) {}
+
+  ~Context() noexcept override {
+    const std::lock_guard<std::mutex> lock(scratch_mutex);
+    --scratch_users[memory_];
+  }
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
 
   bool setOptimizationProfileAsync(std::int32_t index, cudaStream_t) noexcept override {
     return index >= 0 && index < about_.profiles;
   }
   bool setTensorAddress(char const* name, void* data) noexcept override {
+    counted("setTensorAddress");
     addresses_[name] = data;
     return known(name);
   }
   bool setInputShape(char const* name, nvinfer1::Dims const& dims) noexcept override {
+    counted("setInputShape");
     shapes_[name] = dims;
     return known(name);
   }
   bool enqueueV3(cudaStream_t stream) noexcept override {
+    counted("enqueueV3");
     static auto* const enqueue = driver<Enqueue>("double_enqueue");
     static auto* const capturing = driver<Capturing>("double_capturing");
     if (refusing || (refusing_capture && capturing(stream))) return false;
-    enqueue(stream, [this] { work(); });
+    if (refusing_graph == about_.graph || memory_size_ < needed_) return false;
+    enqueue(stream, [this, addresses = addresses_, shapes = shapes_] { work(addresses, shapes); });
     return true;
+  }
+  void setDeviceMemoryV2(void* memory, std::int64_t size) noexcept override {
+    memory_ = memory;
+    memory_size_ = size;
+    // what several contexts are given counts once
+    const std::lock_guard<std::mutex> lock(scratch_mutex);
+    if (scratch_users[memory]++ == 0) counted("scratch buffers");
   }
 
  private:
@@ -102,19 +130,27 @@ class Context final : public nvinfer1::IExecutionContext {
     return false;
   }
 
-  /// What the bound addresses hold when the stream comes to it.
-  void work() {
+  using Addresses = std::map<std::string, void*>;
+  using Shapes = std::map<std::string, nvinfer1::Dims>;
+
+  /// What the addresses hold when the stream comes to it. Addresses and shapes are those at the
+  /// time of the call, which is what a graph keeps.
+  void work(const Addresses& addresses, const Shapes& shapes) const {
     static auto* const host = driver<HostAddress>("double_host_address");
+    // activations are there as long as the work goes on
+    auto* const scratch = static_cast<unsigned char*>(host(memory_));
+    const auto scratch_size = static_cast<std::size_t>(needed_);
+    std::memset(scratch, about_.graph, scratch_size);
     Mixer mixer(about_.graph);
     std::map<std::string, std::int64_t> sizes;
     for (const Tensor& input : about_.inputs) {
       std::int64_t count = 1;
       for (std::size_t i = 0; i < input.shape.size(); ++i) {
-        const std::int64_t size = shapes_.at(input.name).d[i];
+        const std::int64_t size = shapes.at(input.name).d[i];
         if (const auto* symbol = std::get_if<std::string>(&input.shape[i])) sizes[*symbol] = size;
         count *= size;
       }
-      mixer.take(host(addresses_.at(input.name)), input.bytes, count);
+      mixer.take(host(addresses.at(input.name)), input.bytes, count);
     }
     for (std::size_t o = 0; o < about_.outputs.size(); ++o) {
       std::int64_t count = 1;
@@ -122,22 +158,33 @@ class Context final : public nvinfer1::IExecutionContext {
         const auto* symbol = std::get_if<std::string>(&dim);
         count *= symbol != nullptr ? sizes.at(*symbol) : std::get<std::int64_t>(dim);
       }
-      mixer.give(o, static_cast<float*>(host(addresses_.at(about_.outputs[o].name))), count);
+      mixer.give(o, static_cast<float*>(host(addresses.at(about_.outputs[o].name))), count);
+    }
+    for (std::size_t i = 0; i < scratch_size; ++i) {
+      if (scratch[i] != about_.graph) std::abort();
     }
   }
 
   const Description& about_;
-  std::map<std::string, void*> addresses_;
-  std::map<std::string, nvinfer1::Dims> shapes_;
+  std::int64_t needed_;
+  void* memory_ = nullptr;
+  std::int64_t memory_size_ = 0;
+  Addresses addresses_;
+  Shapes shapes_;
 };
 
 class Engine final : public nvinfer1::ICudaEngine {
  public:
   explicit Engine(Description about) : about_(std::move(about)) {}
   nvinfer1::IExecutionContext* createExecutionContext(
-      nvinfer1::ExecutionContextAllocationStrategy) noexcept override {
-    return new (std::nothrow) Context(about_);
+      nvinfer1::ExecutionContextAllocationStrategy strategy) noexcept override {
+    // what a context takes for itself
+    if (strategy != nvinfer1::ExecutionContextAllocationStrategy::kUSER_MANAGED) {
+      counted("context bytes", getDeviceMemorySizeV2());
+    }
+    return new (std::nothrow) Context(about_, getDeviceMemorySizeV2());
   }
+  std::int64_t getDeviceMemorySizeV2() const noexcept override { return 1000 + about_.graph; }
 
  private:
   Description about_;
@@ -193,6 +240,7 @@ std::int32_t version_part(int index) {
 }  // namespace
 
 DOUBLE void double_refuse(bool refuse) { refusing = refuse; }
+DOUBLE void double_refuse_graph(int graph) { refusing_graph = graph; }
 DOUBLE void double_refuse_capture(bool refuse) { refusing_capture = refuse; }
 
 DOUBLE std::int32_t getInferLibMajorVersion() noexcept { return version_part(0); }

@@ -26,9 +26,12 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "release": ((*COMMON, "-DSAM2RT_BUILD_EXAMPLES=ON"), ()),
     "asan": (
         (*CHECKED, "-DSAM2RT_SANITIZE=address,undefined"),
-        ("replay", "unit", "pixels", "predictors", "threads", "tensorrt"),
+        ("replay", "unit", "pixels", "predictors", "threads", "tensorrt",
+         "tensorrt_calls"),
     ),
-    "tsan": ((*CHECKED, "-DSAM2RT_SANITIZE=thread"), ("threads", "tensorrt")),
+    "tsan": (
+        (*CHECKED, "-DSAM2RT_SANITIZE=thread"), ("threads", "tensorrt", "tensorrt_calls"),
+    ),
     "fuzz": (
         ("-DSAM2RT_BUILD_FUZZERS=ON", "-DSAM2RT_SANITIZE=address,undefined",
          "-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++"),

@@ -34,6 +34,8 @@ struct Shape {
   }
 };
 
+class GraphMemory;
+
 /// An array, C order, that the caller owns. Memory other than the host's comes from the session's
 /// own `allocate`.
 struct InputTensor {
@@ -41,6 +43,7 @@ struct InputTensor {
   DType dtype = DType::float32;
   Shape shape;
   MemoryKind memory = MemoryKind::host;
+  GraphMemory* owner = nullptr;  ///< what `data` lies in, where `allocate` gave it
 };
 
 /// Where a graph writes an output; with data null the output is not wanted.
@@ -49,6 +52,12 @@ struct OutputTensor {
   DType dtype = DType::float32;
   Shape shape;
   MemoryKind memory = MemoryKind::host;
+  /// What `data` lies in, where `allocate` gave it. The session may return while it still writes
+  /// there, and waits before it is read.
+  GraphMemory* owner = nullptr;
+  /// An address for each entry of the first dimension, where they lie apart; only for sessions
+  /// that say `keeps_memories`.
+  void* const* apart = nullptr;
 };
 
 /// Floats that graphs hand to each other, where the backend computes. The host writes them and
@@ -66,6 +75,10 @@ class SAM2RT_API GraphMemory {
   virtual std::size_t size() const noexcept = 0;
   /// Write `count` floats from the host, the first of them at index `first`.
   virtual void write(std::size_t first, const float* values, std::size_t count) = 0;
+  /// Copy `count` floats of other memory of the session, from its index `from_first` on. Needed
+  /// where a session says `keeps_memories`; host memory copies from host memory.
+  virtual void copy(std::size_t first, GraphMemory& from, std::size_t from_first,
+                    std::size_t count);
 };
 
 /// Runs a bundle's graphs on one backend. One session may serve many trackers on many threads;
@@ -98,6 +111,9 @@ class SAM2RT_API Session {
   /// Whether a frame without prompts is to be tracked by Graph::track_step. Plain: no, by the
   /// separate graphs.
   virtual bool fused() const noexcept;
+  /// Whether memories of tracked frames stay where `allocate` put them: a new one is written among
+  /// those that the next frame reads, and the host never sees it. Plain: no.
+  virtual bool keeps_memories() const noexcept;
   /// Whether Graph::track_step runs per object, in the memory of one. Plain: no, on all objects of
   /// a call at once.
   virtual bool per_object() const noexcept;

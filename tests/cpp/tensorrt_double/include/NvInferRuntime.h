@@ -39,7 +39,11 @@ class ILogger {
   ILogger& operator=(ILogger const&) & = default;
 };
 
-enum class ExecutionContextAllocationStrategy : std::int32_t { kSTATIC };
+enum class ExecutionContextAllocationStrategy : std::int32_t {
+  kSTATIC,
+  kON_PROFILE_CHANGE,
+  kUSER_MANAGED
+};
 
 class IExecutionContext {
  public:
@@ -49,6 +53,7 @@ class IExecutionContext {
   virtual bool setTensorAddress(char const* tensorName, void* data) noexcept = 0;
   virtual bool setInputShape(char const* tensorName, Dims const& dims) noexcept = 0;
   virtual bool enqueueV3(cudaStream_t stream) noexcept = 0;
+  virtual void setDeviceMemoryV2(void* memory, std::int64_t size) noexcept = 0;
 };
 
 class ICudaEngine {
@@ -57,6 +62,7 @@ class ICudaEngine {
   virtual IExecutionContext* createExecutionContext(
       ExecutionContextAllocationStrategy strategy =
           ExecutionContextAllocationStrategy::kSTATIC) noexcept = 0;
+  virtual std::int64_t getDeviceMemorySizeV2() const noexcept = 0;
 };
 
 class IRuntime {
