@@ -41,7 +41,8 @@ def bundles(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     found = [
         CompletionItem(os.path.join(head, path.name))
         for path in inside
-        if path.name.startswith(tail) and (path / MANIFEST).is_file()
+        # the shell takes a line for a candidate
+        if path.name.startswith(tail) and path.name.isprintable() and (path / MANIFEST).is_file()
     ]
     return found or [CompletionItem(incomplete, type="dir")]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..configs.errors import printable
 from .progress_line import ProgressLine
 
 
@@ -15,7 +16,8 @@ class Console:
     """Where a command's words go, as ``--json`` and ``--quiet`` ask.
 
     The answer goes to stdout, as lines of text or as one JSON document. Notes go there too, but
-    to stderr beside JSON. Progress goes to stderr. quiet leaves out notes and progress.
+    to stderr beside JSON. Progress goes to stderr. quiet leaves out notes and progress. Words may
+    come from names of files: what a terminal would obey is escaped here.
     """
 
     def __init__(self, as_json: bool = False, quiet: bool = False) -> None:
@@ -28,13 +30,15 @@ class Console:
     def note(self, text: str) -> None:
         """Say something a person may want to know, and a program does not."""
         if not self.quiet:
-            click.echo(text, err=self.as_json)
+            click.echo(printable(text), err=self.as_json)
 
     def warn(self, text: str) -> None:
         """Say on stderr what may spoil the answer, unless quiet."""
         if not self.quiet:
-            click.echo(text, err=True)
+            click.echo(printable(text), err=True)
 
     def answer(self, lines: Iterable[str], document: Any) -> None:
         """Give the answer: as these lines, or as this document."""
-        click.echo(json.dumps(document, indent=1) if self.as_json else "\n".join(lines))
+        # JSON escapes what is not ASCII by itself
+        text = json.dumps(document, indent=1) if self.as_json else printable("\n".join(lines))
+        click.echo(text)

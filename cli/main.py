@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..configs.errors import Sam2rtError, means_low_memory, printable
 from ..configs.extras import extras_of
+from ..configs.remedies import remedy_of
 from .signals import Ended, ending_signals
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ def _unexpected(error: Exception) -> int:
         what = f" ({error})" if str(error) else ""
         return _fail(f"not enough memory{what}: ask for less at a time, or free some", 1)
     if isinstance(error, OSError):
-        return _fail(str(error), 1)
+        remedy = remedy_of(error, "")
+        return _fail(f"{error}: {remedy}" if remedy else str(error), 1)
     raise error
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TextIO
 
+from ..configs.errors import printable
+
 #: columns where nobody knows how wide the terminal is
 _COLUMNS = 80
 #: seconds between two lines where stderr is no terminal
@@ -155,6 +157,8 @@ class ProgressLine:
         if self._stream is None:
             return
         self._shown = True
+        # names of files may hold what a terminal obeys, and a line of progress is one line
+        text = printable(" ".join(text.split()))
         if self._terminal:
             # a line that wraps is not rewritten whole
             self._stream.write(f"\r\033[K{text:.{_columns(self._stream) - 1}}")

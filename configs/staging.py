@@ -330,6 +330,10 @@ def _remove_holder(holder: Path, final: Path, foreign: Foreign | None) -> None:
     """Remove what was replaced, unless it holds something that no run of ours wrote."""
     old = holder / final.name
     if foreign is None or not old.is_dir() or foreign(old) is None:
+        # from here on no look: half removed it would be nobody's result, hence foreign
+        going = holder.with_suffix(PART)
+        with suppress(OSError):
+            holder = holder.rename(going)
         shutil.rmtree(holder, ignore_errors=True)
 
 
@@ -346,7 +350,10 @@ def _come_since(final: Path) -> Foreign:
 def _clear_leftovers(final: Path, foreign: Foreign | None) -> None:
     """Remove the temporary folders of dead processes, giving back a bundle killed in mid-swap."""
     for left, _ in dead_folders(final):
-        if left.suffix == OLD and not final.exists():
+        if left.suffix == PART:
+            shutil.rmtree(left, ignore_errors=True)
+            continue
+        if not final.exists():
             # unless another run has moved in meanwhile
             with suppress(OSError):
                 os.rename(left / final.name, final)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..configs.errors import CheckpointError, Sam2rtError
+from ..configs.errors import CheckpointError, Sam2rtError, printable
 from ..configs.staging import check_file_target, replaced_file
 
 
@@ -24,7 +24,7 @@ def average(paths: Sequence[Path], target: Path) -> None:
     for a target that cannot be written.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file, save_file
+    from safetensors.numpy import load_file, save
 
     check_file_target(target)
     files = []
@@ -45,7 +45,7 @@ def average(paths: Sequence[Path], target: Path) -> None:
         for name, value in files[0].items()
     }
     with replaced_file(target) as part:
-        save_file(mean, part)
+        part.write_bytes(save(mean))
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -57,9 +57,9 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         average(given.weights, given.output)
     except (Sam2rtError, OSError) as error:
-        print("sam2rt: " + " ".join(str(error).split()), file=sys.stderr)
+        print("sam2rt: " + printable(" ".join(str(error).split())), file=sys.stderr)
         raise SystemExit(1) from None
-    print(f"wrote {given.output}, the mean of {len(given.weights)}")
+    print(printable(f"wrote {given.output}, the mean of {len(given.weights)}"))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
 from ..configs.errors import CheckpointError
@@ -80,8 +81,13 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "averaged": self.averaged,
         }
-        with replaced_file(path) as part:
-            torch.save(data, part)
+        with replaced_file(path) as part, _Writer(io.FileIO(part, "w"), 1 << 20) as file:
+            try:
+                torch.save(data, file)
+            except RuntimeError:
+                if file.failed is None:
+                    raise
+                raise file.failed from None
 
     def load(self, path: Path) -> None:
         """Go on where `path` was saved. CheckpointError for another model's, or a broken file."""
@@ -103,7 +109,20 @@ class Trainer:
         """Write the averaged weights under the original's names, at 16 bits."""
         state = {k: v.detach().cpu().to(dtype).contiguous() for k, v in self.averaged.items()}
         with replaced_file(path) as part:
-            save_file(state, part)
+            part.write_bytes(serialized(state))
+
+
+class _Writer(io.BufferedWriter):
+    """A file that keeps why it could not be written: torch says no more than that it was not."""
+
+    failed: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failed = error
+            raise
 
 
 def _groups(model: nn.Module) -> list[dict[str, Any]]:

@@ -111,9 +111,10 @@ def _check_place(part: Path) -> None:
         part.parent.mkdir(parents=True, exist_ok=True)
         part.open("ab").close()
     except OSError as error:
+        otherwise = "name another folder, with -o or in SAM2RT_CACHE"
+        remedy = remedy_of(error, otherwise, writing=True)
         raise InputError(
-            f"nothing can be written to {part.parent} ({error.strerror}): name another folder, "
-            "with -o or in SAM2RT_CACHE"
+            f"nothing can be written to {part.parent} ({line_of(error)}): {remedy}"
         ) from None
 
 
@@ -181,6 +182,9 @@ def _alone(part: Path) -> Iterator[BinaryIO]:
                     yield file
                 finally:
                     _remove_if_empty(part, file)
+                    # what a full disk did not take was told when it was written
+                    with suppress(OSError):
+                        file.close()
                 return
 
 

@@ -92,6 +92,24 @@ def test_a_graph_without_memory_is_a_session_and_a_memory_error(bundle: Bundle) 
         assert str(caught.value) == f"not enough memory to run graph mask_prompt on cpu{_END}"
 
 
+def test_a_full_disk_is_told_what_fixes_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a place that no line of ours is about; other errors of the system stay as they are."""
+    for code, end in ((28, ": free space on that disk"), (2, "")):
+        error = OSError(code, os.strerror(code), "/x/y")
+
+        def fail(args: list[str], error: OSError = error) -> int:
+            raise error
+
+        monkeypatch.setattr(sys.modules["sam2rt.cli.main"], "_run", fail)
+        with pytest.raises(SystemExit) as done:
+            cli([])
+        assert done.value.code == 1
+        said = f"sam2rt: [Errno {code}] {os.strerror(code)}: '/x/y'{end}\n"
+        assert capsys.readouterr().err == said
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [

@@ -425,6 +425,32 @@ def test_what_a_killed_run_left_with_foreign_files_stays(tmp_path: Path) -> None
     assert (left / "result" / "notes.txt").read_text() == "mine"
 
 
+def test_what_a_run_killed_while_removing_left_goes(
+    tmp_path: Path, either_way: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of an old result is nobody's: looked at again, it would seem foreign and stay."""
+    target = tmp_path / "result"
+
+    def ours(folder: Path) -> str | None:
+        names = [p.name for p in folder.iterdir()]
+        return None if "masks.json" in names or not names else names[0]
+
+    def half(folder: Path, ignore_errors: bool) -> None:
+        (folder / "result" / "masks.json").unlink(missing_ok=True)
+
+    for text in ("old", "new"):
+        with monkeypatch.context() as patch, replaced_folder(target, ours) as work:
+            (work / "masks.json").write_text(text)
+            (work / "mask_1.png").write_text(text)
+            patch.setattr(staging.shutil, "rmtree", half)
+            patch.setattr(staging, "unlock", lambda lock: None if lock is None else os.close(lock))
+    assert len(neighbours(target)) == 1
+    with replaced_folder(target, ours) as work:
+        (work / "masks.json").write_text("newest")
+    assert neighbours(target) == []
+    assert (target / "masks.json").read_text() == "newest"
+
+
 _POLL = """
 import os, sys
 print("ready", flush=True)

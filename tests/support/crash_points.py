@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from typing import Any
 
 #: code of a process that was cut off
@@ -16,18 +15,13 @@ CUT = 86
 _EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "os.link"}
 
 
-def watch(folder: str, cut_at: int, count: Callable[[int], object] | None = None) -> None:
-    """From now on, end the process before step number `cut_at` in `folder`; for ever.
-
-    count: told the number of each step.
-    """
+def watch(folder: str, cut_at: int) -> None:
+    """From now on, end the process before step number `cut_at` in `folder`; for ever."""
     steps = 0
 
     def step() -> None:
         nonlocal steps
         steps += 1
-        if count is not None:
-            count(steps)
         if steps == cut_at:
             os._exit(CUT)
 
@@ -50,25 +44,3 @@ def watch(folder: str, cut_at: int, count: Callable[[int], object] | None = None
 
     os.fsync = flush
     sys.addaudithook(hook)
-
-
-def main() -> None:
-    """FOLDER CUT_AT ARGUMENTS...: the command line, cut off; its last line counts the steps."""
-    from sam2rt.cli import main as cli
-
-    folder, cut_at, arguments = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-    last = 0
-
-    def count(number: int) -> None:
-        nonlocal last
-        last = number
-
-    watch(folder, cut_at, count)
-    try:
-        cli(arguments)
-    finally:
-        print(f"steps {last}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    main()

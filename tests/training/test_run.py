@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import math
+import os
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +28,7 @@ from sam2rt.training.losses import balanced, dice, focal, iou, score_output
 from sam2rt.training.prompts import boxes, corrections, first_clicks
 from sam2rt.training.recipe import BatchPlan, LossWeights, Recipe
 from sam2rt.training.run import _forget_later, run
-from sam2rt.training.trainer import Trainer
+from sam2rt.training.trainer import Trainer, _Writer
 
 MICRO = model_config("micro")
 
@@ -179,6 +183,19 @@ def test_a_run_stops_resumes_and_exports(tmp_path):
     assert loaded.config == MICRO
     for key, value in trainer.averaged.items():
         assert torch.equal(loaded.state[key], value.half().float()), key
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_state_on_a_full_disk_says_so():
+    """torch says that a position is not the one expected."""
+    data = {"a": torch.zeros(1 << 20)}
+    file = _Writer(io.FileIO("/dev/full", "w"), 1 << 16)
+    with pytest.raises((OSError, RuntimeError)):
+        torch.save(data, file)
+    assert file.failed is not None
+    assert file.failed.errno == errno.ENOSPC
+    with suppress(OSError):
+        file.close()
 
 
 def test_a_resumed_log_holds_each_step_once(tmp_path):
