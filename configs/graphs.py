@@ -54,6 +54,8 @@ def _f(name: str, *shape: Dim) -> TensorSpec:
 #: attention in one piece, in memory attention as a node of ours (plugins/memory_cross_attention);
 #: values at full width, what fused attention kernels expect; and those as ONNX's own operator
 WHOLE, FULL, OPERATOR = "whole", "full", "operator"
+#: and for processors with bfloat16 units, whose heavy products are operators of ours (plugins/cpu)
+CPU = "cpu"
 #: the TensorRT from which on it imports that operator
 OPERATOR_RELEASE = (10, 15)
 

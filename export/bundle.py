@@ -30,6 +30,7 @@ from ..configs.formats.manifest import SCHEMA
 from ..configs.models import check_image_size
 from ..configs.progress import Progress, silent
 from ..configs.version import VERSION
+from ..runtime.backends.bfloat16_session import runs_bfloat16
 from .checkpoint.download import cache_folder
 from .checkpoint.load import Checkpoint, checkpoint_sha256, load_checkpoint, model_of
 from .graphs.graph_files import DEFAULT_OPSET, GraphOptions, made_graphs, write_graphs
@@ -54,6 +55,7 @@ def export_bundle(
     opset: int | None = None,
     variant: GraphVariant | None = None,
     engine_variants: bool = False,
+    cpu_variants: bool = False,
     threads: int | None = None,
     seed: int | None = None,
     progress: Progress = silent,
@@ -64,7 +66,9 @@ def export_bundle(
     that later proofs need, and the outcome of the proof on ONNX Runtime's CPU backend with
     `threads` threads. `image_size` in pixels replaces the model's; `seed` fixes the proof's
     inputs, fresh ones otherwise; `variant` chooses between equal graphs; `engine_variants` adds
-    those that ``sam2rt build`` chooses from. `progress` gets what is being done, how many steps
+    those that ``sam2rt build`` chooses from, and `cpu_variants` to a bf16 bundle those that ONNX
+    Runtime runs on processors with bfloat16 units (``sam2rt plugins --cpu``). Where they run, the
+    proof is of them too. `progress` gets what is being done, how many steps
     of it are done, and of how many.
 
     Raises ProofError when the graphs do not equal the reference within the precision's bounds,
@@ -72,7 +76,7 @@ def export_bundle(
     an illegal image size, precision or opset, CheckpointError and BundleError for a checkpoint
     or target that cannot be used. Then `target` is what it was.
     """
-    check_export(image_size, precision, opset, engine_variants)
+    check_export(image_size, precision, opset, engine_variants, cpu_variants)
     loaded = _loaded(checkpoint, image_size, progress)
     model = model_of(loaded)
     options = GraphOptions(
@@ -80,6 +84,7 @@ def export_bundle(
         precision,
         variant or GraphVariant(),
         engine_variants,
+        cpu_variants,
     )
     with staged_folder(target) as work:
         graphs = write_graphs(work, made_graphs(model, options, progress))
@@ -96,6 +101,7 @@ def check_export(
     precision: str = "fp32",
     opset: int | None = None,
     engine_variants: bool = False,
+    cpu_variants: bool = False,
 ) -> None:
     """Refuse what no checkpoint can be exported as, before one is fetched and read.
 
@@ -109,6 +115,10 @@ def check_export(
         raise InputError(f"unknown precision '{precision}': expected one of {known}")
     if precision == "int8" and engine_variants:
         raise InputError("int8 is for CPUs: export fp32, fp16 or bf16 for engines")
+    if precision != "bf16" and cpu_variants:
+        raise InputError(
+            f"variants for CPUs are of bf16 bundles, this one is {precision}: use --precision bf16"
+        )
     check_opset(DEFAULT_OPSET if opset is None else opset)
     if importlib.util.find_spec("onnxruntime") is None:
         raise MissingExtraError("the proof of an export", *EXTRAS["onnxruntime"])
@@ -179,7 +189,9 @@ def _proved(
     """A record and its proof, on another clip should thin margins leave too little to compare."""
     for _ in range(_CLIPS if seed is None else 1):
         recorded = record(ReferenceSession(model), fresh_seed(seed), progress=progress)
-        proof = prove(bundle, recorded, threads=threads, progress=progress)
+        proof = prove(bundle, recorded, threads=threads, progress=progress, emulate=True)
+        if runs_bfloat16(bundle):
+            prove(bundle, recorded, threads=threads, progress=progress)
         clip = proof["clip"]
         if 2 * clip["compared"] >= clip["results"]:
             return recorded, proof

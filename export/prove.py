@@ -10,8 +10,10 @@ from typing import Any
 
 from ..configs.bundle import HALF_PRECISIONS, Bundle
 from ..configs.extras import extras_of
+from ..configs.graphs import CPU
 from ..configs.progress import Progress, silent
 from ..configs.staging import temporary_folder
+from ..runtime.backends.bfloat16_session import runs_bfloat16
 from ..runtime.backends.open import open_session
 from .proof.compare import compare
 from .proof.record import Record
@@ -30,16 +32,19 @@ def prove(
     device: str = "cpu",
     threads: int | None = None,
     progress: Progress = silent,
+    emulate: bool = False,
 ) -> dict[str, Any]:
     """Compare a bundle's graphs on that backend with a record; ProofError out of bounds.
 
     On the CPU, ONNX Runtime has no bfloat16 kernels, and computes much of a float16 graph in
     float32 without rounding between operators. There the graph is run with every operator in
     float32 and its result rounded, which needs the onnx package; the outcome says so under
-    ``emulated``.
+    ``emulated``. Variants with operators of ours run as they are, where they run, unless `emulate`
+    asks for the graphs of other machines.
     """
     bounds = BOUNDS[bundle.precision]
-    emulate = bundle.precision in HALF_PRECISIONS and (backend, device) == ("onnxruntime", "cpu")
+    half = bundle.precision in HALF_PRECISIONS and (backend, device) == ("onnxruntime", "cpu")
+    emulate = half and (emulate or not runs_bfloat16(bundle))
     runnable = _emulation(bundle) if emulate else _itself(bundle)
     with runnable as runs, open_session(runs, backend, device, threads) as session:
         report = compare(recorded, session, bounds, progress=progress)
@@ -71,8 +76,9 @@ def _emulation(bundle: Bundle) -> Iterator[Bundle]:
         from .graphs.precision import emulated
         from .graphs.weights_file import WeightsFile
     with temporary_folder() as folder:
+        graphs = {n: e for n, e in bundle.graphs.items() if not n.endswith(f".{CPU}")}
         with WeightsFile(folder) as weights:
-            for graph, entry in bundle.graphs.items():
+            for graph, entry in graphs.items():
                 loaded = onnx.load(bundle.graph_path(graph))
                 weights.write(emulated(loaded, bundle.precision), folder / entry.file.path)
-        yield dataclasses.replace(bundle, path=folder)
+        yield dataclasses.replace(bundle, path=folder, graphs=graphs)

@@ -64,8 +64,9 @@ the other. The lowest IoU is a statement about the worst frame of all, the mean 
 
 _NOTES = """
 fp16 and bf16 are scored on graphs that compute every operator in float32 and round its result,
-because ONNX Runtime's CPU backend has no bfloat16 and rarely rounds to float16. int8 is ONNX
-Runtime's dynamic quantisation of matrix products (weights per channel; convolutions stay float32).
+because ONNX Runtime's CPU backend has no bfloat16 and rarely rounds to float16. Rows that name
+units are scored on the arithmetic of this processor's. int8 is ONNX Runtime's dynamic quantisation
+of matrix products (weights per channel; convolutions stay float32).
 """
 
 _WORST = """

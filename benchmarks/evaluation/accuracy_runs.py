@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from ...configs.bundle import HALF_PRECISIONS, Bundle, Half, Precision
+from ...configs.errors import BundleError, MissingExtraError
 from ...configs.progress import Progress, silent
+from ...plugins.cpu import library
 from ...runtime.backends.open import open_session
+from ...runtime.backends.openvino_session import UNITS, openvino_module
+from ...runtime.backends.openvino_session import capabilities as capabilities_of
 from ...runtime.session import Session
 from .automatic import automatic_recall
 from .datasets import Dataset, read_labels
@@ -204,16 +208,45 @@ def _variants(
                 BundleOpener(bundle, threads=plan.threads()), folder, "rounded as in half precision"
             )
         variants.append(Variant("ONNX Runtime", precision, size, opener))
-    return variants
+    return variants + _on_units(plan, checkpoint, size, progress)
+
+
+def _on_units(
+    plan: AccuracyPlan, checkpoint: Checkpoint, size: int, progress: Progress
+) -> list[Variant]:
+    """bf16 as this processor's units compute it, with each backend that has code for them."""
+    found = []
+    if not library.lacking():
+        bundle = _exported(plan, checkpoint, size, "bf16", progress, cpu_variants=True)
+        units = library.UNITS[library.load().units]
+        opener = BundleOpener(bundle, threads=plan.threads())
+        found.append(Variant(f"ONNX Runtime, {units}", "bf16", size, opener))
+    if _openvino_has_bfloat16():
+        bundle = _exported(plan, checkpoint, size, "bf16", progress)
+        opener = BundleOpener(bundle, "openvino", threads=plan.threads())
+        found.append(Variant("OpenVINO, 16-bit units", "bf16", size, opener))
+    return found
+
+
+def _openvino_has_bfloat16() -> bool:
+    try:
+        core = openvino_module().Core()
+    except MissingExtraError:
+        return False
+    return UNITS["bf16"] in capabilities_of(core, "CPU")
 
 
 def _exported(
-    plan: AccuracyPlan, checkpoint: Checkpoint, size: int, precision: Precision, progress: Progress
+    plan: AccuracyPlan,
+    checkpoint: Checkpoint,
+    size: int,
+    precision: Precision,
+    progress: Progress,
+    cpu_variants: bool = False,
 ) -> Path:
-    from ...configs.errors import BundleError
     from ...export.bundle import export_bundle
 
-    path = plan.work / "bundles" / f"{precision}_{size}"
+    path = plan.work / "bundles" / f"{precision}_{size}{'_cpu' if cpu_variants else ''}"
     try:
         kept = Bundle.load(path)
         if kept.checkpoint_sha256 == checkpoint.sha256:
@@ -221,7 +254,8 @@ def _exported(
     except BundleError:
         pass
     progress(f"exporting {precision} at {size} pixels")
-    export_bundle(checkpoint, path, image_size=size, precision=precision, seed=plan.seed)
+    asked: dict[str, Any] = {"precision": precision, "cpu_variants": cpu_variants}
+    export_bundle(checkpoint, path, image_size=size, seed=plan.seed, **asked)
     return path
 
 

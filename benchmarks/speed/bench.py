@@ -38,6 +38,12 @@ BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
         f"{_SYSTEMS}.transformers_baseline:TransformersSystem",
         {"compile": True},
     ),
+    # as their documentation runs them on GPUs, which CPUs with bfloat16 units do as well
+    "original-bf16": (f"{_SYSTEMS}.original:OriginalSystem", {"precision": "bf16"}),
+    "transformers-bf16": (
+        f"{_SYSTEMS}.transformers_baseline:TransformersSystem",
+        {"precision": "bf16"},
+    ),
 }
 _SAM2RT = f"{_SYSTEMS}.sam2rt_runtime:Sam2rtSystem"
 _ONNX = f"{_SYSTEMS}.onnx_folder:OnnxFolderSystem"
@@ -48,12 +54,12 @@ _REFERENCE = f"{_SYSTEMS}.reference:ReferenceSystem"
 class Request:
     """What to compare with a bundle, and how far.
 
-    also: more sam2rt bundles. ablations: names of ablations.ABLATIONS. baselines: names of
-    BASELINES. onnx: folders of graphs of other exporters, dims the sizes of their symbolic
-    dimensions. checkpoint: the bundle's weights, for other variants, baselines and the float32
-    reference. growing: also with 1 to all memories. object_counts: also with these numbers of
-    objects. point_frames: frames of each of these points. prefetch: the bundle also on clips of
-    `frames` frames, prefetched and not, on the CPU.
+    also: more sam2rt bundles, elsewhere: bundles with the backend of each. ablations: names of
+    ablations.ABLATIONS. baselines: names of BASELINES. onnx: folders of graphs of other exporters,
+    dims the sizes of their symbolic dimensions. checkpoint: the bundle's weights, for other
+    variants, baselines and the float32 reference. growing: also with 1 to all memories.
+    object_counts: also with these numbers of objects. point_frames: frames of each of these points.
+    prefetch: the bundle also on clips of `frames` frames, prefetched and not, on the CPU.
     """
 
     work: Work = field(default_factory=Work)
@@ -62,6 +68,7 @@ class Request:
     frames: int = 10
     baselines: Sequence[str] = ()
     also: Sequence[Path] = ()
+    elsewhere: Sequence[tuple[str, Path]] = ()
     ablations: Sequence[str] = ()
     onnx: Sequence[Path] = ()
     dims: tuple[tuple[str, int], ...] = ()
@@ -193,10 +200,10 @@ def _entries(bundle: Bundle, request: Request, folder: Path, progress: Progress)
         raise InputError(f"unknown baseline {unknown[0]!r}: known are {', '.join(BASELINES)}")
     checkpoint = _checked(bundle, request.checkpoint)
     work, name = request.work, f"sam2rt {request.backend} {request.device}"
-    places = {"backend": request.backend, "device": request.device}
 
-    def sam2rt(title: str, made: Bundle, **options: Any) -> Entry:
+    def sam2rt(title: str, made: Bundle, backend: str = request.backend, **options: Any) -> Entry:
         same = made.checkpoint_sha256 == bundle.checkpoint_sha256
+        places = {"backend": backend, "device": request.device}
         worker = Worker(title, _SAM2RT, work, bundle=str(made.path), **places, **options)
         return Entry(worker, made.precision, "same" if same else "other")
 
@@ -204,6 +211,10 @@ def _entries(bundle: Bundle, request: Request, folder: Path, progress: Progress)
     for path in request.also:
         made = Bundle.load(path)
         yield sam2rt(f"{name} {made.precision} {path.name}", made)
+    for backend, path in request.elsewhere:
+        made = Bundle.load(path)
+        title = f"sam2rt {backend} {request.device} {made.precision} {path.name}"
+        yield sam2rt(title, made, backend)
     variants = VariantGraphs(bundle, checkpoint, folder)
     for ablation in request.ablations:
         progress(f"making {ablation}")
@@ -214,17 +225,16 @@ def _entries(bundle: Bundle, request: Request, folder: Path, progress: Progress)
         yield entry
     for baseline in request.baselines:
         target, options = BASELINES[baseline]
-        on_cpu = request.device == "cpu"
-        precision = "fp32" if on_cpu else bundle.precision
+        usual = "fp32" if request.device == "cpu" else bundle.precision
+        precision = {"precision": usual, **options}["precision"]
         worker = Worker(
             baseline,
             target,
             work,
             model=bundle.model,
             device=request.device,
-            precision=precision,
             checkpoint=None if checkpoint is None else str(request.checkpoint),
-            **options,
+            **{**options, "precision": precision},
         )
         yield Entry(worker, precision, "other" if checkpoint is None else "same")
     for path in request.onnx:

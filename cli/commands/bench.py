@@ -110,6 +110,14 @@ _SYSTEMS = (
         help="Another sam2rt bundle.",
     ),
     click.option(
+        "--on",
+        "elsewhere",
+        multiple=True,
+        type=(click.Choice(BACKENDS), _FOLDER),
+        metavar="BACKEND BUNDLE",
+        help="Another sam2rt bundle on another backend.",
+    ),
+    click.option(
         "--ablate",
         "ablations",
         multiple=True,

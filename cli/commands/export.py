@@ -38,6 +38,11 @@ from ..options import THREADS, console_options
 )
 @click.option("--opset", type=int, help="ONNX operator set.  [default: 20]")
 @click.option("--engine-variants", is_flag=True, help="Add the variants that 'build' chooses from.")
+@click.option(
+    "--cpu-variants",
+    is_flag=True,
+    help="With bf16, add what ONNX Runtime runs on CPUs with bfloat16 units.",
+)
 @click.option("--threads", type=THREADS, help="CPU threads of the proof.")
 @click.option("--seed", type=click.IntRange(0), help="Fixes the proof's inputs.  [default: fresh]")
 @console_options
@@ -49,6 +54,7 @@ def export(
     precision: Precision,
     opset: int | None,
     engine_variants: bool,
+    cpu_variants: bool,
     threads: int | None,
     seed: int | None,
     console: Console,
@@ -63,7 +69,7 @@ def export(
     with extras_of("export"):
         from ...export.bundle import check_export, export_bundle
         from ...export.checkpoint.load import load_checkpoint
-    check_export(image_size, precision, opset, engine_variants)
+    check_export(image_size, precision, opset, engine_variants, cpu_variants)
     with console.progress() as progress:
         loaded = load_checkpoint(checkpoint, model=model, image_size=image_size, progress=progress)
         bundle = export_bundle(
@@ -72,6 +78,7 @@ def export(
             precision=precision,
             opset=opset,
             engine_variants=engine_variants,
+            cpu_variants=cpu_variants,
             threads=threads,
             seed=seed,
             progress=progress,

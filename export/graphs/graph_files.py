@@ -20,6 +20,7 @@ from ...configs.graphs import (
 )
 from ...configs.progress import Progress, silent
 from ..model.sam2 import Sam2
+from .cpu.variants import cpu_variant_models
 from .int8 import QUANTISED_GRAPH, quantised
 from .modules import GraphVariant, graph_modules, per_object_modules
 from .onnx_from_module import onnx_from_module
@@ -36,12 +37,17 @@ PER_OBJECT_FROM = 32
 
 @dataclass(frozen=True)
 class GraphOptions:
-    """How a model is exported: `engine_variants` adds what ``sam2rt build`` chooses from."""
+    """How a model is exported.
+
+    `engine_variants` adds what ``sam2rt build`` chooses from, `cpu_variants` what ONNX Runtime
+    runs of a bf16 bundle on processors with units for it.
+    """
 
     opset: int = DEFAULT_OPSET
     precision: Precision = "fp32"
     variant: GraphVariant = field(default_factory=GraphVariant)
     engine_variants: bool = False
+    cpu_variants: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,9 @@ def made_graphs(
         for name, contract, graph in variant_models(model, options.opset, options.precision):
             newer = name == variant_name(contract, OPERATOR)
             check_importable(graph, name, OPERATOR_RELEASE if newer else OLDEST)
+            yield MadeGraph(name, specs[contract], graph)
+    if options.cpu_variants:
+        for name, contract, graph in cpu_variant_models(model, options.opset):
             yield MadeGraph(name, specs[contract], graph)
 
 

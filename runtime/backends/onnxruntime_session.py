@@ -96,14 +96,18 @@ class OnnxRuntimeSession(Session):
             self._onnxruntime()
             self._open(_SMALL)
 
+    def _named(self, graph: str) -> str:
+        """Name in the bundle of what is run for a graph of the contract."""
+        return graph
+
     def check_graphs(self) -> None:
         """Refuse, with SessionError, a bundle of which a graph does not open here.
 
         Each is opened as it stands, without optimisation, and freed before the next.
         """
-        for graph in graph_specs(self.bundle.model):
-            if entry := self.bundle.graphs.get(graph):
-                self._opened(self.bundle.graph_path(graph), entry.external, optimised=False)
+        for graph in self.graphs:
+            if entry := self.bundle.graphs.get(name := self._named(graph)):
+                self._opened(self.bundle.graph_path(name), entry.external, optimised=False)
 
     def run(
         self, graph: str, inputs: Mapping[str, Array], into: Into | None = None
@@ -237,8 +241,9 @@ class OnnxRuntimeSession(Session):
         with self._lock:
             self._open_still()
             if graph not in self._graphs:
+                name = self._named(graph)
                 self._graphs[graph] = self._opened(
-                    self.bundle.graph_path(graph), self.bundle.graphs[graph].external
+                    self.bundle.graph_path(name), self.bundle.graphs[name].external
                 )
             return self._graphs[graph]
 

@@ -27,9 +27,11 @@ def open_session(
     if not isinstance(device, str):
         raise InputError(f"device is {shown(device)}: expected text such as 'cpu' or 'cuda'")
     if backend == "onnxruntime":
+        from .bfloat16_session import Bfloat16Session, has_cpu_variants
         from .onnxruntime_session import OnnxRuntimeSession
 
-        session = OnnxRuntimeSession(bundle, device=device, threads=threads)
+        ours = device == "cpu" and has_cpu_variants(bundle)
+        session = (Bfloat16Session if ours else OnnxRuntimeSession)(bundle, device, threads)
         # a device that is never there is no matter of the first frame, as with TensorRT
         session.check_device()
         return session

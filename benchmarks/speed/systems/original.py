@@ -25,7 +25,7 @@ _SIZES = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
 
 
 class OriginalSystem(TorchBaseline):
-    """``build_sam2_video_predictor`` and ``propagate_in_video``, float32 on the CPU.
+    """``build_sam2_video_predictor`` and ``propagate_in_video``, in float32 or autocast.
 
     compile: built with ``vos_optimized=True``, the original's own use of torch.compile. Frames
     are put where ``init_state`` keeps them, resized and normalised by sam2rt, which is not part of

@@ -122,11 +122,11 @@ def torch_device(device: str) -> str:
 
 
 def autocast(device: str, precision: str) -> Any:
-    """The context that runs a model in that precision; on the CPU always float32."""
+    """The context that runs a model in that precision."""
     import torch
 
     dtypes = {"fp16": torch.float16, "bf16": torch.bfloat16}
-    wanted = dtypes.get(precision) if device != "cpu" else None
+    wanted = dtypes.get(precision)
     return torch.autocast(device, dtype=wanted or torch.bfloat16, enabled=wanted is not None)
 
 

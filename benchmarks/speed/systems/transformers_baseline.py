@@ -27,7 +27,7 @@ _LENGTH = 1000
 
 
 class TransformersSystem(TorchBaseline):
-    """Hugging Face transformers' Sam2VideoModel, eager or compiled, float32 on the CPU.
+    """Hugging Face transformers' Sam2VideoModel, eager or compiled, float32 or autocast.
 
     Without a checkpoint its weights are its own random initialisation: they do not change what
     is computed. Memories stay float32 (the model would cast them to bfloat16 and back). Frames

@@ -27,8 +27,8 @@ OPSET_VERSION = 1
 _ACTIVATIONS = {"Relu": ops.LINEAR_RELU, "Gelu": ops.LINEAR_GELU}
 
 
-def with_cpu_operators(model: ModelProto, *, attention: bool) -> ModelProto:
-    """The graph with its dense layers, and with `attention` its attentions, as operators.
+def with_cpu_operators(model: ModelProto) -> ModelProto:
+    """The graph with its dense layers and attentions as operators.
 
     Takes a float32 graph whose attentions are whole (``GraphVariant(query_block=None)``); the
     argument is left as it is. Raises ValueError when there is nothing to replace.
@@ -40,8 +40,7 @@ def with_cpu_operators(model: ModelProto, *, attention: bool) -> ModelProto:
     for node in list(result.graph.node):
         if node.output[0] not in chosen or node.op_type != "MatMul":
             continue
-        found = graph.attention(node) if attention else None
-        if found := found or graph.dense_layer(node):
+        if found := graph.attention(node) or graph.dense_layer(node):
             graph.replace(found)
     used = {made.op_type for made in graph.made.values()}
     if not used:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from colour_model import RED, Clip, ColourOpener
 from PIL import Image
 
+from sam2rt.benchmarks.evaluation import accuracy_runs
 from sam2rt.benchmarks.evaluation.accuracy import page
 from sam2rt.benchmarks.evaluation.accuracy_runs import (
     AccuracyPlan,
@@ -26,6 +27,7 @@ from sam2rt.benchmarks.evaluation.datasets import Dataset
 from sam2rt.benchmarks.evaluation.metrics import RULES
 from sam2rt.cli import main
 from sam2rt.cli.commands.accuracy import accuracy
+from sam2rt.plugins.cpu import library
 
 BOX = (20, 20, 100, 80)
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "accuracy.md"
@@ -125,8 +127,39 @@ def test_the_page_that_was_kept_is_what_the_command_writes(tmp_path: Path) -> No
 
 
 def _fixed(line: str) -> bool:
-    figures = line.startswith(("| PyTorch", "| ONNX", "| plain", "| standard", "| hard"))
+    figures = line.startswith(
+        ("| PyTorch", "| ONNX", "| OpenVINO", "| plain", "| standard", "| hard")
+    )
     return not (figures or line.startswith("Made by") or line[:3] in NUMBERED)
+
+
+@pytest.mark.parametrize("ours", [False, True])
+@pytest.mark.parametrize("openvino", [False, True])
+def test_real_bfloat16_has_rows_where_it_runs(
+    ours: bool, openvino: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with the bundle that its backend runs, and the units in its name."""
+    asked: list[bool] = []
+
+    def exported(*given: Any, cpu_variants: bool = False) -> Path:
+        asked.append(cpu_variants)
+        return tmp_path / ("variants" if cpu_variants else "plain")
+
+    loaded = library.CpuLibrary(tmp_path, "0" * 64, "avx512_bf16")
+    monkeypatch.setattr(accuracy_runs, "_exported", exported)
+    monkeypatch.setattr(library, "lacking", lambda: "" if ours else "why: remedy")
+    monkeypatch.setattr(library, "load", lambda: loaded)
+    monkeypatch.setattr(accuracy_runs, "_openvino_has_bfloat16", lambda: openvino)
+    plan = AccuracyPlan("sam2rt_micro", tmp_path, (256,))
+    made = accuracy_runs._on_units(plan, None, 256, lambda *_: None)  # type: ignore[arg-type]
+    wanted = []
+    if ours:
+        wanted.append(("ONNX Runtime, AVX-512 BF16", "onnxruntime", "variants"))
+    if openvino:
+        wanted.append(("OpenVINO, 16-bit units", "openvino", "plain"))
+    found = [(v.runtime, v.opener.backend, v.opener.path.name) for v in made]  # type: ignore[attr-defined]
+    assert found == wanted
+    assert {v.precision for v in made} <= {"bf16"}
 
 
 @pytest.mark.slow
@@ -147,6 +180,11 @@ def test_the_whole_run(tmp_path: Path) -> None:
     names = [
         "PyTorch 256 fp32",
         *(f"ONNX Runtime 256 {p}" for p in ("fp32", "fp16", "bf16", "int8")),
+        *(
+            [f"ONNX Runtime, {library.UNITS[library.load().units]} 256 bf16"]
+            * (not library.lacking())
+        ),
+        *(["OpenVINO, 16-bit units 256 bf16"] * accuracy_runs._openvino_has_bfloat16()),
     ]
     assert list(data["variants"]) == names
     exact, exported = (data["variants"][n]["J&F"] for n in names[:2])

@@ -22,6 +22,7 @@ from sam2rt.benchmarks.speed.systems.onnx_folder import OnnxFolderSystem, read_m
 from sam2rt.benchmarks.speed.systems.original import OriginalSystem, original_config
 from sam2rt.benchmarks.speed.systems.sam2rt_runtime import TimedSession, tracked_by
 from sam2rt.benchmarks.speed.systems.system import Work
+from sam2rt.benchmarks.speed.systems.torch_baseline import autocast
 from sam2rt.benchmarks.speed.systems.transformers_baseline import TransformersSystem
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import InputError, SessionError
@@ -64,6 +65,28 @@ def test_transformers_with_our_weights_gives_the_references_masks(
     result = compared(tracked_by(timed, clip.frames, clip.points, {}), found)
     assert result["lowest_iou"] > 0.99
     assert (result["flips"], result["results"]) == (0, 6)
+
+
+def test_autocast_computes_in_bfloat16(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features are as far from float32 as eight bits of mantissa are; on the CPU too."""
+    monkeypatch.setattr(modeling_sam2_video, "torch", modeling_sam2_video.torch)
+    features = []
+    for precision in ("fp32", "bf16"):
+        system = TransformersSystem(
+            WORK, small_config("2.1"), checkpoint=str(saved), precision=precision
+        )
+        system.load()
+        pixels = torch.ones(1, 3, 256, 256)
+        with torch.inference_mode(), autocast("cpu", precision):
+            made = system._model.get_image_features(pixels)
+        features.append(made.fpn_hidden_states[-1])
+        masks = system.tracked(WORK)
+        assert masks is not None
+        assert masks.masks.shape == (3, 2, 256, 256)
+    exact, low = features
+    assert (exact.dtype, low.dtype) == (torch.float32, torch.bfloat16)
+    difference = (exact - low.float()).abs().max() / exact.abs().max()
+    assert 1e-3 < difference < 0.1
 
 
 @pytest.mark.parametrize(("memories", "pointers"), [(7, 16), (2, 2)])

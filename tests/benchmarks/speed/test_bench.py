@@ -192,6 +192,34 @@ def test_every_system_is_found_by_its_name() -> None:
         assert hasattr(importlib.import_module(module), name), name
 
 
+def test_other_backends_and_autocast_are_systems_of_their_own(
+    exported: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with the backend and the precision that its name says."""
+    made: list[tuple[str, dict[str, object]]] = []
+
+    class Noted:
+        def __init__(self, name: str, target: str, work: Work, **options: object) -> None:
+            made.append((name, options))
+
+    monkeypatch.setattr(benchmarks, "Worker", Noted)
+    request = Request(
+        WORK,
+        elsewhere=[("openvino", exported.path)],
+        baselines=("transformers", "transformers-bf16", "original-bf16"),
+    )
+    entries = list(benchmarks._entries(exported, request, tmp_path, lambda *_: None))
+    assert [entry.precision for entry in entries] == ["fp32", "fp32", "fp32", "bf16", "bf16"]
+    found = [(name, o.get("backend"), o.get("precision")) for name, o in made]
+    assert found == [
+        ("sam2rt onnxruntime cpu fp32", "onnxruntime", None),
+        (f"sam2rt openvino cpu fp32 {exported.path.name}", "openvino", None),
+        ("transformers", None, "fp32"),
+        ("transformers-bf16", None, "bf16"),
+        ("original-bf16", None, "bf16"),
+    ]
+
+
 def test_a_bundle_that_cannot_be_opened_says_why(exported: Bundle) -> None:
     with pytest.raises(SessionError, match=r"in a process of its own \(unknown device 'tpu'"):
         starting(exported, Request(WORK, device="tpu"))

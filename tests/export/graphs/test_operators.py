@@ -24,6 +24,7 @@ def test_the_table_is_what_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
         GraphOptions(opset=19, precision="bf16"),
         GraphOptions(opset=20, precision="fp16", engine_variants=True),
         GraphOptions(opset=20, precision="int8"),
+        GraphOptions(opset=20, precision="bf16", cpu_variants=True),
     ):
         for made in made_graphs(model, options):
             check_graph(made.model.SerializeToString(), {})

@@ -59,7 +59,7 @@ def operators(made: onnx.ModelProto) -> list[str]:
 
 
 def test_dense_layers_and_attention_are_nodes() -> None:
-    made = with_cpu_operators(attention_block(), attention=True)
+    made = with_cpu_operators(attention_block())
     wanted = ["Linear", "Linear", "Linear", "Attention", "LinearGelu", "Linear"]
     assert operators(made) == wanted
     assert [n.op_type for n in made.graph.node if n.domain == ""] == ["Neg"]
@@ -71,15 +71,9 @@ def test_dense_layers_and_attention_are_nodes() -> None:
     assert not {"q", "q.bias"} & kinds.keys()
 
 
-def test_attention_stays_where_it_is_not_wanted() -> None:
-    made = with_cpu_operators(attention_block(), attention=False)
-    assert operators(made) == ["Linear", "Linear", "Linear", "LinearGelu", "Linear"]
-    assert "Softmax" in [n.op_type for n in made.graph.node]
-
-
 def test_the_plain_bodies_are_the_graph_with_rounded_weights() -> None:
     plain = attention_block()
-    made = with_cpu_operators(plain, attention=True)
+    made = with_cpu_operators(plain)
     for tensor in plain.graph.initializer:
         if "bias" not in tensor.name:
             low = numpy_helper.to_array(tensor).astype(ml_dtypes.bfloat16).astype(np.float32)
@@ -103,7 +97,6 @@ def test_an_activation_that_others_read_too_stays() -> None:
             ],
             [constant("w", 8, 8), constant("b", 1, 1, 8)],
         ),
-        attention=False,
     )
     assert [n.op_type for n in made.graph.node] == ["Linear", "Relu", "Sub"]
     assert made.graph.node[0].output[0] == "sum"
@@ -119,11 +112,10 @@ def test_a_sum_with_another_constant_is_no_bias(width: int, shape: tuple[int, ..
             [constant("w", 8, width), constant("p", *shape)],
             width,
         ),
-        attention=False,
     )
     assert [n.op_type for n in made.graph.node] == ["Linear", "Add"]
 
 
 def test_a_graph_without_either_is_refused() -> None:
     with pytest.raises(ValueError, match="neither dense layers nor attentions"):
-        with_cpu_operators(model([helper.make_node("Neg", ["x"], ["y"])], []), attention=True)
+        with_cpu_operators(model([helper.make_node("Neg", ["x"], ["y"])], []))
