@@ -135,10 +135,10 @@ export class Editing {
     }
   }
 
-  async find(density) {
+  async find(detail) {
     if (this.automatic.running) return;
     try {
-      const count = await this.automatic.search(density);
+      const count = await this.automatic.search(detail);
       if (count === 0) notify("Nothing found. Try a finer search, or click.", "info");
     } catch (error) {
       await this.fail(error);

@@ -160,11 +160,11 @@ function wirePanel() {
   );
   byId("find").addEventListener(
     "click",
-    editing((mode) => mode.find(Number(byId("density").value))),
+    editing((mode) => mode.find(byId("density").value)),
   );
   byId("density").addEventListener(
     "change",
-    editing((mode) => mode.find(Number(byId("density").value))),
+    editing((mode) => mode.find(byId("density").value)),
   );
   byId("find-done").addEventListener(
     "click",

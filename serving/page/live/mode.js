@@ -27,7 +27,7 @@ export class Live {
       cancel: () => workspace.gestures.cancel(),
     };
     this.stream = new LiveStream(api.liveAddress(), {
-      onReady: ({ model }) => (byId("facts").textContent = model),
+      onReady: () => (byId("facts").textContent = camera.size.join(" × ")),
       onFrame: (tracked) => this.#tracked(tracked),
       onError: notify,
       onEnd: (line) => this.stop(line),
@@ -148,7 +148,7 @@ export class Live {
       object,
       name: `Object ${object}`,
       own: "",
-      text: this.#objects.includes(object) ? "followed" : "click on it in the picture",
+      text: this.#objects.includes(object) ? "tracked" : "click on it in the picture",
       active: object === this.#active,
       hidden: false,
       waiting: !this.#objects.includes(object),
