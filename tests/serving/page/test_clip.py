@@ -146,7 +146,7 @@ def _in_python(
         )
         keep(*found)
 
-    with VideoPredictor(served.bundle) as predictor:
+    with VideoPredictor(served.bundle, add_all_frames_to_correct_as_cond=True) as predictor:
         state = predictor.init_state(clip_file)
         for prompts in (sent[:3], sent[3:]):
             for each in prompts:

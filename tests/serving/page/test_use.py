@@ -114,6 +114,23 @@ def test_tracking_backwards_and_from_a_frame(open_page: OpenPage, served: Server
     assert served.call("GET", session)["tracked"] == [[0, 23]]
 
 
+def test_a_correction_lasts_when_the_clip_is_tracked_again(
+    open_page: OpenPage, served: ServerProcess
+) -> None:
+    page = open_page()
+    page.open_sample("shapes")
+    page.click(*FIRST)
+    page.track()
+    masks = f"v1/sessions/{page.session()}/masks/12"
+    tracked = served.call("GET", masks)
+    page.seek(12)
+    page.drag(20, 20, 90, 90)
+    corrected = served.call("GET", masks)
+    assert corrected != tracked
+    page.track()
+    assert served.call("GET", masks) == corrected
+
+
 def test_a_reload_goes_on(open_page: OpenPage) -> None:
     page = open_page()
     page.open_sample("shapes")
