@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ...configs.errors import FrameError, Sam2rtError, means_low_memory
 from ...runtime.arrays import Frame
-from ...runtime.media.images import image_pixels, readable_image
+from ...runtime.media.images import image_pixels
 from ...runtime.packages import pillow_image
 from ...runtime.pixels.rle import rle_from_mask
 from ...runtime.predictors.stream import StreamTracker
@@ -66,16 +67,25 @@ class LiveSession:
 
     def decoded(self, content: bytes) -> Frame:
         """A frame uint8 RGB [H, W, 3] from a JPEG, PNG or WebP. FrameError, TooLargeError."""
-        with (
-            readable_image("the frame"),
-            pillow_image().open(io.BytesIO(content), formats=_FORMATS) as image,
-        ):
-            width, height = image.size
-            if width * height > self._limits.pixels:
-                raise TooLargeError(
-                    f"the frame has {width * height} pixels, expected at most {self._limits.pixels}"
-                )
-            return np.array(image_pixels("the frame", image))
+        try:
+            with pillow_image().open(io.BytesIO(content), formats=_FORMATS) as image:
+                self._check_pixels(image.size[0] * image.size[1])
+                return np.array(image_pixels("the frame", image))
+        except Sam2rtError:
+            raise
+        except Exception as error:
+            # Pillow's readers raise anything for damaged files
+            if means_low_memory(error):
+                raise
+            raise FrameError(
+                "the frame is no JPEG, PNG or WebP that can be read: send another"
+            ) from None
+
+    def _check_pixels(self, count: int) -> None:
+        if count > self._limits.pixels:
+            raise TooLargeError(
+                f"the frame has {count} pixels, expected at most {self._limits.pixels}"
+            )
 
     def act(self, message: Mapping[str, Any]) -> None:
         """Do what a message asks for, one of prompt, remove and reset. InputError, TooManyError."""

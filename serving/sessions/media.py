@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ...configs.errors import FrameError, InputError
+from ...configs.remedies import line_of
 from ...configs.staging import owned_folder, replaced_folder
 from ...runtime.media.open import open_frames
 from .limits import (
@@ -88,15 +89,24 @@ class MediaStore:
         self._changing = threading.RLock()
         self._used: dict[str, int] = {}
         self._uploads = 0
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = owned_folder(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = owned_folder(folder)
+            self._clear()
+        except OSError as error:
+            raise InputError(
+                f"{folder} cannot be written ({line_of(error)}): name a folder of yours"
+            ) from None
+        self._known = {medium.media: medium for medium in self._found()}
+        self.samples = {medium.media: medium for medium in _samples()}
+
+    def _clear(self) -> None:
+        """Remove what a server that was killed left behind."""
         shutil.rmtree(self._incoming, ignore_errors=True)
         self._incoming.mkdir()
         self._folder.mkdir(exist_ok=True)
         for left in self._folder.glob(".*"):
             shutil.rmtree(left, ignore_errors=True)
-        self._known = {medium.media: medium for medium in self._found()}
-        self.samples = {medium.media: medium for medium in _samples()}
 
     def close(self) -> None:
         """Let another server have the folder."""

@@ -108,6 +108,9 @@ class Guard:
                 headers = dict(message.get("headers") or [])
                 for name, value in _HEADERS.items():
                     headers.setdefault(name.lower().encode(), value.encode())
+                if message["status"] >= 400 and scope["method"] in ("POST", "PUT"):
+                    # what is left of a body that was refused would have to be read to its end
+                    headers[b"connection"] = b"close"
                 message = {**message, "headers": list(headers.items())}
             await send(message)
 
