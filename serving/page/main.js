@@ -107,6 +107,7 @@ async function reopen() {
   const { project } = current;
   try {
     const session = await openAgain(project);
+    dismissAll();
     await current.reopen(session);
     remember(project);
     const rest = project.stale ? " Track again to have all masks." : "";

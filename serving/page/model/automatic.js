@@ -53,7 +53,7 @@ export class Automatic {
         else return this.#ended(line, frame);
         project.changed();
       }
-      throw new ApiError(0, "The server ended the answer in the middle. Search again.");
+      throw new ApiError(0, "The server ended its answer in the middle. Search again.");
     } finally {
       this.progress = null;
       project.changed();
