@@ -18,9 +18,11 @@ from sam2rt.configs.bundle import Bundle
 class ServerProcess:
     """A server of the built-in model."""
 
-    def __init__(self, bundle: Bundle, folder: Path, *options: str) -> None:
+    def __init__(
+        self, bundle: Bundle, folder: Path, *options: str, port: int | None = None
+    ) -> None:
         self.bundle = bundle
-        self.port = _free_port()
+        self.port = port or _free_port()
         self.address = f"http://127.0.0.1:{self.port}/"
         command = [sys.executable, "-m", "sam2rt", "serve", str(bundle.path)]
         with (folder / "server.log").open("w") as log:
@@ -43,6 +45,11 @@ class ServerProcess:
         with urlopen(Request(f"{self.address}{path}", method=method), timeout=60) as answer:
             content = answer.read()
         return json.loads(content) if content else None
+
+    def kill(self) -> None:
+        """End it without a chance to say so."""
+        self._process.kill()
+        self._process.wait(30)
 
     def stop(self) -> None:
         self._process.terminate()
