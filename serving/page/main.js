@@ -199,6 +199,18 @@ function wirePanel() {
   });
 }
 
+/** What the address asks for: `?path=` below the server's root, or `?sample=`. */
+async function openNamed() {
+  const asked = new URLSearchParams(location.search);
+  for (const kind of ["path", "sample"]) {
+    const name = asked.get(kind);
+    if (!name) continue;
+    const title = name.split("/").at(-1);
+    await openSource({ [kind]: name }, title, null).catch((error) => notify(error.message));
+    return;
+  }
+}
+
 async function restore() {
   const id = location.hash.slice(1);
   if (!/^[\w-]+$/.test(id)) return;
@@ -225,7 +237,8 @@ async function start() {
     opener.showNoOffers();
     return;
   }
-  await restore();
+  if (location.hash) await restore();
+  else await openNamed();
 }
 
 start();

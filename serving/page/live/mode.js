@@ -112,6 +112,7 @@ export class Live {
     if (this.#stopped) return;
     requestAnimationFrame(() => this.#loop());
     const { camera, stream, workspace } = this;
+    this.#checkSize();
     if (this.#objects.length && stream.isFree && !this.taking) {
       this.taking = true;
       camera.take().then(({ bitmap, blob }) => {
@@ -131,6 +132,22 @@ export class Live {
       marks: this.#marks,
       active: this.#active,
     });
+  }
+
+  /** A phone that is turned gives pictures of another size, which the tracker does not know. */
+  #checkSize() {
+    const size = this.camera.size.join(" × ");
+    if (this.size && this.size !== size) {
+      byId("facts").textContent = size;
+      if (this.#objects.length) {
+        this.stream.sendAction({ reset: true });
+        this.#objects = [];
+        this.#active = this.#latest = null;
+        notify("The picture has another size now: click on the objects again.", "info");
+        this.#render();
+      }
+    }
+    this.size = size;
   }
 
   #facts() {

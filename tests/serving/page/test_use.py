@@ -363,6 +363,74 @@ def test_a_phone_has_all_of_it(dark: bool, open_page: OpenPage) -> None:
     assert page.page.evaluate(small) == []
 
 
+def test_fingers_draw_boxes_zoom_and_move(open_page: OpenPage) -> None:
+    page = open_page(PHONE, touch=True)
+    page.open_sample("shapes")
+    fingers = page.page.context.new_cdp_session(page.page)
+
+    def touch(kind: str, *places: tuple[float, float]) -> None:
+        points = [{"x": x, "y": y, "id": index} for index, (x, y) in enumerate(places)]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    page.page.tap("[data-tool='box']")
+    corners = (14.0, 150.0), (116.0, 236.0)
+    touch("touchStart", page.at(*corners[0]))
+    touch("touchMove", page.at(60, 200))
+    touch("touchMove", page.at(*corners[1]))
+    touch("touchEnd")
+    page.settle()
+    (prompt,) = page.prompts()
+    np.testing.assert_allclose(prompt["box"], [*corners[0], *corners[1]], atol=1)
+
+    page.page.tap("[data-tool='plus']")
+    middle = page.at(128, 128)
+    fitted = float(str(page.page.locator("#zoom-value").text_content()).rstrip("%"))
+    left, right = (middle[0] - 40, middle[1]), (middle[0] + 40, middle[1])
+    touch("touchStart", left, right)
+    touch("touchMove", (left[0] - 40, left[1]), (right[0] + 40, right[1]))
+    touch("touchEnd")
+    zoomed = float(str(page.page.locator("#zoom-value").text_content()).rstrip("%"))
+    assert zoomed / fitted == pytest.approx(2, rel=0.02)
+    # one finger moves the picture and clicks nothing
+    touch("touchStart", middle)
+    touch("touchMove", (middle[0] + 50, middle[1] + 30))
+    touch("touchEnd")
+    page.settle()
+    assert len(page.prompts()) == 1
+    # what lies under the middle now was 50 pixels of the window to the left
+    page.page.touchscreen.tap(*middle)
+    page.settle()
+    scale = zoomed / 100
+    expected = [[128 - 50 / scale, 128 - 30 / scale]]
+    np.testing.assert_allclose(page.prompts()[1]["points"], expected, atol=1.5)
+
+
+def test_a_clip_that_is_closed_while_it_is_tracked_says_nothing_more(open_page: OpenPage) -> None:
+    page = open_page()
+    page.open_sample("shapes")
+    page.click(*FIRST)
+    page.page.click("#track")
+    page.page.wait_for_selector("#track-text:has-text('left')")
+    page.page.click("#open-other")
+    page.page.wait_for_timeout(1500)
+    assert page.notices() == []
+    assert page.page.locator("#expired").is_hidden()
+    page.open_sample("still")
+    assert page.page.locator("#name").text_content() == "A still of shapes"
+
+
+def test_an_address_may_name_what_is_opened(open_page: OpenPage, served: ServerProcess) -> None:
+    page = open_page()
+    page.page.goto(f"{served.address}?sample=still")
+    page.wait_open()
+    assert page.page.locator("#facts").text_content() == "256 \u00d7 256"
+    page.expected = ["404"]
+    page.page.goto(f"{served.address}?sample=none")
+    page.page.wait_for_selector(".notice.error")
+    (line,) = page.notices()
+    assert "none" in line
+
+
 def _assert_fits(page: PageDriver) -> None:
     """Nothing is wider than the window."""
     code = "() => [document.documentElement.scrollWidth, innerWidth]"
