@@ -19,6 +19,7 @@ export class Editing {
   #loading = false;
   #unreadable = null;
   #saving = null;
+  #closed = false;
 
   /** `expired(project)` is called when the server no longer knows the session. */
   constructor(api, workspace, project, expired) {
@@ -39,6 +40,7 @@ export class Editing {
   }
 
   close() {
+    this.#closed = true;
     this.unlisten();
     this.player.stop();
     this.frames.close();
@@ -129,16 +131,17 @@ export class Editing {
     this.player.stop();
     try {
       const end = await this.tracking.run(direction, fromFrame ? this.project.frame : null);
-      if (end === "cancelled") notify("Cancelled. The frames so far are kept.", "info");
+      if (end === "cancelled" && !this.#closed)
+        notify("Cancelled. The frames so far are kept.", "info");
     } catch (error) {
       await this.fail(error);
     }
   }
 
-  async find(density) {
+  async find(detail) {
     if (this.automatic.running) return;
     try {
-      const count = await this.automatic.search(density);
+      const count = await this.automatic.search(detail);
       if (count === 0) notify("Nothing found. Try a finer search, or click.", "info");
     } catch (error) {
       await this.fail(error);
@@ -168,6 +171,8 @@ export class Editing {
 
   /** Says what went wrong; a session that is gone can be opened again. */
   async fail(error) {
+    // what was under way when the clip was closed
+    if (this.#closed) return;
     if (error.status === 404) {
       const gone = await this.api.session(this.project.id).then(
         () => false,

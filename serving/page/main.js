@@ -107,6 +107,7 @@ async function reopen() {
   const { project } = current;
   try {
     const session = await openAgain(project);
+    dismissAll();
     await current.reopen(session);
     remember(project);
     const rest = project.stale ? " Track again to have all masks." : "";
@@ -160,11 +161,11 @@ function wirePanel() {
   );
   byId("find").addEventListener(
     "click",
-    editing((mode) => mode.find(Number(byId("density").value))),
+    editing((mode) => mode.find(byId("density").value)),
   );
   byId("density").addEventListener(
     "change",
-    editing((mode) => mode.find(Number(byId("density").value))),
+    editing((mode) => mode.find(byId("density").value)),
   );
   byId("find-done").addEventListener(
     "click",
@@ -198,6 +199,18 @@ function wirePanel() {
   });
 }
 
+/** What the address asks for: `?path=` below the server's root, or `?sample=`. */
+async function openNamed() {
+  const asked = new URLSearchParams(location.search);
+  for (const kind of ["path", "sample"]) {
+    const name = asked.get(kind);
+    if (!name) continue;
+    const title = name.split("/").at(-1);
+    await openSource({ [kind]: name }, title, null).catch((error) => notify(error.message));
+    return;
+  }
+}
+
 async function restore() {
   const id = location.hash.slice(1);
   if (!/^[\w-]+$/.test(id)) return;
@@ -224,7 +237,8 @@ async function start() {
     opener.showNoOffers();
     return;
   }
-  await restore();
+  if (location.hash) await restore();
+  else await openNamed();
 }
 
 start();

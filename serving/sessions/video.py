@@ -29,8 +29,12 @@ class VideoSession(WorkSession):
         self, model: Model, medium: Medium, limits: ServerLimits, no_overlap: bool
     ) -> None:
         super().__init__(model, medium, limits, no_overlap)
+        # whoever corrects a frame and tracks again would find the correction gone without it
         self._predictor = VideoPredictor(
-            model.bundle, session=model.session, non_overlap_masks=no_overlap
+            model.bundle,
+            session=model.session,
+            non_overlap_masks=no_overlap,
+            add_all_frames_to_correct_as_cond=True,
         )
         self._state = self._predictor.init_state(medium.path)
 

@@ -27,7 +27,7 @@ export class Live {
       cancel: () => workspace.gestures.cancel(),
     };
     this.stream = new LiveStream(api.liveAddress(), {
-      onReady: ({ model }) => (byId("facts").textContent = model),
+      onReady: () => (byId("facts").textContent = camera.size.join(" × ")),
       onFrame: (tracked) => this.#tracked(tracked),
       onError: notify,
       onEnd: (line) => this.stop(line),
@@ -112,6 +112,7 @@ export class Live {
     if (this.#stopped) return;
     requestAnimationFrame(() => this.#loop());
     const { camera, stream, workspace } = this;
+    this.#checkSize();
     if (this.#objects.length && stream.isFree && !this.taking) {
       this.taking = true;
       camera.take().then(({ bitmap, blob }) => {
@@ -133,6 +134,22 @@ export class Live {
     });
   }
 
+  /** A phone that is turned gives pictures of another size, which the tracker does not know. */
+  #checkSize() {
+    const size = this.camera.size.join(" × ");
+    if (this.size && this.size !== size) {
+      byId("facts").textContent = size;
+      if (this.#objects.length) {
+        this.stream.sendAction({ reset: true });
+        this.#objects = [];
+        this.#active = this.#latest = null;
+        notify("The picture has another size now: click on the objects again.", "info");
+        this.#render();
+      }
+    }
+    this.size = size;
+  }
+
   #facts() {
     const [times, latest] = [this.#times, this.#latest];
     const rate = times.length > 1 ? (1000 * (times.length - 1)) / (times.at(-1) - times[0]) : 0;
@@ -148,7 +165,7 @@ export class Live {
       object,
       name: `Object ${object}`,
       own: "",
-      text: this.#objects.includes(object) ? "followed" : "click on it in the picture",
+      text: this.#objects.includes(object) ? "tracked" : "click on it in the picture",
       active: object === this.#active,
       hidden: false,
       waiting: !this.#objects.includes(object),

@@ -3,6 +3,16 @@
 import { ApiError } from "../server/api.js";
 import { MaskPoints } from "../masks/rle.js";
 
+/**
+ * Points across the frame, and how sure and how steady a mask must be. A person chooses among
+ * what is found, so that finer searches may also find less certain masks.
+ */
+const SEARCHES = {
+  coarse: { points_per_side: 8, pred_iou_thresh: 0.8, stability_score_thresh: 0.95 },
+  normal: { points_per_side: 16, pred_iou_thresh: 0.7, stability_score_thresh: 0.92 },
+  fine: { points_per_side: 32, pred_iou_thresh: 0.6, stability_score_thresh: 0.9 },
+};
+
 export class Automatic {
   constructor(api, project) {
     this.api = api;
@@ -27,20 +37,23 @@ export class Automatic {
     return this.progress !== null;
   }
 
-  /** Searches a frame; a cancelled search finds nothing. Gives the number of masks, or null. */
-  async search(pointsPerSide) {
+  /**
+   * Searches the frame with a detail "coarse", "normal" or "fine". Gives the number of masks, or
+   * null for a search that was cancelled.
+   */
+  async search(detail) {
     const { api, project } = this;
     const frame = project.frame;
     this.clear();
     this.progress = 0;
     try {
-      const options = { frame, points_per_side: pointsPerSide };
+      const options = { frame, ...SEARCHES[detail] };
       for await (const line of api.automatic(project.id, options)) {
         if (!line.end) this.progress = line.done / Math.max(1, line.total);
         else return this.#ended(line, frame);
         project.changed();
       }
-      throw new ApiError(0, "The server ended the answer in the middle. Search again.");
+      throw new ApiError(0, "The server ended its answer in the middle. Search again.");
     } finally {
       this.progress = null;
       project.changed();

@@ -28,7 +28,7 @@ export class Tracking {
         this.#note(line, times);
         if (this.running.follow) project.goTo(line.frame);
       }
-      throw new ApiError(0, "The server ended the answer in the middle. Track again.");
+      throw new ApiError(0, "The server ended its answer in the middle. Track again.");
     } finally {
       this.running = null;
       project.changed();

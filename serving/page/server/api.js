@@ -12,6 +12,7 @@ export class ApiError extends Error {
 }
 
 const UNREACHABLE = "The server does not answer. Is it still running?";
+const BROKEN_OFF = "The server broke off its answer. Is it still running?";
 
 export class Api {
   /** `token` stands in the page's own address where the server was started with one. */
@@ -120,7 +121,11 @@ export class Api {
 
   async *#lines(path, options, signal) {
     const answer = await this.#answer("POST", path, options, { signal });
-    yield* jsonLines(answer.body);
+    try {
+      yield* jsonLines(answer.body);
+    } catch (error) {
+      throw error.name === "AbortError" ? error : new ApiError(0, BROKEN_OFF);
+    }
   }
 
   async #answer(method, path, body, options = {}) {

@@ -115,7 +115,7 @@ export class Gestures {
   #pinched() {
     if (this.#pointers.size < 2) return;
     const [before, now] = [this.#pinch, this.#spread()];
-    this.stage.viewport.zoom(now.length / before.length, now.x, now.y);
+    this.stage.viewport.zoom(now.length / before.length, before.x, before.y);
     this.stage.viewport.pan(now.x - before.x, now.y - before.y);
     this.#pinch = now;
     this.#viewChanged();

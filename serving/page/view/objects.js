@@ -33,6 +33,17 @@ export class ObjectList {
     this.list.replaceChildren(...rows.map((row) => this.#row(row)));
     if (focused) this.list.querySelector(`[data-key="${focused}"]`)?.focus();
     byId("no-objects").hidden = rows.length > 0;
+    this.#reveal();
+  }
+
+  /** Scrolls the list, and nothing but the list, to the chosen object. */
+  #reveal() {
+    const item = this.list.querySelector(".active");
+    if (!item) return;
+    const [list, row] = [this.list.getBoundingClientRect(), item.getBoundingClientRect()];
+    if (row.top < list.top || row.bottom > list.bottom) this.list.scrollTop += row.top - list.top;
+    if (row.left < list.left || row.right > list.right)
+      this.list.scrollLeft += row.left - list.left;
   }
 
   /** Turns the name of an object into a field. */

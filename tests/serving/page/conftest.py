@@ -9,8 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from bundles import SharedBundles
+from page_driver import PageDriver
+from server_process import ServerProcess
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "serving" / "page"
@@ -89,3 +93,51 @@ def _in_browser(page: Any) -> Evaluate:
         return page.evaluate(f"async (given) => {{ {load} {body} }}", given)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def served(
+    shared_bundles: SharedBundles, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    if CHROMIUM is None:
+        pytest.skip(NO_BROWSER)
+    server = ServerProcess(shared_bundles.built_in(), tmp_path_factory.mktemp("served"))
+    yield server
+    server.stop()
+
+
+#: opens a page: options size=(width, height), dark=False, touch=False, address=None
+OpenPage = Callable[..., PageDriver]
+WIDE, PHONE = (1280, 720), (375, 812)
+
+
+@pytest.fixture
+def open_page(browser: Any, served: ServerProcess) -> Iterator[OpenPage]:
+    """Pages that may ask their own server alone and have nothing to complain of."""
+    with ExitStack() as stack:
+        drivers: list[PageDriver] = []
+
+        def opened(
+            size: tuple[int, int] = WIDE,
+            dark: bool = False,
+            touch: bool = False,
+            address: str | None = None,
+        ) -> PageDriver:
+            context = stack.enter_context(
+                browser.new_context(
+                    viewport={"width": size[0], "height": size[1]},
+                    color_scheme="dark" if dark else "light",
+                    has_touch=touch,
+                    is_mobile=touch,
+                    device_scale_factor=2 if touch else 1,
+                )
+            )
+            driver = PageDriver(context.new_page(), address or served.address, touch)
+            drivers.append(driver)
+            driver.start()
+            return driver
+
+        yield opened
+        for driver in drivers:
+            assert driver.hosts == {urlsplit(driver.address).netloc}
+            assert driver.unexpected() == []

@@ -57,7 +57,12 @@ def assert_frame(found: dict, expected) -> None:
 
 @pytest.mark.parametrize("no_overlap", [False, True])
 def test_a_session_gives_the_masks_of_the_video_predictor(session, served, folder, no_overlap):
-    predictor = VideoPredictor(session.bundle, session=session, non_overlap_masks=no_overlap)
+    predictor = VideoPredictor(
+        session.bundle,
+        session=session,
+        non_overlap_masks=no_overlap,
+        add_all_frames_to_correct_as_cond=True,
+    )
     state = predictor.init_state(folder / "clip")
     at = served.session(path="clip", no_overlap=no_overlap)
 
@@ -106,7 +111,9 @@ def test_a_session_gives_the_masks_of_the_video_predictor(session, served, folde
 
 
 def test_prompts_are_cleared_as_the_predictor_does(session, served, folder):
-    predictor = VideoPredictor(session.bundle, session=session)
+    predictor = VideoPredictor(
+        session.bundle, session=session, add_all_frames_to_correct_as_cond=True
+    )
     state = predictor.init_state(folder / "clip")
     at = served.session(path="clip")
     for frame, prompt in ((0, CLICK), (4, BOX)):
