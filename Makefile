@@ -3,6 +3,7 @@
 # make fuzz     every reader of strangers' files under a fuzzer, FUZZ_SECONDS each
 # make docs     the site: build/docs/html, every warning an error, every link followed
 # make demo     export a model, track an object through a clip: out/demo.mp4, out/demo.png
+# make cpp-aarch64  the same for 64-bit ARM, under QEMU (needs g++-aarch64-linux-gnu, qemu-user-static)
 # make cpp      the C++ library: its headers fetched, built, tested (needs cmake and g++)
 PYTHON ?= python3
 VENV := .venv
@@ -52,14 +53,28 @@ cpp: cpp-headers
 cpp-headers: $(VENV)/.installed
 	runtime/cpp/tools/dependencies.sh build/cpp/deps $(abspath $(BIN))/python
 
+cpp-aarch64: cpp-aarch64-headers
+	$(BIN)/python -m pytest -rs tests/cpp/test_aarch64.py $(PYTEST_ARGS)
+
+cpp-aarch64-headers: $(VENV)/.installed
+	runtime/cpp/tools/dependencies.sh build/cpp/aarch64-deps $(abspath $(BIN))/python aarch64
+
 # the slow tier tests C++ where its headers can be had; elsewhere those tests say so and are skipped
 ifeq ($(CI),true)
 pytest: cpp-headers-if-possible
+pytest: cpp-aarch64-if-possible
 pytest: media-programs-if-possible site-programs-if-possible
 endif
+.PHONY: cpp-aarch64 cpp-aarch64-headers cpp-aarch64-if-possible
 .PHONY: cpp-headers-if-possible media-programs-if-possible site-programs-if-possible
 cpp-headers-if-possible: $(VENV)/.installed
 	-runtime/cpp/tools/dependencies.sh build/cpp/deps $(abspath $(BIN))/python
+
+cpp-aarch64-if-possible: cpp-headers-if-possible
+	-command -v aarch64-linux-gnu-g++ qemu-aarch64-static >/dev/null || { [ "$$(id -u)" = 0 ] && \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends \
+	  g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static; } >/dev/null
+	-runtime/cpp/tools/dependencies.sh build/cpp/aarch64-deps $(abspath $(BIN))/python aarch64
 
 # videos are compared with FFmpeg's own programs and played in a browser, where these can be had
 media-programs-if-possible:

@@ -224,9 +224,63 @@ SAM2RT_VNNI void across_vnni(const QuadTaps::Position& at, const std::uint8_t* q
 }
 #endif
 
+#ifdef SAM2RT_HAS_NEON
+/// Sums of four neighbours whose four products each are in one register, as words of 0 to 255.
+SAM2RT_INLINE uint16x4_t words_neon(const int32x4_t* products) noexcept {
+  const int32x4_t sums = vpaddq_s32(vpaddq_s32(products[0], products[1]),
+                                    vpaddq_s32(products[2], products[3]));
+  const int32x4_t shifted = vshrq_n_s32(vaddq_s32(sums, vdupq_n_s32(half)), precision_bits);
+  return vmin_u16(vqmovun_s32(shifted), vdup_n_u16(255));
+}
+
+/// Sixteen neighbours, as bytes in order.
+SAM2RT_INLINE uint8x16_t sum_neon(const std::uint8_t* in, std::size_t step,
+                                  const QuadTaps::Position& at) noexcept {
+  int32x4_t products[quad_lanes];
+  for (auto& product : products) product = vdupq_n_s32(0);
+  for (std::size_t g = 0; g < at.groups; ++g, in += step) {
+    const int32x4_t weights = vld1q_s32(at.weights + 4 * g);
+    for (std::size_t i = 0; i < quad_lanes; i += 4) {
+      const uint8x16_t four = vld1q_u8(in + 4 * i);
+      const uint16x8_t low = vmovl_u8(vget_low_u8(four)), high = vmovl_high_u8(four);
+      const uint32x4_t taps[4] = {vmovl_u16(vget_low_u16(low)), vmovl_high_u16(low),
+                                  vmovl_u16(vget_low_u16(high)), vmovl_high_u16(high)};
+      for (std::size_t k = 0; k < 4; ++k) {
+        products[i + k] = vmlaq_s32(products[i + k], vreinterpretq_s32_u32(taps[k]), weights);
+      }
+    }
+  }
+  const uint16x8_t first = vcombine_u16(words_neon(products), words_neon(products + 4));
+  const uint16x8_t second = vcombine_u16(words_neon(products + 8), words_neon(products + 12));
+  return vcombine_u8(vmovn_u16(first), vmovn_u16(second));
+}
+
+void along_neon(const QuadTaps& taps, const std::uint8_t* quads, std::uint8_t* out,
+                std::size_t out_step) noexcept {
+  std::uint8_t bytes[quad_lanes];
+  for (std::size_t i = 0; i < taps.positions(); ++i, out += 4) {
+    const auto at = taps.at(i);
+    vst1q_u8(bytes, sum_neon(quads + at.group * quad_bytes, quad_bytes, at));
+    store_quads(bytes, out, out_step);
+  }
+}
+
+void across_neon(const QuadTaps::Position& at, const std::uint8_t* quads, std::size_t width,
+                 const float* table, float* out) noexcept {
+  std::uint8_t bytes[quad_lanes];
+  for (std::size_t x = 0; x < width; x += quad_lanes) {
+    vst1q_u8(bytes, sum_neon(quads + (at.group * width + x) * 4, width * 4, at));
+    for (std::size_t i = 0; i < quad_lanes; ++i) out[x + i] = table[bytes[i]];
+  }
+}
+#endif
+
 }  // namespace
 
 QuadLevel best_quad_level() noexcept {
+#ifdef SAM2RT_HAS_NEON
+  return QuadLevel::neon;
+#endif
 #ifdef SAM2RT_HAS_AVX2
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")) {
@@ -246,6 +300,9 @@ void QuadTaps::along(const std::array<const std::uint8_t*, 3>& quads, std::uint8
 #ifdef SAM2RT_HAS_AVX2
     if (level_ == QuadLevel::avx2) along_avx2(*this, channel, out, out_step);
 #endif
+#ifdef SAM2RT_HAS_NEON
+    if (level_ == QuadLevel::neon) along_neon(*this, channel, out, out_step);
+#endif
     if (level_ == QuadLevel::any) along_any(*this, channel, out, out_step);
     out += channel_step;
   }
@@ -257,6 +314,9 @@ void QuadTaps::across(const std::uint8_t* quads, std::size_t width, std::size_t 
 #ifdef SAM2RT_HAS_AVX2
   if (level_ == QuadLevel::vnni) return across_vnni(at(position), quads, width, channel, out);
   if (level_ == QuadLevel::avx2) return across_avx2(at(position), quads, width, table, out);
+#endif
+#ifdef SAM2RT_HAS_NEON
+  if (level_ == QuadLevel::neon) return across_neon(at(position), quads, width, table, out);
 #endif
   across_any(at(position), quads, width, table, out);
 }

@@ -27,8 +27,12 @@ struct Taps {
   void prepare(int from, int to);
 };
 
-/// Which instructions a pass uses; the results are the same bits.
+/// Which instructions a pass uses, ever better ones; the results are the same bits.
+#if defined(__aarch64__)
+enum class QuadLevel { any, neon };
+#else
 enum class QuadLevel { any, avx2, vnni };
+#endif
 /// The best this processor has.
 QuadLevel best_quad_level() noexcept;
 

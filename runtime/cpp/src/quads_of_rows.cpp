@@ -89,6 +89,32 @@ SAM2RT_VNNI std::size_t quads_vnni(const std::uint8_t* const* rows, std::size_t 
 }
 #endif
 
+#ifdef SAM2RT_HAS_NEON
+/// Four rows, as long as sixteen bytes can be read; the number of groups made.
+std::size_t quads_neon(const std::uint8_t* const* rows, std::size_t pixel_bytes,
+                       std::size_t width, std::uint8_t* out, std::size_t step) noexcept {
+  constexpr std::uint8_t none = 255;  // outside of the table: a zero
+  const std::uint8_t of_three[] = {0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, none, none, none, none};
+  const std::uint8_t of_four[] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, none, none, none, none};
+  const uint8x16_t order = vld1q_u8(pixel_bytes == 3 ? of_three : of_four);
+  std::size_t g = 0;
+  for (; 4 * g * pixel_bytes + 16 <= width * pixel_bytes; ++g, out += quad_bytes) {
+    uint32x4_t row[4];
+    for (std::size_t i = 0; i < 4; ++i) {
+      const uint8x16_t pixels = vld1q_u8(rows[i] + 4 * g * pixel_bytes);
+      row[i] = vreinterpretq_u32_u8(vqtbl1q_u8(pixels, order));
+    }
+    const auto pair = [](uint32x4_t words) { return vreinterpretq_u64_u32(words); };
+    const uint64x2_t a = pair(vzip1q_u32(row[0], row[1])), b = pair(vzip1q_u32(row[2], row[3]));
+    const uint64x2_t c = pair(vzip2q_u32(row[0], row[1])), d = pair(vzip2q_u32(row[2], row[3]));
+    vst1q_u8(out, vreinterpretq_u8_u64(vzip1q_u64(a, b)));
+    vst1q_u8(out + step, vreinterpretq_u8_u64(vzip2q_u64(a, b)));
+    vst1q_u8(out + 2 * step, vreinterpretq_u8_u64(vzip1q_u64(c, d)));
+  }
+  return g;
+}
+#endif
+
 }  // namespace
 
 void make_quads(const std::array<const std::uint8_t*, quad_lanes>& rows, std::size_t pixel_bytes,
@@ -103,6 +129,11 @@ void make_quads(const std::array<const std::uint8_t*, quad_lanes>& rows, std::si
 #ifdef SAM2RT_HAS_AVX2
     if (level == QuadLevel::avx2) {
       done = quads_avx2(rows.data() + y, pixel_bytes, width, quads + 4 * y, step);
+    }
+#endif
+#ifdef SAM2RT_HAS_NEON
+    if (level == QuadLevel::neon) {
+      done = quads_neon(rows.data() + y, pixel_bytes, width, quads + 4 * y, step);
     }
 #endif
     for (std::size_t i = y; i < y + 4; ++i) {

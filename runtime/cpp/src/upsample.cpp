@@ -91,6 +91,48 @@ SAM2RT_AVX2 void spread_avx2(const float* in, std::size_t side, const int* low, 
 }
 #endif
 
+#ifdef SAM2RT_HAS_NEON
+/// Of eight neighbours those that `indices` names.
+SAM2RT_INLINE float32x4_t chosen_neon(uint8x16x2_t eight, int32x4_t indices) noexcept {
+  // the four bytes of each
+  const int32x4_t bytes = vmlaq_n_s32(vdupq_n_s32(0x03020100), indices, 0x04040404);
+  return vreinterpretq_f32_u8(vqtbl2q_u8(eight, vreinterpretq_u8_s32(bytes)));
+}
+
+void spread_neon(const float* in, std::size_t side, const int* low, const int* high,
+                 const float* wl, const float* wh, float* out, std::size_t count) {
+  constexpr std::size_t near = 8, lanes = 4;
+  std::size_t x = 0;
+  for (; side >= near && x + lanes <= count; x += lanes) {
+    const int base = std::min(low[x], static_cast<int>(side - near));
+    if (high[x + lanes - 1] - base >= static_cast<int>(near)) {
+      // a row that is hardly made longer
+      spread_any(in, side, low + x, high + x, wl + x, wh + x, out + x, lanes);
+      continue;
+    }
+    const uint8x16x2_t eight = {{vreinterpretq_u8_f32(vld1q_f32(in + base)),
+                                 vreinterpretq_u8_f32(vld1q_f32(in + base + lanes))}};
+    const int32x4_t from = vdupq_n_s32(base);
+    const float32x4_t a = chosen_neon(eight, vsubq_s32(vld1q_s32(low + x), from));
+    const float32x4_t b = chosen_neon(eight, vsubq_s32(vld1q_s32(high + x), from));
+    // two roundings, as everywhere
+    const float32x4_t part = vmulq_f32(a, vld1q_f32(wl + x));
+    vst1q_f32(out + x, vaddq_f32(part, vmulq_f32(b, vld1q_f32(wh + x))));
+  }
+  spread_any(in, side, low + x, high + x, wl + x, wh + x, out + x, count - x);
+}
+#endif
+
+/// On this processor; the bits are the same on each.
+void spread(const float* in, std::size_t side, const int* low, const int* high, const float* wl,
+            const float* wh, float* out, std::size_t count) {
+#ifdef SAM2RT_HAS_NEON
+  spread_neon(in, side, low, high, wl, wh, out, count);
+#else
+  SAM2RT_DISPATCH(spread, in, side, low, high, wl, wh, out, count);
+#endif
+}
+
 }  // namespace
 
 void Upsampler::Lerp::prepare(int from, int to) {
@@ -117,8 +159,8 @@ void Upsampler::prepare(const float* logits, int side, FrameSize to) {
   const auto rows = static_cast<std::size_t>(side), width = static_cast<std::size_t>(to.width);
   wide_.resize(rows * width);
   for (std::size_t y = 0; y < rows; ++y) {
-    SAM2RT_DISPATCH(spread, logits + y * rows, rows, x_.low.data(), x_.high.data(),
-                    x_.weight_low.data(), x_.weight_high.data(), wide_.data() + y * width, width);
+    spread(logits + y * rows, rows, x_.low.data(), x_.high.data(), x_.weight_low.data(),
+           x_.weight_high.data(), wide_.data() + y * width, width);
   }
 }
 

@@ -1,8 +1,9 @@
 #!/bin/sh
 # What to build against, in the folder DEST, without root: nothing is installed.
-#   tools/dependencies.sh DEST [PYTHON]
+#   tools/dependencies.sh DEST [PYTHON [aarch64]]
 # PYTHON's package onnxruntime gives the library (a link to it), so that C++ and Python run the
 # same one; the headers come from Debian. Then: cmake -Donnxruntime_ROOT=DEST/root/usr
+# For another machine pip fetches that machine's wheel of the same release.
 # Debian 13 holds ONNX Runtime's C header (libonnxruntime-dev) and nlohmann-json; any Debian or
 # Ubuntu with apt can unpack them, since both are only headers. Elsewhere give CMake
 # -Donnxruntime_ROOT=... and an installed nlohmann_json instead.
@@ -10,10 +11,34 @@ set -eu
 
 dest=${1:?usage: dependencies.sh DEST [PYTHON]}
 python=${2:-python3}
+machine=${3:-}
+case $machine in
+'' | aarch64) ;;
+*)
+    echo "dependencies.sh knows no machine '$machine': name aarch64, or none for this one" >&2
+    exit 2
+    ;;
+esac
 mkdir -p "$dest"
 dest=$(cd "$dest" && pwd)
 
+fetch_library() {
+    release=$("$python" -c 'import importlib.metadata as m; print(m.version("onnxruntime"))')
+    "$python" -m pip download -q --no-deps --only-binary :all: --dest "$dest/wheel" \
+        --platform "manylinux_2_28_$machine" --platform "manylinux_2_27_$machine" \
+        "onnxruntime==$release"
+    "$python" -m zipfile -e "$dest"/wheel/onnxruntime-*.whl "$dest/wheel"
+    mkdir -p "$dest/root/usr/lib"
+    mv "$dest"/wheel/onnxruntime/capi/libonnxruntime.so.1.* "$dest/root/usr/lib/libonnxruntime.so.1"
+    ln -sf libonnxruntime.so.1 "$dest/root/usr/lib/libonnxruntime.so"
+    rm -rf "$dest/wheel"
+}
+
 link_library() {
+    if [ -n "$machine" ]; then
+        [ -e "$dest/root/usr/lib/libonnxruntime.so.1" ] || fetch_library
+        return
+    fi
     folder=$("$python" -c 'import importlib.util as u; print(u.find_spec("onnxruntime").submodule_search_locations[0])')
     for library in "$folder"/capi/libonnxruntime.so.1.*; do
         mkdir -p "$dest/root/usr/lib"
@@ -57,6 +82,7 @@ for package in *.deb; do
     dpkg -x "$package" "$dest/root"
 done
 # the package's library links are for another version: only the headers are wanted
-rm -rf "$dest/root/usr/lib" "$dest/apt"
+cd "$dest"
+rm -rf root/usr/lib apt
 link_library
 touch "$dest/complete"

@@ -16,6 +16,9 @@ SOURCE = ROOT / "runtime" / "cpp"
 BUILD = ROOT / "build" / "cpp"
 #: where runtime/cpp/tools/dependencies.sh puts headers and library
 HEADERS = BUILD / "deps" / "root" / "usr"
+#: the same for 64-bit ARM
+ARM_HEADERS = BUILD / "aarch64-deps" / "root" / "usr"
+ARM_TOOLCHAIN = SOURCE / "cmake" / "aarch64-linux-gnu.cmake"
 
 #: TensorRT is loaded when a session asks for it, so that its double may be built in everywhere
 DOUBLE = ROOT / "tests" / "cpp" / "tensorrt_double"
@@ -31,6 +34,11 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "tsan": (
         (*CHECKED, "-DSAM2RT_SANITIZE=thread"), ("threads", "tensorrt", "tensorrt_calls"),
+    ),
+    "aarch64": (
+        ("-DSAM2RT_BUILD_TESTS=ON", "-DSAM2RT_WERROR=ON",
+         f"-DCMAKE_TOOLCHAIN_FILE={ARM_TOOLCHAIN}"),
+        ("replay", "unit", "pixels", "predictors"),
     ),
     "fuzz": (
         ("-DSAM2RT_BUILD_FUZZERS=ON", "-DSAM2RT_SANITIZE=address,undefined",
@@ -56,15 +64,25 @@ def require_toolchain() -> None:
         pytest.skip("headers of ONNX Runtime and nlohmann-json are missing: run 'make cpp'")
 
 
+def require_arm() -> None:
+    """Skip the test where nothing can be built for 64-bit ARM, or nothing of it can run."""
+    for tool in ("cmake", "aarch64-linux-gnu-g++", "qemu-aarch64-static"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is missing: install g++-aarch64-linux-gnu and qemu-user-static")
+    if not (ARM_HEADERS.parents[1] / "complete").is_file():
+        pytest.skip("ONNX Runtime for aarch64 is missing: run 'make cpp-aarch64'")
+
+
 @functools.cache
 def built(kind: str = "release") -> Path:
     """The build folder of that kind, up to date; skips without a toolchain."""
-    require_toolchain()
+    require_arm() if kind == "aarch64" else require_toolchain()
     folder = BUILD / kind
     options, targets = KINDS[kind]
+    headers = ARM_HEADERS if kind == "aarch64" else HEADERS
     configure = [
-        *("cmake", "-S", str(SOURCE), "-B", str(folder), f"-Donnxruntime_ROOT={HEADERS}"),
-        *(f"-DCMAKE_PREFIX_PATH={HEADERS}", *options),
+        *("cmake", "-S", str(SOURCE), "-B", str(folder), f"-Donnxruntime_ROOT={headers}"),
+        *(f"-DCMAKE_PREFIX_PATH={headers}", *options),
     ]
     jobs = os.environ.get("SAM2RT_CPP_JOBS", "2")
     chosen = ["-t", *targets] if targets else []
