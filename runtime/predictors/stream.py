@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -91,6 +91,7 @@ class StreamTracker(Predictor):
         self._next_key = 0
         self._frame_idx = 0
         self._frame_size: tuple[int, int] | None = None
+        self._absent = np.zeros((1, self.config.mask_size, self.config.mask_size), np.float32)
 
     @property
     def obj_ids(self) -> list[int]:
@@ -346,9 +347,9 @@ class StreamTracker(Predictor):
         on_gpu = any(isinstance(part, DeviceTensor) for part in low)
         # who owns a pixel is decided on the host
         if on_gpu and not self.non_overlap_masks:
-            full = frame_logits(self.session, low, size, np.zeros((1, side, side), np.float32))
+            full = frame_logits(self.session, low, size, self._absent, axis=False)
             if isinstance(full, FrameLogits):
-                return full.without_axis()
+                return cast(Logits, full)
         planes = [np.asarray(part)[0] for part in low]
         return np.stack(planes) if planes else np.zeros((0, side, side), np.float32)
 

@@ -58,7 +58,7 @@ class StreamResult:
     def masks(self) -> Mask:
         """[N, H, W] bool: logits > 0."""
         if isinstance(self.low_res_logits, FrameLogits):
-            return self.low_res_logits > 0
+            return self.low_res_logits.masks()
         out = np.zeros((len(self.obj_ids), *self.frame_size), np.bool_)
         for index, mask in enumerate(out):
             self._fill(index, mask)
