@@ -6,6 +6,7 @@ numpy downloads when it takes them.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -71,9 +72,11 @@ def check_numbers(where: str, **outputs: Any) -> None:
     NotFiniteError.
     """
     for name, array in outputs.items():
-        if array is None or lies_on_gpu(array):
-            continue
-        if not np.isfinite(array).all():
+        if isinstance(array, float):
+            finite = math.isfinite(array)
+        else:
+            finite = array is None or lies_on_gpu(array) or bool(np.isfinite(array).all())
+        if not finite:
             raise NotFiniteError(
                 f"{where}: the graphs gave NaN or infinity in {name}, expected numbers: check the "
                 "bundle with 'sam2rt verify', or export it as fp32"

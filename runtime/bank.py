@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,7 +67,7 @@ class LateOutput(FrameOutput):
             return
         out, row = self._out
         # a copy: a view would keep the whole group's array alive for one object
-        self.obj_ptr = np.array(out["obj_ptr"][row])
+        self.obj_ptr = out["obj_ptr"][row].copy()
         self.object_score = float(out["object_score"][row, 0])
         self.iou = float(out["iou"][row, 0])
         self._out = None
@@ -87,12 +87,16 @@ class ObjectHistory:
         """Drop what forward tracking from `next_frame` on can never attend to again."""
         spatial = next_frame - (config.num_maskmem - 1)
         pointers = next_frame - (config.max_obj_ptrs - 1)
-        for idx in [t for t in self.non_cond if t < pointers]:
-            del self.non_cond[idx]
+        gone = []
         for idx, output in self.non_cond.items():
+            output.mask_logits = None
             if idx < spatial:
                 output.memory = None
-        for output in (*self.non_cond.values(), *self.cond.values()):
+                if idx < pointers:
+                    gone.append(idx)
+        for idx in gone:
+            del self.non_cond[idx]
+        for output in self.cond.values():
             output.mask_logits = None
         if max_cond > 0:
             # frames only move away from prompted ones in the past: the newest stay closest
@@ -101,8 +105,7 @@ class ObjectHistory:
                     del self.cond[idx]
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(NamedTuple):
     """One spatial memory as a frame sees it: `row` of the temporal table, and where it lies."""
 
     frame_idx: int
@@ -162,29 +165,29 @@ def select(
         raise StateError("an object without a prompted frame cannot be tracked: prompt it first")
     step = 1 if reverse else -1
     chosen = closest_cond_frames(history.cond, frame_idx, max_cond)
-
-    def other(t: int) -> FrameOutput | None:
-        # a frame can be in both; the tracked output wins, as in the original
-        return history.non_cond.get(t) or (None if t in chosen else history.cond.get(t))
-
-    last = config.num_maskmem - 1
-    memories = [Memory(t, last, o) for t, o in chosen.items()]
-    for distance in range(last, 0, -1):
-        t = frame_idx + step * distance
-        if (output := other(t)) is not None and output.memory is not None:
-            memories.append(Memory(t, distance - 1, output))
-
-    forward = -step
-    pointers = [
-        ((frame_idx - t) * forward, o) for t, o in chosen.items() if (frame_idx - t) * forward >= 0
-    ]
-    for distance in range(1, pointer_limit(config, num_frames)):
+    last, limit = config.num_maskmem - 1, pointer_limit(config, num_frames)
+    newer: list[Memory] = []
+    others: list[tuple[int, FrameOutput]] = []
+    # of pointers, which end with the video
+    end = limit
+    for distance in range(1, max(limit, last + 1)):
         t = frame_idx + step * distance
         if t < 0 or (num_frames is not None and t >= num_frames):
-            break
-        if (output := other(t)) is not None:
-            pointers.append((distance, output))
-    return Selection(tuple(memories), tuple(pointers))
+            end = min(end, distance)
+        # a frame can be in both; the tracked output wins, as in the original
+        output = history.non_cond.get(t) or (None if t in chosen else history.cond.get(t))
+        if output is None:
+            continue
+        if distance <= last and output.memory is not None:
+            newer.append(Memory(t, distance - 1, output))
+        if distance < end:
+            others.append((distance, output))
+    memories = [Memory(t, last, o) for t, o in chosen.items()]
+    newer.reverse()
+    pointers = [
+        (-step * (frame_idx - t), o) for t, o in chosen.items() if -step * (frame_idx - t) >= 0
+    ]
+    return Selection(tuple(memories + newer), tuple(pointers + others))
 
 
 class SlotBuffer:
@@ -229,9 +232,14 @@ class SlotBuffer:
 
     def _slot_order(self, memories: Iterable[Memory]) -> list[Memory]:
         last = self._config.num_maskmem - 1
-        cond = [m for m in memories if m.row == last]
-        rest = [m for m in memories if m.row != last]
-        return cond + sorted(rest, key=lambda m: m.frame_idx % last)
+        cond, slots = [], {}
+        for memory in memories:
+            if memory.row == last:
+                cond.append(memory)
+            else:
+                # the newest memories are of as many frames: each has a slot of its own
+                slots[memory.frame_idx % last] = memory
+        return cond + [slots[slot] for slot in sorted(slots)]
 
     def _reshape(self, shape: tuple[int, int]) -> Embedding:
         count = shape[0] * shape[1]
@@ -254,14 +262,13 @@ def pointer_arrays(
 ) -> tuple[Pointers, Array]:
     """Pointers [N, K, C] float32 and their positions [N, K] float32 (distance / scale)."""
     n, k = len(selections), len(selections[0].pointers)
-    pointers = np.empty((n, k, config.hidden_dim), np.float32)
-    positions = np.empty((n, k), np.float32)
     scale = np.float32(pointer_distance_scale(config, num_frames))
-    for i, selection in enumerate(selections):
-        for j, (distance, output) in enumerate(selection.pointers):
-            pointers[i, j] = output.obj_ptr
-            positions[i, j] = np.float32(distance) / scale
-    return pointers, positions
+    rows = [output.obj_ptr for selection in selections for _, output in selection.pointers]
+    distances = [distance for selection in selections for distance, _ in selection.pointers]
+    positions = np.array(distances, np.float32).reshape(n, k) / scale
+    if not rows:
+        return np.empty((n, k, config.hidden_dim), np.float32), positions
+    return np.concatenate(rows).reshape(n, k, config.hidden_dim), positions
 
 
 MEMORY_DTYPES = (None, "float32", "float16", "bfloat16")

@@ -34,13 +34,18 @@ _MOST_PLANS = 64
 _MOST_PLACES = 8
 
 
-@dataclass(frozen=True)
+#: a graph with the names, shapes, dtypes and kinds of its inputs
+Form = tuple[Any, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
-    """What shapes of inputs decide: the profile, and the shapes of outputs."""
+    """What shapes of inputs decide: the profile, whether they alone fit it, shapes of outputs."""
 
     profile: int
     inputs: Mapping[str, tuple[int, ...]]
     outputs: Mapping[str, tuple[int, ...]]
+    fixed: bool
 
 
 @dataclass
@@ -78,7 +83,8 @@ class Runner:
         scratch.watch(self._graphs)
         #: how often the stream had been waited for when host arrays were last brought
         self._brought = -1
-        self._plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
+        self._plans: dict[tuple[tuple[str, tuple[int, ...]], ...], Plan] = {}
+        self._by_form: dict[Form, Plan] = {}
         #: where blocks of kept outputs are written directly; others are copied out
         self.places = Places(_MOST_PLACES)
         symbols = self._largest_symbols()
@@ -99,6 +105,7 @@ class Runner:
         pool: Pool,
         keep: Collection[str],
         into: Into,
+        form: Form,
         direct: bool = False,
     ) -> dict[str, Any]:
         """Outputs as host arrays; those in `keep` as device tensors, those of `into` as given.
@@ -106,7 +113,12 @@ class Runner:
         `direct`: kept outputs are written where they stay, for callers that let go of them soon,
         and tensors are read where they lie. Waits for the GPU where there are host arrays alone.
         """
-        plan = self.plan({name: array.shape for name, array in inputs.items()})
+        plan = self._by_form.get(form)
+        if plan is None:
+            if len(self._by_form) >= _MOST_PLANS:
+                self._by_form.clear()
+            plan = self.plan({name: array.shape for name, array in inputs.items()})
+            self._by_form[form] = plan
         bound = {n: a.pointer for n, a in inputs.items() if self._stays(a, direct)}
         # the slots of several objects are apart: theirs are written together, then dealt out
         bound |= {n: s[0].pointer for n, s in into.items() if len(s) == 1 and _fits(s[0])}
@@ -122,7 +134,7 @@ class Runner:
                 self._bring(name, array)
         key = (plan.profile, tuple(bound.items()))
         enqueue = functools.partial(self.launch, plan, bound)
-        self._graphs.run(key, enqueue, self.is_fixed(plan))
+        self._graphs.run(key, enqueue, plan.fixed)
         for name, shape in plan.outputs.items():
             if name in into:
                 results[name] = into[name]
@@ -142,11 +154,12 @@ class Runner:
 
     def plan(self, shapes: Mapping[str, tuple[int, ...]]) -> Plan:
         """Profile and output shapes for inputs of those shapes; InputError for larger ones."""
-        key = tuple(shapes.values())
+        key = tuple(shapes.items())
         if (known := self._plans.get(key)) is not None:
             return known
         index = choose_profile(self._record.profiles, shapes, self._spec.name)
-        made = Plan(index, dict(shapes), output_shapes(self._spec, shapes))
+        fixed = is_fixed(self._record.profiles[index])
+        made = Plan(index, dict(shapes), output_shapes(self._spec, shapes), fixed)
         if len(self._plans) >= _MOST_PLANS:
             self._plans.pop(next(iter(self._plans)))
         return self._plans.setdefault(key, made)
@@ -210,10 +223,6 @@ class Runner:
             port.view(array.shape)[...] = array
             source = port.host.array.ctypes.data
         cuda.copy(port.device.pointer, source, array.nbytes, self._stream)
-
-    def is_fixed(self, plan: Plan) -> bool:
-        """Whether the profile has one shape alone, whose work a CUDA graph may hold."""
-        return is_fixed(self._record.profiles[plan.profile])
 
     def launch(self, plan: Plan, bound: Mapping[str, int]) -> None:
         """Enqueue the engine, tensors in `bound` at those addresses, others in their places."""

@@ -14,15 +14,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from ...configs.bundle import Bundle
 from ...configs.errors import InputError, SessionError
 from ...configs.graphs import TRACK_STEP, GraphSpec, engine_specs, graph_specs, kept_outputs
 from ..arrays import Array
 from ..gpu import cuda
 from ..gpu.graphs import Together
-from ..gpu.interop import is_device_array
 from ..gpu.ring import DeviceSlotBuffer
-from ..gpu.tensor import Pool, on_device
+from ..gpu.tensor import DeviceTensor, Pool, on_device
 from ..pixels.gpu_kernels import GpuPixels, has_kernels
 from ..session import Into, Session, check_inputs
 from .engine_record import (
@@ -34,9 +35,12 @@ from .engine_record import (
     engine_path,
 )
 from .tensorrt_library import Messages, make_logger, tensorrt_module
-from .tensorrt_runner import Runner
+from .tensorrt_runner import Form, Runner
 from .tensorrt_scratch import Scratch
 from .tensorrt_track import TrackChain
+
+#: forms of inputs that are remembered
+_MOST_FORMS = 256
 
 
 def current_target(trt: ModuleType, index: int | None = 0) -> EngineTarget:
@@ -83,6 +87,7 @@ class TensorRTSession(Session):
         #: of threads that left
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
+        self._known_forms: set[Any] = set()
 
     def run(
         self, graph: str, inputs: Mapping[str, Array], into: Into | None = None
@@ -95,12 +100,19 @@ class TensorRTSession(Session):
             known = ", ".join(self.graphs)
             raise InputError(f"unknown graph '{graph}': expected one of {known}")
         worker = self._worker()
-        given = {
-            name: on_device(array, worker.stream) if is_device_array(array) else array
-            for name, array in inputs.items()
-        }
-        checked = check_inputs(self.spec(graph), given)
-        return worker.run(graph, checked, into or {})
+        stream, given = worker.stream, inputs
+        for array in inputs.values():
+            if not isinstance(array, np.ndarray) and not _ready_on(array, stream):
+                given = {name: on_device(array, stream) for name, array in inputs.items()}
+                break
+        # names, shapes and dtypes that were found right once are right again
+        form: Form = (graph, *[(n, a.shape, a.dtype, type(a)) for n, a in given.items()])
+        if form not in self._known_forms:
+            given = check_inputs(self.spec(graph), given)
+            if len(self._known_forms) >= _MOST_FORMS:
+                self._known_forms.clear()
+            self._known_forms.add(form)
+        return worker.run(graph, given, into or {}, form)
 
     @functools.cached_property
     def graphs(self) -> tuple[str, ...]:
@@ -259,6 +271,10 @@ class TensorRTSession(Session):
         return worker
 
 
+def _ready_on(array: Any, stream: cuda.Stream) -> bool:
+    return isinstance(array, DeviceTensor) and array.made_on(stream)
+
+
 def device_index(device: str) -> int:
     """GPU number of "cuda" or "cuda:N"; InputError for another device."""
     name, _, number = device.partition(":")
@@ -308,7 +324,11 @@ class _Worker:
             self._scratch = Scratch(self._session.library, self.stream)
         return self._scratch
 
-    def run(self, graph: str, inputs: Mapping[str, Array], into: Into) -> dict[str, Array]:
+    def run(
+        self, graph: str, inputs: Mapping[str, Array], into: Into, form: Form
+    ) -> dict[str, Array]:
+        if graph == TRACK_STEP and self._chain is not None:
+            return self._chain.run(inputs, into, form)
         masks = self.pixels() is not None
         if graph == TRACK_STEP:
             if self._chain is None:
@@ -316,11 +336,12 @@ class _Worker:
                 self._chain = TrackChain(
                     spec, self._runner, self.pool, self.stream, masks, self.scratch
                 )
-            return self._chain.run(inputs, into)
+            return self._chain.run(inputs, into, form)
         runner = self._runner(graph)
         keep = kept_outputs(graph, masks=masks)
         # features live for a frame or two
-        return runner.run(inputs, self.pool, keep, into, direct=graph == "image_encoder")
+        direct = graph == "image_encoder"
+        return runner.run(inputs, self.pool, keep, into, form, direct=direct)
 
     def _runner(self, graph: str) -> Runner:
         runner = self._runners.get(graph)

@@ -19,7 +19,7 @@ from ..gpu.arrivals import Late, Packed
 from ..gpu.graphs import GraphCache
 from ..gpu.tensor import ALIGNED, DeviceTensor, Pool
 from ..session import Into
-from .tensorrt_runner import Plan, Runner
+from .tensorrt_runner import Form, Plan, Runner
 from .tensorrt_scratch import Scratch
 
 #: outputs of the decoder that the host reads
@@ -87,13 +87,13 @@ class TrackChain:
         self._graphs = GraphCache(stream)
         scratch.watch(self._graphs)
 
-    def run(self, inputs: Mapping[str, Any], into: Into) -> dict[str, Any]:
+    def run(self, inputs: Mapping[str, Any], into: Into, form: Form) -> dict[str, Any]:
         """The outputs of ``track_step``: numbers for the host, memories as `into` says.
 
         The memory is a tensor on the device, or in `into` the slots it was written to. Numbers
         are on their way while work is put off, else they are waited for.
         """
-        layout = self._layout(inputs)
+        layout = self._layouts.get(form) or self._new_layout(inputs, form)
         turn, back = layout.up.turn(), layout.down.turn()
         layout.up.fill(turn, inputs)
         slots = into.get("new_memory", ())
@@ -137,16 +137,12 @@ class TrackChain:
                 collector.hold(array)
         return results | {name: Late(arrival, name) for name in self._hosted}
 
-    def _layout(self, inputs: Mapping[str, Any]) -> _Layout:
-        hosted = tuple([n for n, a in inputs.items() if not isinstance(a, DeviceTensor)])
-        key = (hosted, *[array.shape for array in inputs.values()])
-        known = self._layouts.get(key)
-        if known is not None:
-            return known
+    def _new_layout(self, inputs: Mapping[str, Any], form: Form) -> _Layout:
+        hosted = [name for name, a in inputs.items() if not isinstance(a, DeviceTensor)]
         if len(self._layouts) >= _MOST_LAYOUTS:
             self._forget_layouts()
         plans = self._plans(inputs)
-        fixed = all(r.is_fixed(plan) for r, plan in zip(self._runners, plans, strict=True))
+        fixed = all(plan.fixed for plan in plans)
         up = {name: (inputs[name].shape, inputs[name].dtype) for name in hosted}
         specs = self._decoder.outputs
         down = {n: (plans[1].outputs[n], np.dtype(specs[n].spec.dtype)) for n in self._hosted}
@@ -156,7 +152,7 @@ class TrackChain:
             Packed(up, self._pool, self._stream, "track inputs"),
             Packed(down, self._pool, self._stream, "track numbers"),
         )
-        return self._layouts.setdefault(key, made)
+        return self._layouts.setdefault(form, made)
 
     def _forget_layouts(self) -> None:
         # copies may be under way, and graphs hold the addresses

@@ -28,35 +28,36 @@ class Arrival:
     def __init__(self, views: Mapping[str, Array], stream: cuda.Stream) -> None:
         self._views, self._stream = views, stream
         self._enqueued_at = stream.waits
-        self._kept: dict[str, Array] | None = None
+        self._kept: dict[str, Array] = {}
 
     def read(self, name: str) -> Array:
         """One of the arrays, in memory of its own; the same at each call."""
-        if self._kept is None:
-            self.keep()
-            assert self._kept is not None
-        return self._kept[name]
+        found = self._kept.get(name)
+        if found is None:
+            self.wait()
+            found = self._kept.setdefault(name, self._views[name].copy())
+        return found
 
     def copied(self, name: str, index: int | None = None) -> Array:
         """One of the arrays, or one item of its first axis: a copy at each call."""
-        self.wait()
         at = slice(None) if index is None else index
-        if self._kept is None:
+        if name not in self._kept:
+            self.wait()
             copy: Array = self._views[name][at].copy()
             # another thread's next frame may have begun meanwhile
-            if self._kept is None:
+            if name not in self._kept:
                 return copy
         again: Array = self._kept[name][at].copy()
         return again
 
     def keep(self) -> None:
         """Take the arrays over before their place is written again."""
-        self.wait()
-        if self._kept is None:
-            self._kept = {name: view.copy() for name, view in self._views.items()}
+        for name in self._views:
+            self.read(name)
 
     def wait(self) -> None:
-        if self._stream.waits == self._enqueued_at and self._kept is None:
+        """Until the arrays are there."""
+        if self._stream.waits == self._enqueued_at:
             self._stream.synchronize()
 
 
@@ -96,7 +97,7 @@ class Packed:
         self._parts, self._stream = parts, stream
         self._pinned: list[cuda.PinnedArray] = []
         self._views: list[dict[str, Array]] = []
-        self._arrivals: list[weakref.ref[Arrival]] = []
+        self._arrivals: dict[int, weakref.ref[Arrival]] = {}
         self.tensors: dict[str, DeviceTensor] = dict(
             zip(parts, pool.block(list(parts.values()), stream, use), strict=True)
         )
@@ -113,18 +114,24 @@ class Packed:
         return next(iter(self.tensors.values())).pointer if self.tensors else 0
 
     def turn(self) -> int:
-        """Which pinned memory to use now: none that a copy may still read or write."""
+        """Which pinned memory to use now: none that a copy may still read or write.
+
+        What an earlier copy brought there is kept for whoever still looks at it.
+        """
         if self._waits != self._stream.waits:
             self._waits, self._turns = self._stream.waits, 0
         self._turns += 1
         if self._turns > len(self._pinned):
             self._pinned.append(cuda.PinnedArray((self.nbytes,), np.uint8))
             self._views.append(_views(self._pinned[-1].array, self._parts))
+        before = self._arrivals.pop(self._turns - 1, None)
+        if before is not None and (arrival := before()) is not None:
+            arrival.keep()
         return self._turns - 1
 
     def address(self, turn: int) -> int:
         """Where the pinned memory of a turn begins."""
-        return int(self._pinned[turn].array.ctypes.data)
+        return self._pinned[turn].address
 
     def fill(self, turn: int, arrays: Mapping[str, Any]) -> None:
         """Put arrays of the host into the pinned memory of a turn."""
@@ -132,17 +139,13 @@ class Packed:
             view[...] = arrays[name]
 
     def arrival(self, turn: int) -> Arrival:
-        """What a copy to the pinned memory of a turn will bring; what it brought before is kept."""
-        if turn < len(self._arrivals):
-            before = self._arrivals[turn]()
-            if before is not None:
-                before.keep()
+        """What the copy to the pinned memory of a turn brings, which was just enqueued."""
         made = Arrival(self._views[turn], self._stream)
-        self._arrivals[turn:] = [weakref.ref(made)]
+        self._arrivals[turn] = weakref.ref(made)
         return made
 
     def close(self) -> None:
-        for arrival in [r() for r in self._arrivals]:
+        for arrival in [r() for r in self._arrivals.values()]:
             if arrival is not None:
                 arrival.keep()
         for pinned in self._pinned:

@@ -238,6 +238,8 @@ class PinnedArray(_Owned):
         taken = self._rt.cudaHostAlloc(max(count * kind.itemsize, 1), 0)
         self._pointer = int(check(taken, "taking pinned memory"))
         raw = (ctypes.c_char * (count * kind.itemsize)).from_address(self._pointer)
+        #: where the array begins; asking numpy for it takes longer
+        self.address = self._pointer
         self.array: Array = np.frombuffer(memoryview(raw).cast("B"), kind).reshape(tuple(shape))
 
     def close(self) -> None:
@@ -265,7 +267,7 @@ class Staging(_Owned):
             self._stream.synchronize()
         self._waits = self._stream.waits
         self._pinned.array[...] = array
-        return int(self._pinned.array.ctypes.data)
+        return self._pinned.address
 
     def close(self) -> None:
         self._pinned.close()

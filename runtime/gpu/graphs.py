@@ -26,9 +26,12 @@ class Places:
 
     def take(self, place: Any) -> bool:
         """Whether it is one of them."""
-        if len(self._known) < self._most:
-            self._known.add(place)
-        return place in self._known
+        if place in self._known:
+            return True
+        if len(self._known) >= self._most:
+            return False
+        self._known.add(place)
+        return True
 
 
 class _Entry:

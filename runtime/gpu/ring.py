@@ -18,6 +18,9 @@ from ..bank import Memory, Selection, SlotBuffer, restore_memory
 from . import cuda
 from .tensor import DeviceTensor, Pool
 
+#: orders of rows that are remembered
+_MOST_ORDERS = 64
+
 
 class SlotTensor(DeviceTensor):
     """One memory [c, h, w] in its slot of a ring, which it keeps alive."""
@@ -34,37 +37,60 @@ class DeviceSlotBuffer(SlotBuffer):
         super().__init__(config)
         self._pool, self._stream = pool, stream
         self._ring: DeviceTensor | None = None
+        #: memories in the order of their slots, as they were loaded last
+        self._ordered: list[list[Memory]] = []
+        self._rows: dict[Any, Array] = {}
 
     def load(self, selections: Sequence[Selection]) -> tuple[Embedding, Array]:
         """As :meth:`SlotBuffer.load`, the memories as a DeviceTensor whose address stays."""
-        ordered = [self._slot_order(s.memories) for s in selections]
-        config, side = self._config, self._config.embed_size
-        shape = (len(ordered), len(ordered[0]), config.mem_dim, side, side)
-        memories = [memory for row in ordered for memory in row]
-        if self._ring is None or self._ring.shape != shape or self._moves_inside(memories):
-            self._ring = DeviceTensor.pooled(self._pool, shape, np.float32, self._stream)
-            self._ring.stays = True
-            self._held = [None] * (shape[0] * shape[1])
-        for i, memory in enumerate(memories):
-            stored = memory.output.memory
-            if stored is None:
-                raise StateError(f"the memory of frame {memory.frame_idx} was not kept")
-            if self._held[i] is not stored:
-                self._store(self._address(i), stored)
-                self._held[i] = stored
-        tpos = np.array([[m.row for m in row] for row in ordered], np.int64).reshape(shape[:2])
+        self._ordered = [self._slot_order(s.memories) for s in selections]
+        memories = [memory for row in self._ordered for memory in row]
+        shape = (len(self._ordered), len(self._ordered[0]))
+        stored = [memory.output.memory for memory in memories]
+        if self._ring is None or self._ring.shape[:2] != shape:
+            self._renew(shape)
+        missing = self._missing(stored)
+        if missing and self._moves_inside(stored):
+            self._renew(shape)
+            missing = self._missing(stored)
+        for i in missing:
+            if stored[i] is None:
+                raise StateError(f"the memory of frame {memories[i].frame_idx} was not kept")
+            self._store(self._address(i), stored[i])
+            self._held[i] = stored[i]
+        assert self._ring is not None
         self._ring.forget_host()
-        return self._ring, tpos  # type: ignore[return-value]
+        return self._ring, self._rows_of(memories, shape)  # type: ignore[return-value]
 
-    def _moves_inside(self, memories: Sequence[Memory]) -> bool:
+    def _missing(self, stored: Sequence[Any]) -> list[int]:
+        """Slots that hold another memory than the one they are to."""
+        pairs = zip(stored, self._held, strict=True)
+        return [i for i, (new, held) in enumerate(pairs) if new is not held or new is None]
+
+    def _renew(self, shape: tuple[int, int]) -> None:
+        config, side = self._config, self._config.embed_size
+        whole = (*shape, config.mem_dim, side, side)
+        self._ring = DeviceTensor.pooled(self._pool, whole, np.float32, self._stream)
+        self._ring.stays = True
+        self._held = [None] * (shape[0] * shape[1])
+
+    def _rows_of(self, memories: Sequence[Memory], shape: tuple[int, int]) -> Array:
+        """Table rows of memories; in the steady state there is one order for each slot."""
+        rows = tuple([memory.row for memory in memories])
+        if (rows, shape) not in self._rows:
+            if len(self._rows) >= _MOST_ORDERS:
+                self._rows.clear()
+            self._rows[rows, shape] = np.array(rows, np.int64).reshape(shape)
+        return self._rows[rows, shape]
+
+    def _moves_inside(self, memories: Sequence[Any]) -> bool:
         """Whether a memory lies in another slot of this ring than the one it is to go to.
 
         Another memory might be written over it first: a prompted frame in the steady state shifts
         all slots behind it. Then the memories go to a ring of their own.
         """
         assert self._ring is not None
-        for memory, held in zip(memories, self._held, strict=True):
-            stored: Any = memory.output.memory
+        for stored, held in zip(memories, self._held, strict=True):
             if stored is held or not isinstance(stored, SlotTensor):
                 continue
             if stored.owner is self._ring.owner:
@@ -81,8 +107,7 @@ class DeviceSlotBuffer(SlotBuffer):
         ring, places = self._ring, []
         if ring is None:
             return None
-        for row, selection in enumerate(selections):
-            order = self._slot_order(selection.memories)
+        for row, order in enumerate(self._ordered):
             at = self._of_last_round(order, frame_idx)
             if at is None:
                 return None

@@ -21,34 +21,53 @@ from .interop import DeviceView, device_view, is_device_array
 ALIGNED = 256
 
 
+#: sets of shapes whose places in a block are remembered
+_MOST_LAYOUTS = 256
+#: shapes and dtypes of tensors that lie together
+Parts = Sequence[tuple[tuple[int, ...], Any]]
+
+
+class _Layout:
+    """Where tensors of those shapes and dtypes lie in one piece of memory."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.nbytes, self.parts = 0, []
+        for shape, dtype in parts:
+            kind = np.dtype(dtype)
+            self.parts.append((self.nbytes, tuple(shape), kind))
+            end = self.nbytes + math.prod(shape) * kind.itemsize
+            self.nbytes = -(-end // ALIGNED) * ALIGNED
+
+
 class Pool:
     """Device memory by size; what comes back is handed out again, in the order of one stream."""
 
     def __init__(self) -> None:
         self._free: dict[tuple[str, int], list[cuda.Buffer]] = {}
+        self._layouts: dict[tuple[Any, ...], _Layout] = {}
         self._closed = False
 
     def take(self, nbytes: int, use: str = "") -> cuda.Buffer:
         free = self._free.get((use, nbytes))
         return free.pop() if free else cuda.Buffer(nbytes)
 
-    def block(
-        self, parts: Sequence[tuple[tuple[int, ...], Any]], stream: cuda.Stream, use: str
-    ) -> list[DeviceTensor]:
+    def block(self, parts: Parts, stream: cuda.Stream, use: str) -> list[DeviceTensor]:
         """Tensors of undefined content, by shape and dtype, that lie and are freed together.
 
         Freed blocks are taken again for the same use, newest first: work that gives back what it
         takes, as each frame of a stream does, finds the same addresses.
         """
-        sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in parts]
-        starts = [0]
-        for size in sizes:
-            starts.append(-(-(starts[-1] + size) // ALIGNED) * ALIGNED)
-        owner = _Owner(self, self.take(starts[-1], use), use, once=True)
+        key = tuple(parts)
+        layout = self._layouts.get(key)
+        if layout is None:
+            if len(self._layouts) >= _MOST_LAYOUTS:
+                self._layouts.clear()
+            layout = self._layouts[key] = _Layout(parts)
+        owner = _Owner(self, self.take(layout.nbytes, use), use, once=True)
         first = owner.buffer.pointer
         return [
             DeviceTensor(first + start, shape, dtype, owner, stream)
-            for start, (shape, dtype) in zip(starts, parts, strict=False)
+            for start, shape, dtype in layout.parts
         ]
 
     def give(self, buffer: cuda.Buffer, use: str = "") -> None:
@@ -105,7 +124,8 @@ class DeviceTensor:
     def __init__(
         self, pointer: int, shape: tuple[int, ...], dtype: Any, owner: Any, stream: cuda.Stream
     ) -> None:
-        self.pointer, self.shape, self.dtype = pointer, shape, np.dtype(dtype)
+        kind = dtype if isinstance(dtype, np.dtype) else np.dtype(dtype)
+        self.pointer, self.shape, self.dtype = pointer, shape, kind
         self._owner, self._stream = owner, stream
         self._host: Array | None = None
 
@@ -127,6 +147,10 @@ class DeviceTensor:
                 event.record(cuda.Stream(view.stream))
                 stream.wait(event)
         return cls(view.pointer, view.shape, view.dtype, view, stream)
+
+    def made_on(self, stream: cuda.Stream) -> bool:
+        """Whether later work on `stream` finds the content without waiting for another."""
+        return self._stream is stream
 
     @property
     def owner(self) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,27 +129,37 @@ class GpuPixels(PixelKernels):
     def frame_tensor(self, frame: Any, size: int) -> DeviceTensor:
         """A video frame, uint8 RGB [H,W,3] on host or GPU, as the model's input [1,3,S,S]."""
         on_gpu, copied = self._staged(frame) if isinstance(frame, np.ndarray) else (None, None)
-        on_gpu = self._rgb(frame if on_gpu is None else on_gpu)
-        height, width, _ = on_gpu.shape
-        columns = self._cached(("taps", width, size), lambda: pixels.bicubic_taps(width, size))
-        rows = self._cached(("taps", height, size), lambda: pixels.bicubic_taps(height, size))
-        parts = [((height, size, 3), np.uint8), ((1, 3, size, size), np.float32)]
+        on_gpu = self._rgb(frame) if on_gpu is None else on_gpu
+        parts = [((on_gpu.shape[0], size, 3), np.uint8), ((1, 3, size, size), np.float32)]
         narrow, out = self._pool.block(parts, self._stream, use="frame_tensor")
-        taps = (columns[1].shape[1], rows[1].shape[1])
-        across, down = (_tiles(size * 3), height), (_tiles(size * 3), size)
 
         def enqueue() -> None:
             if copied is not None:
                 cuda.copy(on_gpu.pointer, copied, on_gpu.nbytes, self._stream)
-            self._launch("resize_rows", across, on_gpu, *columns, size, width, taps[0], narrow)
-            given = (narrow, *rows, self._normalise, size, height, taps[1], out)
-            self._launch("resize_columns_normalise", down, *given)
+            self._resize(on_gpu, size, narrow, out)
 
         # frames that come on the device lie anywhere
         key = ("frame", on_gpu.pointer, on_gpu.shape, copied, out.pointer, size)
         self._graphs.run(key, enqueue, copied is not None and self._places.take(key))
         self._let_go(on_gpu)
         return out
+
+    def _resize(
+        self, frame: DeviceTensor, size: int, narrow: DeviceTensor, out: DeviceTensor
+    ) -> None:
+        height, width, _ = frame.shape
+        columns, rows = self._taps(frame.shape, size)
+        taps = (columns[1].shape[1], rows[1].shape[1])
+        across, down = (_tiles(size * 3), height), (_tiles(size * 3), size)
+        self._launch("resize_rows", across, frame, *columns, size, width, taps[0], narrow)
+        given = (narrow, *rows, self._normalise, size, height, taps[1], out)
+        self._launch("resize_columns_normalise", down, *given)
+
+    def _taps(self, shape: tuple[int, ...], size: int) -> tuple[list[DeviceTensor], ...]:
+        height, width, _ = shape
+        columns = self._cached(("taps", width, size), lambda: pixels.bicubic_taps(width, size))
+        rows = self._cached(("taps", height, size), lambda: pixels.bicubic_taps(height, size))
+        return columns, rows
 
     def image_tensors(self, images: Sequence[Any], size: int) -> DeviceTensor:
         """Images, uint8 RGB [H,W,3] on host or GPU, as the image model's input [B,3,S,S]."""
@@ -198,7 +208,7 @@ class GpuPixels(PixelKernels):
         """Logits [...,h,w] float32 at frame size, above the threshold: bool [...,*size]."""
         source = self._logits(logits)
         out = self._empty((len(source), *size), np.bool_)
-        self._upsample(source, size, threshold, out)()
+        self._upsample(source, size, threshold, out)
         return out.reshape(*np.shape(logits)[:-2], *size)
 
     def foreseen_masks(self, logits: Any, size: tuple[int, int]) -> ForeseenMasks | None:
@@ -211,10 +221,9 @@ class GpuPixels(PixelKernels):
         packed = self._foresight.place(n, size)
         turn, out = packed.turn(), packed.tensors["masks"]
         pinned = packed.address(turn)
-        launch = self._upsample(source, size, threshold, out)
 
         def enqueue() -> None:
-            launch()
+            self._upsample(source, size, threshold, out)
             cuda.copy(pinned, out.pointer, out.nbytes, self._stream)
 
         key = ("masks", source.pointer, source.shape, out.pointer, pinned, size, threshold)
@@ -227,14 +236,13 @@ class GpuPixels(PixelKernels):
 
     def _upsample(
         self, source: DeviceTensor, size: tuple[int, int], threshold: float, out: DeviceTensor
-    ) -> Callable[[], None]:
-        """The launch that makes masks of logits [N,h,w]."""
+    ) -> None:
+        """Launch what makes masks of logits [N,h,w]."""
         n, h, w = source.shape
         y = self._cached(("lerp", h, size[0]), lambda: pixels.lerp_table(h, size[0]))
         x = self._cached(("lerp", w, size[1]), lambda: pixels.lerp_table(w, size[1]))
         given = (source, *y, *x, float(threshold), h, w, *size, out)
-        grid = (_tiles(size[1]), size[0], n)
-        return lambda: self._launch("upsample_mask", grid, *given)
+        self._launch("upsample_mask", (_tiles(size[1]), size[0], n), *given)
 
     def fill_holes(
         self, logits: Any, area: int, threshold: float = 0.0, value: float = 0.1
@@ -272,14 +280,14 @@ class GpuPixels(PixelKernels):
         scratch = [(source.shape, np.int32)] * 2
         label, count = self._pool.block(scratch, self._stream, use="components")
         (out,) = self._pool.block([(source.shape, np.float32)], self._stream, use="cleaned")
-        launches = (
-            ("label_pixels", (source, float(threshold), above, h, w, label, count)),
-            ("join_neighbours", (h, w, label)),
-            ("count_areas", (h, w, label, count)),
-            ("fill_small", (base, label, count, most, float(value), h, w, out)),
-        )
 
         def enqueue() -> None:
+            launches = (
+                ("label_pixels", (source, float(threshold), above, h, w, label, count)),
+                ("join_neighbours", (h, w, label)),
+                ("count_areas", (h, w, label, count)),
+                ("fill_small", (base, label, count, most, float(value), h, w, out)),
+            )
             for name, given in launches:
                 self._launch(name, (_tiles(h * w), 1, n), *given)
 

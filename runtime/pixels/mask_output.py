@@ -34,23 +34,30 @@ def without_small_holes(session: Session, logits: Logits, area: int) -> Logits:
 
 
 def frame_logits(
-    session: Session, low: Sequence[Logits | None], size: tuple[int, int], absent: Logits
+    session: Session,
+    low: Sequence[Logits | None],
+    size: tuple[int, int],
+    absent: Logits,
+    axis: bool = True,
 ) -> Logits:
     """Logits of N objects at frame size: N x [1, h, w] -> float32 [N, 1, *size].
 
-    `absent` [1, h, w] stands for None. With kernels this is a :class:`FrameLogits`.
+    `absent` [1, h, w] stands for None. axis False: [N, *size]. With kernels this is a
+    :class:`FrameLogits`.
     """
     kernels = session.pixels()
     if kernels is not None and any(isinstance(part, DeviceTensor) for part in low):
         parts = [absent if part is None else part for part in low]
         tensors = [p if isinstance(p, DeviceTensor) else kernels.uploaded(p) for p in parts]
-        made = FrameLogits(kernels, kernels.joined(tensors), size)
-        made.foresee()
-        return cast(Logits, made)
+        joined = kernels.joined(tensors)
+        planes = joined.reshape(len(low), *absent.shape[1:])
+        ready = kernels.foreseen_masks(planes, size)
+        return cast(Logits, FrameLogits(kernels, joined if axis else planes, size, ready=ready))
     planes = np.empty((len(low), *absent.shape), np.float32)
     for plane, part in zip(planes, low, strict=True):
         plane[...] = absent if part is None else part
-    return upsample_bilinear(planes, size)
+    full = upsample_bilinear(planes, size)
+    return full if axis else full[:, 0]
 
 
 def image_masks(
@@ -114,11 +121,6 @@ class FrameLogits(np.lib.mixins.NDArrayOperatorsMixin):
         made.synchronize()
         return made
 
-    def foresee(self) -> None:
-        """Let the masks come with the frame's other work, where they will be asked for."""
-        planes = self._low.reshape(math.prod(self.shape[:-2]), *self._low.shape[-2:])
-        self._ready = self._kernels.foreseen_masks(planes, self._size)
-
     def masks(self, threshold: float = 0.0) -> Mask:
         """Masks, bool of this shape, on the host."""
         elsewhere = self._kernels.closed or threading.get_ident() != self._thread
@@ -131,12 +133,6 @@ class FrameLogits(np.lib.mixins.NDArrayOperatorsMixin):
             # kernels are gone, or belong to another thread's stream
             return upsample_mask(np.asarray(self._low), self._size, threshold)
         return _downloaded(self._kernels, self._low, self._size, threshold)
-
-    def without_axis(self) -> FrameLogits:
-        """[N, 1, H, W] as [N, H, W]."""
-        n, _, h, w = self._low.shape
-        low = self._low.reshape(n, h, w)
-        return FrameLogits(self._kernels, low, self._size, self._thread, self._ready)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         full = upsample_bilinear(np.asarray(self._low), self._size)

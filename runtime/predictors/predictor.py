@@ -69,9 +69,8 @@ class Predictor(Closing):
             self.session.__enter__()
         return self
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """StateError where another thread is in such a block of this predictor."""
+    def _enter_alone(self) -> str:
+        """Begin to use it, see :meth:`_alone`; gives who used it, for :meth:`_leave_alone`."""
         here = threading.current_thread().name
         if not self._using.acquire(blocking=False):
             raise StateError(
@@ -79,11 +78,20 @@ class Predictor(Closing):
                 "one for each thread, with session= they share one"
             )
         before, self._user = self._user, here
+        return before
+
+    def _leave_alone(self, before: str) -> None:
+        self._user = before
+        self._using.release()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """StateError where another thread is in such a block of this predictor."""
+        before = self._enter_alone()
         try:
             yield
         finally:
-            self._user = before
-            self._using.release()
+            self._leave_alone(before)
 
     def _open_still(self) -> None:
         if self._closed:
@@ -95,8 +103,11 @@ def alone(method: Method) -> Method:
 
     @wraps(method)
     def checked(self: Predictor, *given: Any, **named: Any) -> Any:
-        with self._alone():
+        before = self._enter_alone()
+        try:
             return method(self, *given, **named)
+        finally:
+            self._leave_alone(before)
 
     return cast(Method, checked)
 

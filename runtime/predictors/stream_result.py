@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from typing import cast
 
 import numpy as np
 
@@ -61,7 +62,7 @@ class StreamResult:
     def masks(self) -> Mask:
         """[N, H, W] bool: logits > 0."""
         if isinstance(self.low_res_logits, FrameLogits):
-            return self.low_res_logits > 0
+            return self.low_res_logits.masks()
         out = np.zeros((len(self.obj_ids), *self.frame_size), np.bool_)
         for index, mask in enumerate(out):
             self._fill(index, mask)
@@ -144,11 +145,17 @@ def low_res_logits(
     on_gpu = any(isinstance(part, DeviceTensor) for part in low)
     # who owns a pixel is decided on the host
     if on_gpu and overlap:
-        full = frame_logits(session, low, size, np.zeros((1, side, side), np.float32))
+        full = frame_logits(session, low, size, _absent(side), axis=False)
         if isinstance(full, FrameLogits):
-            return full.without_axis()
+            return cast(Logits, full)
     planes = [np.asarray(part)[0] for part in low]
     return np.stack(planes) if planes else np.zeros((0, side, side), np.float32)
+
+
+@cache
+def _absent(side: int) -> Logits:
+    """Logits of no object, of one a stream never has; made once, since each frame names them."""
+    return np.zeros((1, side, side), np.float32)
 
 
 def without_overlap(logits: Logits) -> Logits:
