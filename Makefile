@@ -47,8 +47,9 @@ cpp-headers: $(VENV)/.installed
 ifeq ($(CI),true)
 pytest: cpp-headers-if-possible
 pytest: media-programs-if-possible
+pytest: cpp-checkers-if-possible
 endif
-.PHONY: cpp-headers-if-possible media-programs-if-possible
+.PHONY: cpp-headers-if-possible cpp-checkers-if-possible media-programs-if-possible
 cpp-headers-if-possible: $(VENV)/.installed
 	-runtime/cpp/tools/dependencies.sh build/cpp/deps $(abspath $(BIN))/python
 
@@ -56,6 +57,12 @@ cpp-headers-if-possible: $(VENV)/.installed
 media-programs-if-possible:
 	-for program in ffmpeg chromium; do command -v $$program >/dev/null || { [ "$$(id -u)" = 0 ] && \
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $$program; }; done >/dev/null
+
+# fuzzers of C++ need clang with its runtime library, the test of the C interface's memory valgrind
+cpp-checkers-if-possible:
+	-for program in clang valgrind; do command -v $$program >/dev/null || { [ "$$(id -u)" = 0 ] && \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $$program \
+	  libclang-rt-dev; }; done >/dev/null
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -12,7 +12,7 @@ from pathlib import Path
 import cpp_cases
 import numpy as np
 import pytest
-from cpp_build import SOURCE, built, program, require_toolchain, run
+from cpp_build import built, program, require_toolchain, run
 from golden import data_path, golden_set
 
 from sam2rt.configs.bundle import Bundle, write_manifest
@@ -231,29 +231,6 @@ def test_only_the_interface_is_exported() -> None:
     for name in readable:
         assert name.startswith(("sam2rt_", "sam2rt::", "SAM2RT_0", "typeinfo", "vtable")), name
         assert "::Impl::" not in name, name
-
-
-def test_fuzzers_find_nothing_in_a_short_run(tmp_path: Path) -> None:
-    if not _has_libfuzzer(tmp_path):
-        pytest.skip("no clang++ with libFuzzer: install clang and libclang-rt-*-dev")
-    for name in ("graph", "manifest", "rle"):
-        corpus = tmp_path / name
-        shutil.copytree(SOURCE / "fuzz" / "corpus" / name, corpus)
-        # the limit on the peak would count this process's own, which a child inherits
-        run(
-            [str(built("fuzz") / "fuzz" / f"fuzz_{name}"), "-max_total_time=15", "-max_len=20000",
-             "-rss_limit_mb=0", "-malloc_limit_mb=2048", f"-artifact_prefix={tmp_path}/",
-             str(corpus)]
-        )  # fmt: skip
-
-
-def _has_libfuzzer(folder: Path) -> bool:
-    if shutil.which("clang++") is None:
-        return False
-    probe = folder / "probe.cpp"
-    probe.write_text('extern "C" int LLVMFuzzerTestOneInput(const char*, long) { return 0; }')
-    command = ["clang++", "-fsanitize=fuzzer,address", str(probe), "-o", str(folder / "probe")]
-    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 _FAKE_DRIVER = """
