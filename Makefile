@@ -63,10 +63,11 @@ cpp-aarch64-headers: $(VENV)/.installed
 ifeq ($(CI),true)
 pytest: cpp-headers-if-possible
 pytest: cpp-aarch64-if-possible
+pytest: cpp-checkers-if-possible
 pytest: media-programs-if-possible site-programs-if-possible
 endif
 .PHONY: cpp-aarch64 cpp-aarch64-headers cpp-aarch64-if-possible
-.PHONY: cpp-headers-if-possible media-programs-if-possible site-programs-if-possible
+.PHONY: cpp-headers-if-possible cpp-checkers-if-possible media-programs-if-possible site-programs-if-possible
 cpp-headers-if-possible: $(VENV)/.installed
 	-runtime/cpp/tools/dependencies.sh build/cpp/deps $(abspath $(BIN))/python
 
@@ -80,6 +81,12 @@ cpp-aarch64-if-possible: cpp-headers-if-possible
 media-programs-if-possible:
 	-for program in ffmpeg chromium; do command -v $$program >/dev/null || { [ "$$(id -u)" = 0 ] && \
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $$program; }; done >/dev/null
+
+# fuzzers of C++ need clang with its runtime library, the test of the C interface's memory valgrind
+cpp-checkers-if-possible:
+	-for program in clang valgrind; do command -v $$program >/dev/null || { [ "$$(id -u)" = 0 ] && \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $$program \
+	  libclang-rt-dev; }; done >/dev/null
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from sam2rt.configs.bundle import Bundle, GraphEntry, bundle_file, staged_folder, write_manifest
@@ -15,8 +16,8 @@ def empty_graph(name: str) -> bytes:
     return bytes([0x12, len(producer)]) + producer + bytes([0x3A, len(graph)]) + graph
 
 
-def write_bundle(target: Path, *, generator: str = "test") -> None:
-    model = model_config("micro")
+def write_bundle(target: Path, *, generator: str = "test", image_size: int = 256) -> None:
+    model = replace(model_config("micro"), image_size=image_size)
     with staged_folder(target) as work:
         graphs = {}
         for name, spec in graph_specs(model).items():

@@ -24,6 +24,8 @@ ARM_TOOLCHAIN = SOURCE / "cmake" / "aarch64-linux-gnu.cmake"
 DOUBLE = ROOT / "tests" / "cpp" / "tensorrt_double"
 COMMON = ("-DSAM2RT_BUILD_TESTS=ON", "-DSAM2RT_WERROR=ON", f"-DTensorRT_ROOT={DOUBLE}")
 CHECKED = (*COMMON, "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS=-O1")
+#: targets of libFuzzer, each with a folder of inputs in runtime/cpp/fuzz/corpus
+FUZZERS = ("calls", "frame", "graph", "manifest", "rle")
 #: how each kind is configured, and what of it is built (nothing named: everything)
 KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "release": ((*COMMON, "-DSAM2RT_BUILD_EXAMPLES=ON"), ()),
@@ -43,7 +45,7 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "fuzz": (
         ("-DSAM2RT_BUILD_FUZZERS=ON", "-DSAM2RT_SANITIZE=address,undefined",
          "-DCMAKE_C_COMPILER=clang", "-DCMAKE_CXX_COMPILER=clang++"),
-        ("fuzz_graph", "fuzz_manifest", "fuzz_rle"),
+        tuple(f"fuzz_{name}" for name in FUZZERS),
     ),
 }  # fmt: skip
 #: what ONNX Runtime holds until the process ends is not ours
