@@ -246,10 +246,11 @@ class StreamTracker(Predictor):
                 features = encoded.features if encoded else self._encode(rgb)
                 prompted = self._prompt(features, prompts)
                 tracked = self._track(features, prompts)
-            logits = self._low_res(prompted | tracked, size)
-        for obj_id, output in (prompted | tracked).items():
+            outputs = prompted | tracked
+            logits = self._low_res(outputs, size)
+        for obj_id, output in outputs.items():
             output.check(self._frame_idx, obj_id)
-        result = self._result(prompted | tracked, logits, size)
+        result = self._result(outputs, logits, size)
         self._take_up(prompted, tracked)
         self._frame_size = size
         self._frame_idx += 1
