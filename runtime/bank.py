@@ -44,33 +44,33 @@ class FrameOutput:
 
 
 class LateOutput(FrameOutput):
-    """The result in row `row` of what graphs gave, whose numbers may still be on their way.
+    """The result in row `row` of what graphs gave, whose numbers are still on their way.
 
-    They are waited for when one of them is first looked at.
+    They are waited for when one of them is first looked at; from then on it is a FrameOutput.
     """
+
+    _out: tuple[Mapping[str, Any], int]
 
     def __init__(
         self, out: Mapping[str, Any], row: int, mask_logits: Logits, memory: Array | None
     ) -> None:
-        self._out: tuple[Mapping[str, Any], int] | None = (out, row)
+        self._out = out, row
         self.mask_logits, self.memory = mask_logits, memory
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("obj_ptr", "object_score", "iou") or self.__dict__.get("_out") is None:
+        if name not in ("obj_ptr", "object_score", "iou"):
             raise AttributeError(name)
-        self.read()
+        out, row = self.__dict__.pop("_out")
+        self.obj_ptr, self.object_score, self.iou = numbers_of(out, row)
+        self.__class__ = FrameOutput  # type: ignore[assignment]
         return self.__dict__[name]
 
-    def read(self) -> None:
-        """Wait for the numbers."""
-        if self._out is None:
-            return
-        out, row = self._out
-        # a copy: a view would keep the whole group's array alive for one object
-        self.obj_ptr = out["obj_ptr"][row].copy()
-        self.object_score = float(out["object_score"][row, 0])
-        self.iou = float(out["iou"][row, 0])
-        self._out = None
+
+def numbers_of(out: Mapping[str, Any], row: int) -> tuple[Pointers, float, float]:
+    """Pointer, object score and predicted IoU of an object in a row of what graphs gave."""
+    # a copy: a view would keep the whole group's array alive for one object
+    pointer = out["obj_ptr"][row].copy()
+    return pointer, float(out["object_score"][row, 0]), float(out["iou"][row, 0])
 
 
 @dataclass

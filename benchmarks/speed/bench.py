@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from ...configs.errors import CheckpointError, InputError, SessionError
 from ...configs.progress import Progress, silent
 from ...configs.staging import temporary_folder
 from ...runtime.backends.open import open_session
+from ...runtime.tracking.prefetch import check_prefetch
 from .clip import compared
 from .machine import Machine, matrix_rate, this_machine
 from .report import BenchReport, Point, SystemReport, system_report, timings, write_json
@@ -59,7 +60,7 @@ class Request:
     dims the sizes of their symbolic dimensions. checkpoint: the bundle's weights, for other
     variants, baselines and the float32 reference. growing: also with 1 to all memories.
     object_counts: also with these numbers of objects. point_frames: frames of each of these points.
-    prefetch: the bundle also on clips of `frames` frames, prefetched and not, on the CPU.
+    prefetch: the bundle also on clips of `frames` frames, prefetched and not.
     """
 
     work: Work = field(default_factory=Work)
@@ -105,14 +106,14 @@ def bench_bundle(bundle: Bundle, request: Request, progress: Progress = silent) 
     Every system is a process of its own; each takes one frame in rotation, `frames` of them, and
     the order changes from frame to frame. Times are wall seconds beside the process's own. A system
     other than the bundle that cannot run is reported with its reason. Raises InputError for an
-    unknown name, CheckpointError for another checkpoint than the bundle's, SessionError when the
-    bundle fails.
+    unknown name and for prefetching on a session with one queue, CheckpointError for another
+    checkpoint than the bundle's, SessionError when the bundle fails.
     """
-    if request.prefetch and (request.backend, request.device) != ("onnxruntime", "cpu"):
-        raise InputError("prefetch overlaps work on the CPU: leave it out on a GPU")
     _check_depth(bundle, request.work)
     # a backend that is not there is told before variants are exported, which takes long
-    open_session(bundle, request.backend, request.device).close()
+    with closing(open_session(bundle, request.backend, request.device)) as session:
+        if request.prefetch:
+            check_prefetch(session)
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
         entries = list(_entries(bundle, request, folder, progress))

@@ -84,7 +84,7 @@ _WORK = (
         type=click.IntRange(1),
         help="Frames of each point of --growing and --sweep-objects.",
     ),
-    click.option("--prefetch", is_flag=True, help="Time clips with prefetched frames too (CPU)."),
+    click.option("--prefetch", is_flag=True, help="Time clips with prefetched frames too."),
 )
 #: what is compared
 _SYSTEMS = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,8 @@ class Runner:
         self._brought = -1
         self._plans: dict[tuple[tuple[str, tuple[int, ...]], ...], Plan] = {}
         self._by_form: dict[Form, Plan] = {}
+        #: runs from where inputs lie to where outputs stay, by both
+        self._direct: dict[Any, Callable[[], None]] = {}
         #: where blocks of kept outputs are written directly; others are copied out
         self.places = Places(_MOST_PLACES)
         symbols = self._largest_symbols()
@@ -119,6 +121,10 @@ class Runner:
                 self._by_form.clear()
             plan = self.plan({name: array.shape for name, array in inputs.items()})
             self._by_form[form] = plan
+        if direct and not into and self._all_stays(plan, inputs, keep):
+            made = self._run_direct(plan, inputs, pool)
+            if made is not None:
+                return made
         bound = {n: a.pointer for n, a in inputs.items() if self._stays(a, direct)}
         # the slots of several objects are apart: theirs are written together, then dealt out
         bound |= {n: s[0].pointer for n, s in into.items() if len(s) == 1 and _fits(s[0])}
@@ -143,6 +149,30 @@ class Runner:
             elif name not in bound:
                 results[name] = self._take(name, shape, pool, name in keep, results.get(name))
         return self._settled(inputs, {name: results[name] for name in plan.outputs})
+
+    def _all_stays(self, plan: Plan, inputs: Mapping[str, Any], keep: Collection[str]) -> bool:
+        """Whether nothing comes from the host or goes there, or is lent."""
+        if len(keep) < len(plan.outputs):
+            return False
+        return all(self._stays(array, direct=True) for array in inputs.values())
+
+    def _run_direct(
+        self, plan: Plan, inputs: Mapping[str, DeviceTensor], pool: Pool
+    ) -> dict[str, Any] | None:
+        """Run from where inputs lie to where outputs stay; None: a graph cannot hold that place."""
+        results = self.kept_block(plan, list(plan.outputs), pool)
+        first = next(iter(results.values())).pointer
+        if not self.places.take(first):
+            return None
+        key = (plan.profile, first, *[array.pointer for array in inputs.values()])
+        enqueue = self._direct.get(key)
+        if enqueue is None:
+            if len(self._direct) >= _MOST_PLANS:
+                self._direct.clear()
+            bound = {name: tensor.pointer for name, tensor in (*inputs.items(), *results.items())}
+            enqueue = self._direct[key] = functools.partial(self.launch, plan, bound)
+        self._graphs.run(key, enqueue, plan.fixed)
+        return results
 
     def _settled(self, inputs: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
         """The results, once arrays of the host are there and what was lent is not needed more."""

@@ -103,6 +103,7 @@ class GpuPixels(PixelKernels):
     def __init__(self, folder: Path, stream: cuda.Stream, pool: Pool) -> None:
         self._stream, self._pool = stream, pool
         self._tables: dict[tuple[Any, ...], list[DeviceTensor]] = {}
+        self._kept: dict[str, tuple[Any, list[DeviceTensor]]] = {}
         self._stagings: dict[tuple[Any, ...], list[cuda.Staging]] = {}
         self._graphs, self._places = GraphCache(stream), Places(_MOST_PLACES)
         self._foresight = Foresight(stream, pool)
@@ -121,6 +122,7 @@ class GpuPixels(PixelKernels):
         """Unload the kernels; tensors they made stay."""
         self.closed = True
         self._graphs.close()
+        self._kept.clear()
         self._drop_stagings()
         self._foresight.close()
         for kernel in self._kernels.values():
@@ -130,8 +132,9 @@ class GpuPixels(PixelKernels):
         """A video frame, uint8 RGB [H,W,3] on host or GPU, as the model's input [1,3,S,S]."""
         on_gpu, copied = self._staged(frame) if isinstance(frame, np.ndarray) else (None, None)
         on_gpu = self._rgb(frame) if on_gpu is None else on_gpu
-        parts = [((on_gpu.shape[0], size, 3), np.uint8), ((1, 3, size, size), np.float32)]
-        narrow, out = self._pool.block(parts, self._stream, use="frame_tensor")
+        (narrow,) = self._scratch("narrow", [((on_gpu.shape[0], size, 3), np.uint8)])
+        parts = [((1, 3, size, size), np.float32)]
+        (out,) = self._pool.block(parts, self._stream, use="frame_tensor")
 
         def enqueue() -> None:
             if copied is not None:
@@ -277,8 +280,7 @@ class GpuPixels(PixelKernels):
         n, h, w = source.shape
         # kernels take 32 bits, and no component is larger than its plane
         most = int(min(area, h * w))
-        scratch = [(source.shape, np.int32)] * 2
-        label, count = self._pool.block(scratch, self._stream, use="components")
+        label, count = self._scratch("components", [(source.shape, np.int32)] * 2)
         (out,) = self._pool.block([(source.shape, np.float32)], self._stream, use="cleaned")
 
         def enqueue() -> None:
@@ -314,6 +316,8 @@ class GpuPixels(PixelKernels):
 
     def _logits(self, logits: Any) -> DeviceTensor:
         """Logits as planes [N,h,w]."""
+        if isinstance(logits, DeviceTensor) and logits.made_on(self._stream) and logits.ndim == 3:
+            return logits
         source = self._tensor(logits)
         if source.ndim < 3 or source.dtype != np.float32:
             raise InputError(
@@ -347,8 +351,15 @@ class GpuPixels(PixelKernels):
             self._stagings[key] = turns
         if not turns[0].free:
             turns.reverse()
-        (made,) = self._pool.block([(frame.shape, frame.dtype)], self._stream, use="frame")
+        (made,) = self._scratch("frame", [(frame.shape, frame.dtype)])
         return made, turns[0].fill(frame)
+
+    def _scratch(self, use: str, parts: list[tuple[tuple[int, ...], Any]]) -> list[DeviceTensor]:
+        """Memory that one piece of work fills and reads; kept for the next one of those shapes."""
+        known = self._kept.get(use)
+        if known is None or known[0] != parts:
+            known = self._kept[use] = parts, self._pool.block(parts, self._stream, use)
+        return known[1]
 
     def _drop_stagings(self) -> None:
         """Frames of another size, as a rule of another video, come with memory of their own."""

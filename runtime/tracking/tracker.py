@@ -23,6 +23,7 @@ from ..bank import (
     ObjectHistory,
     Selection,
     SlotBuffer,
+    numbers_of,
     pointer_arrays,
     select,
     store_memory,
@@ -234,6 +235,8 @@ class Tracker:
         self._slots = {}
 
     def _groups(self, selections: Sequence[Selection]) -> list[list[int]]:
+        if len(selections) == 1:
+            return [[0]]
         by_size: dict[tuple[int, int], list[int]] = {}
         for i, selection in enumerate(selections):
             by_size.setdefault(selection.size, []).append(i)
@@ -373,10 +376,9 @@ class Tracker:
             stored = store_memory(memory[i].copy(), self.options.memory_dtype)
         # a view keeps the whole group's array alive: no matter where no mask is kept
         kept = mask if self.options.forward_only else mask.copy()
-        made = LateOutput(out, i, kept, stored)
-        if not isinstance(out["iou"], Late):
-            made.read()
-        return made
+        if isinstance(out["iou"], Late):
+            return LateOutput(out, i, kept, stored)
+        return FrameOutput(kept, *numbers_of(out, i), stored)
 
 
 def _first_of(out: dict[str, Array]) -> dict[str, Array]:

@@ -65,7 +65,8 @@ def host_time(stage: Stage) -> Iterator[dict[str, Any]]:
     """What live tracking of one object costs the host on the real driver.
 
     "frame_ms" is a whole frame of the runtime's tracker with its graphs on torch, pixels by our
-    kernels; "host_ms" the same without the graphs' own work. "calls_us" are single calls.
+    kernels; "host_ms" the same without the graphs' own work, "host_share" their ratio. "calls_us"
+    are single calls.
     """
     found: dict[str, Any] = {"calls_us": _call_times(stage)}
     yield found
@@ -78,6 +79,7 @@ def host_time(stage: Stage) -> Iterator[dict[str, Any]]:
         yield found
         session.replaying = False
         found["host_ms"] = _frame_ms(stage, session, frames)
+        found["host_share"] = found["host_ms"] / found["frame_ms"]
         yield found
 
 

@@ -41,8 +41,9 @@ class TimedSession(SessionWrapper):
         self.seconds: dict[str, float] = {}
         #: (graph, sizes of its dynamic dimensions) of each call
         self.calls: list[tuple[str, dict[str, int]]] = []
-        #: masks taken since it was last emptied, in the order of the objects
-        self.choices: list[int] = []
+        self._choices: list[int] = []
+        #: outputs whose choices were not looked at: they may still be on their way from a GPU
+        self._unread: list[Mapping[str, Array]] = []
 
     def run(
         self, graph: str, inputs: Mapping[str, Array], into: Into | None = None
@@ -54,8 +55,16 @@ class TimedSession(SessionWrapper):
         outputs = self.session.run(graph, inputs, into)
         self._add(graph, time.perf_counter() - start, time.process_time() - cpu)
         self.calls.append((graph, _sizes(spec, inputs)))
-        self.choices += _choices(outputs)
+        self._unread.append({n: outputs[n] for n in ("iou", "all_ious") if n in outputs})
         return outputs
+
+    @property
+    def choices(self) -> list[int]:
+        """Masks taken since it was last emptied, in the order of the objects."""
+        for outputs in self._unread:
+            self._choices += _choices(outputs)
+        self._unread.clear()
+        return self._choices
 
     def _add(self, graph: str, wall: float, cpu: float) -> None:
         for name, seconds in ((graph, wall), (CPU + graph, cpu)):
@@ -190,6 +199,7 @@ class Sam2rtSystem:
                 self._fill()
         self._session.seconds.clear()
         self._session.calls.clear()
+        self._session.choices.clear()
         frame = next(self._frames)
         start, cpu = time.perf_counter(), time.process_time()
         np.asarray(self._tracker.step(frame).logits)

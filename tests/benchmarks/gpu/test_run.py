@@ -108,6 +108,8 @@ def _rehearsed_model(report: dict[str, Any]) -> None:
     assert 0.99 < attended["cosine"] < 1 - 1e-7
     assert report["host_time"]["frame_ms"] > 0
     assert report["host_time"]["host_ms"] > 0
+    share = report["host_time"]["host_ms"] / report["host_time"]["frame_ms"]
+    assert report["host_time"]["host_share"] == pytest.approx(share)
 
 
 def test_attention_check_passes_right_kernels() -> None:

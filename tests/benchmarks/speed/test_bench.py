@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,11 @@ from sam2rt.benchmarks.speed.clip import (
 from sam2rt.benchmarks.speed.machine import Machine
 from sam2rt.benchmarks.speed.report import BenchReport, SystemReport
 from sam2rt.benchmarks.speed.systems.ablations import ABLATIONS, VariantGraphs, possible_ablations
-from sam2rt.benchmarks.speed.systems.sam2rt_runtime import Sam2rtSystem
+from sam2rt.benchmarks.speed.systems.sam2rt_runtime import (
+    PlainSession,
+    Sam2rtSystem,
+    TimedSession,
+)
 from sam2rt.benchmarks.speed.systems.system import Tracked, Work, Worker
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import CheckpointError, InputError, SessionError
@@ -148,9 +153,51 @@ def test_clips_are_timed_with_prefetched_frames_and_without(report: BenchReport)
     assert "clip_frame_s" not in second.facts
 
 
-def test_prefetch_is_for_the_cpu(exported: Bundle) -> None:
-    with pytest.raises(InputError, match="overlaps work on the CPU"):
+@pytest.mark.parametrize("overlaps", [True, False])
+def test_prefetch_is_for_sessions_that_overlap_calls(
+    exported: Bundle, monkeypatch: pytest.MonkeyPatch, overlaps: bool
+) -> None:
+    class OnGpu(PlainSession):
+        @property
+        def overlaps(self) -> bool:
+            return overlaps
+
+    class Begun(Exception):
+        pass
+
+    def begin(*_: Any) -> None:
+        raise Begun
+
+    monkeypatch.setattr(benchmarks, "open_session", lambda *_: OnGpu(exported, "cuda", 1))
+    monkeypatch.setattr(benchmarks, "_entries", begin)
+    expected = Begun if overlaps else InputError
+    with pytest.raises(expected, match=None if overlaps else "this session has one queue on a GPU"):
         bench_bundle(exported, Request(WORK, device="cuda", prefetch=True))
+
+
+def test_choices_on_their_way_are_read_when_they_are_asked_for(exported: Bundle) -> None:
+    """Reading them between the graphs of a frame would wait for the GPU in its middle."""
+    read: list[str] = []
+
+    class OnItsWay:
+        def __init__(self, name: str, values: list[float]) -> None:
+            self._name, self._values = name, values
+
+        def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+            read.append(self._name)
+            return np.array([self._values], np.float32)
+
+    class Inside(PlainSession):
+        def run(self, graph: str, inputs: Any, into: Any = None) -> Any:
+            return {"iou": OnItsWay("iou", [0.5]), "all_ious": OnItsWay("all", [0.1, 0.2, 0.5])}
+
+    session = TimedSession(Inside(exported, "cuda", 1))
+    session.run("track_step", {})
+    session.run("track_step", {})
+    assert read == []
+    assert session.choices == [2, 2]
+    assert session.choices == [2, 2]
+    assert read == ["all", "iou"] * 2
 
 
 def test_the_report_survives_json(report: BenchReport) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import SessionError
 from sam2rt.runtime.backends import tensorrt_session as trt
+from sam2rt.runtime.bank import FrameOutput
 from sam2rt.runtime.gpu.graphs import GraphCache
 from sam2rt.runtime.predictors.stream import StreamTracker
 from sam2rt.runtime.predictors.stream_result import StreamResult
@@ -281,6 +283,20 @@ def test_frames_on_the_gpu_are_waited_for_once(bundle: Bundle, gpu: FakeCuda) ->
     _same(found, [(m, s, i) for m, _, s, i in _track(bundle, HostSession(bundle), _one)])
 
 
+def test_results_of_a_frame_are_plain_once_they_are_read(bundle: Bundle, gpu: FakeCuda) -> None:
+    with (
+        trt.TensorRTSession(bundle) as session,
+        StreamTracker(bundle, session=session, fill_hole_area=8) as tracker,
+    ):
+        _prompt(tracker, 1)
+        scores = [tracker.step(frame).object_scores[0] for frame in FRAMES[:4]]
+        history = tracker.histories[1].non_cond
+        assert [type(output) for output in history.values()] == [FrameOutput] * 3
+        changed = dataclasses.replace(history[2], iou=0.5)
+        assert (changed.iou, changed.object_score) == (0.5, scores[2])
+        np.testing.assert_array_equal(changed.obj_ptr, history[2].obj_ptr)
+
+
 def test_an_error_drops_what_was_put_off(bundle: Bundle, gpu: FakeCuda) -> None:
     with (
         trt.TensorRTSession(bundle) as session,
@@ -293,7 +309,7 @@ def test_an_error_drops_what_was_put_off(bundle: Bundle, gpu: FakeCuda) -> None:
 
         def interrupted() -> None:
             with session.together():
-                tracker._encode(FRAMES[10])
+                tracker._encoder.features(FRAMES[10])
                 assert len(together._pieces) == 2
                 raise KeyboardInterrupt
 
