@@ -1,5 +1,5 @@
 # make test     lint, types, import contracts and tests, in an environment of its own (.venv)
-# make nightly  the eight official models at 1024 pixels, exported and proved
+# make nightly  the eight official models, exported and proved; 50 kills a command; an endless stream
 # make fuzz     every reader of strangers' files under a fuzzer, FUZZ_SECONDS each
 # make docs     the site: build/docs/html, every warning an error, every link followed
 # make demo     export a model, track an object through a clip: out/demo.mp4, out/demo.png

@@ -34,6 +34,8 @@ from .staging import replaced_folder
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Half = Literal["fp16", "bf16"]
 HALF_PRECISIONS: tuple[Half, ...] = get_args(Half)
+#: a temporary folder of a build that was killed, and where its content would be
+_LEFT_BY_BUILDS = re.compile(r"engines/\.([^/]+)\.\w{8}\.(?:part|old)(?:/\1(?=/|$))?")
 #: files that may lie in a bundle's folder beside those its manifest lists
 _OURS = re.compile(
     r"manifest\.json|weights\.bin|proof\.npz|[^/]*\.onnx|engines/[^/]+/[^/]+\.(engine|json|cubin)"
@@ -217,13 +219,14 @@ def foreign_to_bundle(folder: Path) -> str | None:
     listed = set(re.findall(r'"path":\s*"([^"]+)"', text))
     folders = {parent.as_posix() for name in listed for parent in PurePosixPath(name).parents}
     for path in paths:
-        name = path.relative_to(folder).as_posix()
+        # what a killed build left is as much ours as what it built
+        name = _LEFT_BY_BUILDS.sub(r"engines/\1", path.relative_to(folder).as_posix())
         if path.is_dir() and not path.is_symlink():
             known = name in folders or re.fullmatch(r"engines(/[^/]+)?", name)
         else:
             known = name in listed or _OURS.fullmatch(name)
         if not known:
-            return name
+            return path.relative_to(folder).as_posix()
     return None
 
 

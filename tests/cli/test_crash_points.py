@@ -22,7 +22,9 @@ QUICK = (
 )  # fmt: skip
 #: others run once, and the folder is kept before each step that changes what can be found in it;
 #: the command runs again on every so many of these
-LONG = {"export": 6, "train": 2}
+LONG = {"export": 6, "train": 2, "bench": 9}
+#: points that a long command has at least
+_LEAST = {"export": 300, "train": 50, "bench": 6}
 
 
 @pytest.mark.parametrize("scene", QUICK, indirect=True)
@@ -61,7 +63,7 @@ def test_results_of_long_commands_are_old_or_new(
         shutil.rmtree(folder)
     points = len(ran.calls)
     print(f"{name}: {points} points, {len(kept)} that differ, {len(kept[:: LONG[name]])} repeated")
-    assert points > 70
-    assert len(kept) > 5
+    assert points >= _LEAST[name]
+    assert len(kept) >= 5
     assert seen[0] == "old"
     assert scene.which() == "new"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -288,6 +289,25 @@ def test_a_bundle_with_foreign_files_beside_it_is_not_replaced(tmp_path: Path) -
         "name another folder"
     )
     assert (target / "sam2.1_hiera_tiny.pt").read_bytes() == b"precious"
+
+
+def test_what_a_killed_build_left_in_a_bundle_is_no_foreign_file(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    for left in ("sm_90", ".sm_90.abcd1234.part", ".sm_90.abcd1234.old/sm_90"):
+        write_bundle(target)
+        (target / "engines" / left).mkdir(parents=True)
+        (target / "engines" / left / "mask_decoder.engine").write_bytes(b"x")
+        write_bundle(target, generator=left)
+        assert Bundle.load(target).generator == left
+        assert not (target / "engines").exists()
+    for mine in (".sm_90.abcd1234.part/notes.txt", ".sm_90.abcd1234.old/sm_80/x.engine", ".a/b/c"):
+        path = target / "engines" / mine
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+        with pytest.raises(BundleError, match=r"which is no part of a bundle"):
+            write_bundle(target)
+        assert path.read_text() == "mine"
+        shutil.rmtree(target / "engines")
 
 
 def test_file_targets_are_tried_and_nothing_is_left(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +24,9 @@ from sam2rt.export.checkpoint.load import load_checkpoint
 from sam2rt.export.proof.record import load_record
 from sam2rt.runtime.backends.engine_record import read_record
 from sam2rt.runtime.media.images import read_image
+from sam2rt.runtime.media.open import open_frames
 from sam2rt.runtime.pixels.rle import mask_from_rle, rle_from_mask
+from sam2rt.runtime.tasks.prompt_file import load_prompts, mask_of, masks_of_ids
 
 _MICRO = model_config("micro")
 
@@ -121,6 +125,66 @@ def _rles() -> list[bytes]:
     return [bytes([9, 7]) + rle_from_mask(mask)["counts"].encode() for mask in masks]
 
 
+def _prompts() -> list[bytes]:
+    """Every field, each kind of mask, and what is written in place of them."""
+    runs = rle_from_mask(np.eye(6, dtype=bool))
+    entries: list[dict[str, Any]] = [
+        {"object": 1, "frame": 0, "points": [[2, 3], [4.5, 1]], "labels": [1, 0]},
+        {"object": 2, "box": [0, 0, 5, 4], "points": None},
+        {"object": 3, "frame": 5, "mask": runs},
+        {"object": 4, "mask": "m.json"},
+        {"frame": 9, "mask_ids": "ids.png"},
+    ]
+    files = [{"prompts": [entry]} for entry in entries]
+    return [json.dumps(file).encode() for file in [*files, {"prompts": entries[:3]}]]
+
+
+def _coco() -> list[bytes]:
+    """Run lengths as text and as numbers, alone and in an annotation."""
+    runs: dict[str, Any] = dict(rle_from_mask(np.eye(6, dtype=bool)))
+    numbers = {"size": [2, 3], "counts": [1, 2, 3]}
+    made = [runs, numbers, {"segmentation": runs, "area": 6, "bbox": [0, 0, 6, 6]}]
+    return [json.dumps(document).encode() for document in made]
+
+
+def _mask_images() -> list[bytes]:
+    made = []
+    for mode, kind in (("1", "PNG"), ("L", "PNG"), ("P", "PNG"), ("I;16", "PNG"), ("I;16", "TIFF")):
+        buffer = io.BytesIO()
+        image = Image.new(mode, (8, 6))
+        image.putpixel((3, 2), 1)
+        image.save(buffer, kind)
+        made.append(buffer.getvalue())
+    return made
+
+
+def _video(path: Path) -> int:
+    """How many frames it has, read in order and then at once."""
+    with open_frames(path, on_error="skip") as frames:
+        count = sum(frame is not None for frame in itertools.islice(frames, 20))
+        frames.read(0)
+    return count
+
+
+def _videos() -> list[bytes]:
+    import av
+
+    made = []
+    kinds = {"mp4": "mpeg4", "matroska": "mjpeg", "avi": "mjpeg", "mpegts": "mpeg4"}
+    for kind, codec in kinds.items():
+        buffer = io.BytesIO()
+        with av.open(buffer, "w", format=kind) as container:
+            stream = container.add_stream(codec, rate=10)
+            stream.width, stream.height = 16, 16
+            stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+            for level in (10, 200):
+                frame = av.VideoFrame.from_ndarray(np.full((16, 16, 3), level, np.uint8), "rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        made.append(buffer.getvalue())
+    return made
+
+
 TARGETS = {
     "manifest": Target(_manifest, _manifests),
     "graph": Target(lambda c: check_graph(c, {"w.bin": 4096}), _graphs, (GraphError,)),
@@ -131,4 +195,8 @@ TARGETS = {
     ),
     "rle": Target(_rle, _rles),
     "image": Target(_file(read_image, "i.png"), _images),
+    "prompts": Target(_file(lambda path: load_prompts(str(path)), "p.json"), _prompts),
+    "coco": Target(_file(mask_of, "m.json"), _coco),
+    "mask_ids": Target(_file(masks_of_ids, "m.png"), _mask_images),
+    "video": Target(_file(_video, "v.mp4"), _videos),
 }

@@ -199,7 +199,7 @@ def _eval(at: _Place) -> Scene:
         at.results / "masks",
         "-q",
     ]
-    return at.scene([*line, "--clips", "2"], [*line, "--clips", "2", "--seed", "5"], _report)
+    return at.scene([*line, "--clips", "1"], [*line, "--clips", "1", "--seed", "5"], _report)
 
 
 def _build(at: _Place) -> Scene:
@@ -287,10 +287,19 @@ def _train(at: _Place) -> Scene:
     return scene
 
 
+def _bench(at: _Place) -> Scene:
+    def look(folder: Path) -> Found:
+        report = folder / "r.json"
+        return {"report": str(json.loads(report.read_text())["schema"])} if report.exists() else {}
+
+    line: list[str | Path] = ["bench", at.bundle.path, "--frames", "1", "--scored-frames", "0"]
+    return at.scene([*line, "--threads", "1", "-q", "--json", at.results / "r.json"], None, look)
+
+
 _SCENES: dict[str, Callable[[_Place], Scene]] = {
     "segment": _segment, "masks": _masks, "track": _track, "export": _export, "eval": _eval,
     "build": _build, "download": _download, "download of weights": _download_checkpoint,
-    "download of an official checkpoint": _download_official, "train": _train,
+    "download of an official checkpoint": _download_official, "train": _train, "bench": _bench,
 }  # fmt: skip
 #: names of all scenes
 SCENES = tuple(_SCENES)
