@@ -16,7 +16,7 @@ import numpy as np
 
 from ..configs.bundle import Bundle
 from ..configs.errors import InputError
-from ..configs.models import MODELS
+from ..configs.models import BUILT_IN, MODELS
 from ..configs.progress import Progress, silent
 from ..configs.staging import replaced_file
 from ..export.checkpoint.load import Checkpoint, built_in_file, load_checkpoint
@@ -27,7 +27,6 @@ from ..runtime.tasks.prompts import ObjectPrompt
 from ..runtime.tasks.track import TrackSummary, track_video
 from .synthetic.clips import SyntheticClip, make_clip
 
-_BUILT_IN = "sam2rt_micro"
 _SEED = 5
 #: source of a checkpoint that holds random weights
 RANDOM = "random weights"
@@ -50,8 +49,8 @@ def demo_checkpoint(source: str | None) -> Checkpoint:
     """
     if source is not None:
         return load_checkpoint(source)
-    if built_in_file(_BUILT_IN).is_file():
-        return load_checkpoint(_BUILT_IN)
+    if built_in_file(BUILT_IN).is_file():
+        return load_checkpoint(BUILT_IN)
     config = MODELS["micro"]
     return Checkpoint(config, untrained_state(config), "0" * 64, RANDOM)
 

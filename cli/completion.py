@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem, shell_complete
 
 from ..configs.formats.manifest import MANIFEST
-from ..configs.models import MODELS
+from ..configs.models import BUILT_IN, MODELS
 from ..export.checkpoint.official import OFFICIAL
 
 VARIABLE = "_SAM2RT_COMPLETE"
@@ -50,8 +50,8 @@ def bundles(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 def checkpoints(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Official names; files where none begins like that."""
-    return _named(OFFICIAL, incomplete) or [CompletionItem(incomplete, type="file")]
+    """Official names and the built-in one; files where none begins like that."""
+    return _named([*OFFICIAL, BUILT_IN], incomplete) or [CompletionItem(incomplete, type="file")]
 
 
 def models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

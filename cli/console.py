@@ -37,6 +37,11 @@ class Console:
         if not self.quiet:
             click.echo(printable(text), err=True)
 
+    def announce_download(self, name: str, size: int | None) -> None:
+        """Say on stderr how much is fetched, before it is; size: bytes, None for nothing known."""
+        if size is not None:
+            self.warn(f"{name}: {size / 1e6:.0f} MB to download, once")
+
     def answer(self, lines: Iterable[str], document: Any) -> None:
         """Give the answer: as these lines, or as this document."""
         # JSON escapes what is not ASCII by itself

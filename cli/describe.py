@@ -8,6 +8,8 @@ from typing import Any
 
 from ..configs.bundle import Bundle
 from ..configs.graphs import TensorSpec
+from ..configs.models import BUILT_IN
+from ..export.checkpoint.official import OFFICIAL
 from ..runtime.backends.usable import usable_backends
 
 #: what every proof of ours holds
@@ -15,6 +17,17 @@ _PARTS = (
     "status", "backend", "device", "emulated", "seed", "frames", "bounds", "outputs", "clip",
     "flips", "presence_flips",
 )  # fmt: skip
+
+
+#: the end of the help of commands that take a name; \\b keeps click from joining the lines
+NAMES = "\n".join(
+    [
+        "\b",
+        "Names, with what is downloaded once:",
+        f"  {BUILT_IN:24} nothing: a toy that ships with the package",
+        *(f"  {name:24} {(remote.size or 0) / 1e6:.0f} MB" for name, remote in OFFICIAL.items()),
+    ]
+)
 
 
 def bundle_lines(bundle: Bundle) -> Iterator[str]:

@@ -121,9 +121,10 @@ def _micro(name: str, family: Family) -> ModelConfig:
     )  # fmt: skip
 
 
-#: the model that ships with the package: trained on synthetic clips, 256 pixels
+#: the name of the model that ships with the package: trained on synthetic clips, 256 pixels
+BUILT_IN = "sam2rt_micro"
 _BUILT_IN = ModelConfig(
-    "sam2rt_micro", "2.1", 24, 1, (1, 2, 3, 1), (), window_spec=(8, 4, 16, 8), image_size=256,
+    BUILT_IN, "2.1", 24, 1, (1, 2, 3, 1), (), window_spec=(8, 4, 16, 8), image_size=256,
     hidden_dim=64, mem_dim=16, memory_attention_layers=2, memory_attention_ffn=256,
 )  # fmt: skip
 

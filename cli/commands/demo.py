@@ -50,6 +50,9 @@ def demo(
     with extras_of("the demonstration"):
         from ...benchmarks import demo as work
         from ...export.bundle import export_bundle
+        from ...export.checkpoint.download import download_size
+    if checkpoint is not None:
+        console.announce_download(checkpoint, download_size(checkpoint))
     with work.removed_on_failure(out), console.progress() as progress:
         loaded = work.demo_checkpoint(checkpoint)
         if loaded.source == work.RANDOM:

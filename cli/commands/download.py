@@ -8,11 +8,11 @@ import click
 
 from ..completion import checkpoints
 from ..console import Console
-from ..describe import bundle_document
+from ..describe import NAMES, bundle_document
 from ..options import console_options
 
 
-@click.command("download", no_args_is_help=True)
+@click.command("download", no_args_is_help=True, epilog=NAMES)
 @click.argument("name", shell_complete=checkpoints)
 @click.option(
     "-o",
@@ -28,11 +28,12 @@ def download(name: str, folder: Path | None, console: Console) -> None:
     NAME is an official name such as sam2.1_hiera_tiny, or USER/REPO on the Hugging Face hub, of
     which a bundle is taken if there is one. USER/REPO@REVISION names a branch, tag or commit.
     """
-    from ...export.checkpoint.download import download_checkpoint
+    from ...export.checkpoint.download import download_checkpoint, download_size
     from ...export.checkpoint.hub import download_bundle
     from ...export.checkpoint.official import hub_name
     from ...export.checkpoint.transfer import sha256_of
 
+    console.announce_download(name, download_size(name, folder=folder))
     with console.progress() as progress:
         bundle = None
         if hub_name(name) is not None:

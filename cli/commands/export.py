@@ -11,11 +11,11 @@ from ...configs.bundle import Precision, check_bundle_target
 from ...configs.extras import extras_of
 from ..completion import checkpoints, models
 from ..console import Console
-from ..describe import bundle_document, proof_lines, usable_lines
+from ..describe import NAMES, bundle_document, proof_lines, usable_lines
 from ..options import THREADS, console_options
 
 
-@click.command("export", no_args_is_help=True)
+@click.command("export", no_args_is_help=True, epilog=NAMES)
 @click.argument("checkpoint", shell_complete=checkpoints)
 @click.option(
     "-o",
@@ -68,8 +68,10 @@ def export(
     check_bundle_target(target)
     with extras_of("export"):
         from ...export.bundle import check_export, export_bundle
+        from ...export.checkpoint.download import download_size
         from ...export.checkpoint.load import load_checkpoint
     check_export(image_size, precision, opset, engine_variants, cpu_variants)
+    console.announce_download(checkpoint, download_size(checkpoint))
     with console.progress() as progress:
         loaded = load_checkpoint(checkpoint, model=model, image_size=image_size, progress=progress)
         bundle = export_bundle(

@@ -22,7 +22,7 @@ CONTENTS = {
         "reference/python", "reference/commands", "reference/cpp", "reference/c",
         "reference/errors",
     ),
-    "More": ("decisions/index", "CHANGELOG", "CONTRIBUTING", "SECURITY"),
+    "More": ("decisions/index", "releases", "CHANGELOG", "CONTRIBUTING", "SECURITY"),
 }  # fmt: skip
 _LINK = re.compile(r"(\]\(|^\[[^\]]+\]: )(?!https?:|#|mailto:)([^)#\s]+)", re.M)
 

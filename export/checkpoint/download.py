@@ -18,6 +18,18 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sam2rt"
 
 
+def download_size(source: str, *, folder: Path | None = None) -> int | None:
+    """Bytes of the official file that `source` means, if it is not here yet; else None.
+
+    What a hub id means is known when the hub answers.
+    """
+    name = official_name(source)
+    root = cache_folder() if folder is None else folder
+    if name is None or os.path.exists(source) or (root / f"{name}.pt").is_file():
+        return None
+    return OFFICIAL[name].size
+
+
 def download_checkpoint(
     source: str,
     *,

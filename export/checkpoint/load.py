@@ -5,6 +5,7 @@ It may be a file, a folder holding one, an official name or address, or a hub id
 
 from __future__ import annotations
 
+import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ...configs.checks import shown
 from ...configs.errors import CheckpointError, InputError
-from ...configs.models import MODELS, ModelConfig, model_config
+from ...configs.models import BUILT_IN, MODELS, ModelConfig, model_config
 from ...configs.progress import Progress, silent
 from ...configs.remedies import line_of, remedy_of
 from ..model.sam2 import Sam2, build_model
@@ -120,8 +121,17 @@ def _checkpoint_file(source: str | os.PathLike[str], progress: Progress) -> Path
         return download_checkpoint(text, progress=progress)
     raise CheckpointError(
         f"{text} is neither a file nor a folder, nor an official name such as "
-        "sam2.1_hiera_tiny, nor a hub id such as facebook/sam2.1-hiera-tiny"
+        f"sam2.1_hiera_tiny, nor a hub id such as facebook/sam2.1-hiera-tiny{_meant(text)}"
     )
+
+
+def _meant(text: str) -> str:
+    """What was probably meant by a name that is none; the names where nothing is alike."""
+    known = [BUILT_IN, *OFFICIAL]
+    if alike := difflib.get_close_matches(text.replace("-", "_"), known, 1):
+        return f": did you mean {alike[0]}?"
+    # a path that is not there is no misspelt name
+    return "" if set("./\\") & set(text) else f": names are {', '.join(known)}"
 
 
 def built_in_file(name: str) -> Path:

@@ -54,6 +54,7 @@ def offered(
             [*(f"plain,{name}" for name in OFFICIAL), "plain,sam2.1_hiera_base_plus",
              "plain,sam2.1_hiera_large"],
         ),
+        ("sam2rt export sam2rt", ["plain,sam2rt_micro"]),
         ("sam2rt download sam2.1_hiera_t", ["plain,sam2.1_hiera_tiny"]),
         ("sam2rt train x --from sam2_hiera_s", ["plain,sam2_hiera_small"]),
         ("sam2rt export w", ["file,w"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def test_found_packages_are_the_folders() -> None:
     expected = {"sam2rt" if folder == "." else f"sam2rt.{folder}" for folder in folders}
     code = (
         "import setuptools\n"
-        "setuptools.setup = lambda packages, cmdclass: print(*packages)\n"
+        "setuptools.setup = lambda packages, **_: print(*packages)\n"
         "exec(open('setup.py').read())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
@@ -122,6 +123,26 @@ def test_wheel_holds_the_page(wheel: Path) -> None:
         inside = {name.removeprefix("sam2rt/") for name in archive.namelist()}
         assert {name for name in inside if name.startswith("serving/page/")} == files
         assert archive.read("sam2rt/serving/page/main.js") == (page / "main.js").read_bytes()
+
+
+def test_the_readme_renders_on_the_index_with_absolute_links(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("/METADATA"))
+        description = archive.read(name).decode().partition("\n\n")[2]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", description)
+    # the drawing alone is left out
+    assert len(links) == len(re.findall(r"\]\(([^)]+)\)", readme)) > 15
+    assert [link for link in links if not link.startswith("https://")] == []
+    for link in links:
+        path = re.sub(r"^https://[^/]+/[^/]+/[^/]+/(blob/)?main/", "", link)
+        assert (ROOT / path.partition("#")[0]).exists(), link
+    (picture,) = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", description)
+    assert picture.startswith("https://raw.githubusercontent.com/")
+    assert "mermaid" not in description
+    command = [sys.executable, "-m", "twine", "check", "--strict", str(wheel)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_wheel_installs_the_command(wheel: Path) -> None:

@@ -84,6 +84,28 @@ def test_absent_file(tmp_path: Path) -> None:
     assert message("weights/absent.pt").startswith("weights/absent.pt is neither a file")
 
 
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [
+        ("sam2.1_hiera_tyni", ": did you mean sam2.1_hiera_tiny?"),
+        ("sam2.1_hiera_tiny.pt", ": did you mean sam2.1_hiera_tiny?"),
+        ("sam2-hiera-larg", ": did you mean sam2_hiera_large?"),
+        ("sam2rt_mikro", ": did you mean sam2rt_micro?"),
+        ("nonsense", ": names are sam2rt_micro, sam2.1_hiera_tiny, sam2.1_hiera_small, "
+         "sam2.1_hiera_base_plus, sam2.1_hiera_large, sam2_hiera_tiny, sam2_hiera_small, "
+         "sam2_hiera_base_plus, sam2_hiera_large"),
+    ],
+)  # fmt: skip
+def test_a_misspelt_name_brings_what_was_meant(
+    name: str, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message(name) == (
+        f"{name} is neither a file nor a folder, nor an official name such as sam2.1_hiera_tiny, "
+        f"nor a hub id such as facebook/sam2.1-hiera-tiny{ending}"
+    )
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers(tmp_path: Path, state: State, bad: float) -> None:
     changed = {**state, "no_obj_ptr": torch.full((1, 64), bad)}
