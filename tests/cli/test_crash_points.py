@@ -22,7 +22,7 @@ QUICK = (
 )  # fmt: skip
 #: others run once, and the folder is kept before each step that changes what can be found in it;
 #: the command runs again on every so many of these
-LONG = {"export": 6, "train": 2, "bench": 9}
+LONG = {"export": 6, "train": 2, "bench": 3}
 #: points that a long command has at least
 _LEAST = {"export": 300, "train": 50, "bench": 6}
 

@@ -42,7 +42,7 @@ def _looks(folder: str) -> dict[str, Any]:
 def _watched(request: dict[str, Any], calls: list[str]) -> Callable[[], None]:
     """Watch the request's folder; gives what ends it. `calls`: gets the name of each step."""
     folder, kept = request["folder"], request.get("kept")
-    last: dict[str, Any] = {}
+    last: dict[str, Any] | None = None
 
     @_SEEN
     def seen(number: int, call: bytes) -> None:
