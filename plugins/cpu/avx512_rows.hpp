@@ -140,16 +140,30 @@ struct Avx512Rows {
     return _mm512_mul_ps(x, _mm512_mask_blend_ps(negative, _mm512_sub_ps(one, lacking), lacking));
   }
 
-  static void finish(const float* made, Size rows, Size columns, const float* bias,
-                     Activation activation, float* out, Size stride) {
-    for (Size j = 0; j < columns; j += 16) {
-      const __mmask16 live = first(columns - j);
-      const __m512 add = bias ? _mm512_maskz_loadu_ps(live, bias + j) : _mm512_setzero_ps();
+  // (a, b) cos + (-b, a) sin of each pair
+  static __m512 turned(__m512 value, __m512 cos, __m512 sin) {
+    const __m512 swapped = _mm512_permute_ps(value, 0xb1);
+    const __m512 partner =
+        _mm512_mask_sub_ps(swapped, 0x5555, _mm512_setzero_ps(), swapped);
+    return _mm512_fmadd_ps(partner, sin, _mm512_mul_ps(value, cos));
+  }
+
+  // products [rows, COLUMNS] -> output, from that row and column on
+  static void finish(const float* made, const Dense& d, Size row, Size rows, Size column) {
+    for (Size j = 0; j < COLUMNS && column + j < d.columns; j += 16) {
+      const __mmask16 live = first(d.columns - column - j);
+      const __m512 add =
+          d.bias ? _mm512_maskz_loadu_ps(live, d.bias + column + j) : _mm512_setzero_ps();
       for (Size i = 0; i < rows; ++i) {
         __m512 value = _mm512_add_ps(_mm512_loadu_ps(made + i * COLUMNS + j), add);
-        if (activation == Activation::relu) value = _mm512_max_ps(_mm512_setzero_ps(), value);
-        if (activation == Activation::gelu) value = gelu(value);
-        _mm512_mask_storeu_ps(out + i * stride + j, live, value);
+        if (d.activation == Activation::relu) value = _mm512_max_ps(_mm512_setzero_ps(), value);
+        if (d.activation == Activation::gelu) value = gelu(value);
+        if (d.cos) {
+          const Size at = (row + i) % d.turn_rows * d.columns + column + j;
+          value = turned(value, _mm512_maskz_loadu_ps(live, d.cos + at),
+                         _mm512_maskz_loadu_ps(live, d.sin + at));
+        }
+        _mm512_mask_storeu_ps(d.output + (row + i) * d.columns + column + j, live, value);
       }
     }
   }

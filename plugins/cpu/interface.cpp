@@ -37,15 +37,22 @@ SAM2RT_EXPORT int sam2rt_cpu_attention(const char* name, const std::size_t* size
   return attend_all(*units, attention, sizes[0], sizes[1] != 0, ALONE) ? 0 : 2;
 }
 
-// sizes: rows, depth, columns, activation (0, 1 relu, 2 gelu); 0 when it was done
+// sizes: rows, depth, columns, activation (0, 1 relu, 2 gelu), rows of the rotary tables (0: none);
+// 0 when it was done
 SAM2RT_EXPORT int sam2rt_cpu_dense(const char* name, const std::size_t* sizes, const float* input,
-                                   const std::uint16_t* matrix, const float* bias, float* output) {
+                                   const std::uint16_t* matrix, const float* bias, const float* cos,
+                                   const float* sin, float* output) {
   const Units* const units = units_named(name);
   if (!units) return 1;
   const Buffer packed(packed_dense_size(sizes[1], sizes[2]) * sizeof(Bf16));
   if (!packed.get()) return 2;
   pack_dense(matrix, sizes[1], sizes[2], packed.bf16());
-  const Dense dense{input,    packed.bf16(), bias, output, sizes[1],
-                    sizes[2], static_cast<Activation>(sizes[3])};
+  Dense dense{input,    packed.bf16(), bias, output, sizes[1],
+              sizes[2], static_cast<Activation>(sizes[3])};
+  if (sizes[4]) {
+    dense.cos = cos;
+    dense.sin = sin;
+    dense.turn_rows = sizes[4];
+  }
   return dense_all(*units, dense, sizes[0], ALONE) ? 0 : 2;
 }

@@ -1,5 +1,5 @@
 // The operators for ONNX Runtime, in the domain sam2rt: MemoryCrossAttention, Attention, Linear,
-// LinearRelu, LinearGelu.
+// LinearRelu, LinearGelu, LinearTurned.
 //
 // All read and write float32; products are of bfloat16. They use ONNX Runtime's own threads.
 #include <new>
@@ -150,13 +150,14 @@ struct PlainAttention : CrossAttention {
   }
 };
 
-// input [.., K], weight [K, N] constant, bias [N]
-template <Activation ACTIVATION>
+// input [.., K], weight [K, N] constant, bias [N]; TURNED: input [.., T, K], cos and sin [T, N]
+template <Activation ACTIVATION, bool TURNED = false>
 struct Linear {
-  static constexpr const char* NAME = ACTIVATION == Activation::relu   ? "LinearRelu"
+  static constexpr const char* NAME = TURNED                           ? "LinearTurned"
+                                      : ACTIVATION == Activation::relu ? "LinearRelu"
                                       : ACTIVATION == Activation::gelu ? "LinearGelu"
                                                                        : "Linear";
-  static constexpr Size INPUTS = 3, OUTPUTS = 1;
+  static constexpr Size INPUTS = TURNED ? 5 : 3, OUTPUTS = 1;
   static Element input_type(Size index) { return index == 1 ? BFLOAT16 : FLOAT; }
   struct State : Kernel {
     Buffer packed;
@@ -185,6 +186,22 @@ struct Linear {
     return nullptr;
   }
 
+  static Status* turn(const State& state, Context* context, const Sizes& rows, Dense& dense) {
+    Tensor cos, sin;
+    SAM2RT_TRY(input(state.api, context, 3, cos));
+    SAM2RT_TRY(input(state.api, context, 4, sin));
+    const bool fits = cos.sizes.size() == 2 && sin.sizes == cos.sizes && rows.size() > 1 &&
+                      last(cos.sizes) == state.columns && state.columns % 2 == 0 &&
+                      last(cos.sizes, 2) == last(rows, 2);
+    if (!fits) {
+      return failed(state.api, INVALID_ARGUMENT, "expected input [.., T, K], cos and sin [T, N]");
+    }
+    dense.cos = cos.floats();
+    dense.sin = sin.floats();
+    dense.turn_rows = last(cos.sizes, 2);
+    return nullptr;
+  }
+
   static Status* compute(State& state, Context* context) {
     Tensor rows, bias;
     SAM2RT_TRY(input(state.api, context, 0, rows));
@@ -196,6 +213,7 @@ struct Linear {
     made.back() = static_cast<std::int64_t>(state.columns);
     Dense dense{rows.floats(), state.packed.bf16(), bias.floats(), nullptr, state.depth,
                 state.columns, ACTIVATION};
+    if (TURNED) SAM2RT_TRY(turn(state, context, rows.sizes, dense));
     SAM2RT_TRY(output(state.api, context, 0, made, dense.output));
     Pool pool{state.api, context, nullptr};
     const bool done = dense_all(*state.units, dense, product(made, 0, made.size() - 1),
@@ -263,7 +281,7 @@ extern "C" __attribute__((visibility("default"))) Status* RegisterCustomOps(Opti
     for (const Operator* made :
          {described<CrossAttention>(), described<PlainAttention>(),
           described<Linear<Activation::none>>(), described<Linear<Activation::relu>>(),
-          described<Linear<Activation::gelu>>()}) {
+          described<Linear<Activation::gelu>>(), described<Linear<Activation::none, true>>()}) {
       SAM2RT_TRY((call<ADD_OPERATOR, Domain*, const Operator*>(api, domain, made)));
     }
   }

@@ -87,16 +87,25 @@ struct Portable {
     for (Size j = 0; j < width; ++j) row[j] *= factor;
   }
 
-  static void finish(const float* made, Size rows, Size columns, const float* bias,
-                     Activation activation, float* out, Size stride) {
+  static float activated(float value, Activation activation) {
+    if (activation == Activation::relu) return value < 0.0f ? 0.0f : value;
+    if (activation == Activation::gelu) return value * 0.5f * (1.0f + std::erf(value * 0.70710678f));
+    return value;
+  }
+
+  static void finish(const float* made, const Dense& d, Size row, Size rows, Size column) {
+    const Size left = d.columns - column, columns = left < COLUMNS ? left : COLUMNS;
     for (Size i = 0; i < rows; ++i) {
+      float values[COLUMNS];
       for (Size j = 0; j < columns; ++j) {
-        float value = made[i * COLUMNS + j] + (bias ? bias[j] : 0.0f);
-        if (activation == Activation::relu) value = value < 0.0f ? 0.0f : value;
-        if (activation == Activation::gelu) {
-          value *= 0.5f * (1.0f + std::erf(value * 0.70710678f));
-        }
-        out[i * stride + j] = value;
+        const float bias = d.bias ? d.bias[column + j] : 0.0f;
+        values[j] = activated(made[i * COLUMNS + j] + bias, d.activation);
+      }
+      float* const out = d.output + (row + i) * d.columns + column;
+      const Size at = (row + i) % d.turn_rows * d.columns + column;
+      for (Size j = 0; j < columns; ++j) {
+        const float partner = j % 2 ? values[j - 1] : j + 1 < columns ? -values[j + 1] : 0.0f;
+        out[j] = d.cos ? values[j] * d.cos[at + j] + partner * d.sin[at + j] : values[j];
       }
     }
   }

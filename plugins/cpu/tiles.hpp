@@ -130,9 +130,7 @@ struct Tiles {
         Unit::product(input + r * depth, depth, panel, panel + PANEL * depth, depth,
                       made + r * COLUMNS, COLUMNS, false);
       }
-      const Size left = d.columns - column;
-      Unit::finish(made, rows, left < COLUMNS ? left : COLUMNS, d.bias ? d.bias + column : nullptr,
-                   d.activation, d.output + first * d.columns + column, d.columns);
+      Unit::finish(made, d, first, rows, column);
     }
   }
 

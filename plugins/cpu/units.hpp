@@ -40,6 +40,10 @@ struct Dense {
   float* output;
   Size depth, columns;
   Activation activation;
+  // rotary tables [turn_rows, columns], repeated over the rows; null where nothing is turned:
+  // each pair of columns (a, b) becomes (a, b) cos + (-b, a) sin
+  const float *cos = nullptr, *sin = nullptr;
+  Size turn_rows = 1;
 };
 
 struct Units {

@@ -87,13 +87,16 @@ def dense(
     bias: np.ndarray | None,
     activation: int,
     emulated: bool = False,
+    tables: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """[M,K] @ bfloat16 [K,N] + [N] -> [M,N]."""
+    """[M,K] @ bfloat16 [K,N] + [N] -> [M,N]; `tables`: cos and sin [T,N] of a rotation."""
     output = np.full((len(x), weight.shape[1]), np.nan, np.float32)
-    sizes = (ctypes.c_size_t * 4)(*x.shape, weight.shape[1], activation)
+    turned = 0 if tables is None else len(tables[0])
+    sizes = (ctypes.c_size_t * 5)(*x.shape, weight.shape[1], activation, turned)
+    cos, sin = (None, None) if tables is None else map(pointer, tables)
     found = compiled(emulated).sam2rt_cpu_dense(
         units.encode(), sizes, pointer(x), pointer(weight),
-        None if bias is None else pointer(bias), pointer(output),
+        None if bias is None else pointer(bias), cos, sin, pointer(output),
     )  # fmt: skip
     assert found == 0
     return output

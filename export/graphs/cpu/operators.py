@@ -2,9 +2,9 @@
 
 ONNX Runtime has no bfloat16 kernels for x86. In these variants of the float32 graphs each whole
 attention is one node ``sam2rt::Attention`` and each dense layer one node ``sam2rt::Linear`` (or
-``LinearRelu``, ``LinearGelu``, with what follows it). Nodes read and write float32. What they
-multiply is bfloat16: weights are rounded here, activations by the operator, and sums are float32.
-All else is float32, and so is each node's plain body, a model-local function.
+``LinearRelu``, ``LinearGelu``, ``LinearTurned``, with what follows it). Nodes read and write
+float32. What they multiply is bfloat16: weights are rounded here, activations by the operator, and
+sums are float32. All else is float32, and so is each node's plain body, a model-local function.
 
 Cross-attention is ``sam2rt::MemoryCrossAttention`` where graphs are for engines, which may cut the
 keys into pieces; here one piece is the whole, and the node is ``Attention``.
@@ -13,10 +13,12 @@ keys into pieces; here one piece is the whole, and the node is ``Attention``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ....plugins.cpu import operators as ops
@@ -38,14 +40,19 @@ def with_cpu_operators(model: ModelProto) -> ModelProto:
     graph = _Graph(result)
     chosen = half_nodes(model, "bf16")
     for node in list(result.graph.node):
-        if node.output[0] not in chosen or node.op_type != "MatMul":
+        if node.output[0] not in chosen:
             continue
-        if found := graph.attention(node) or graph.dense_layer(node):
+        found = None
+        if node.op_type == "MatMul":
+            found = graph.attention(node) or graph.dense_layer(node)
+        if node.op_type == "Add":
+            found = graph.turned_layer(node)
+        if found:
             graph.replace(found)
-    used = {made.op_type for made in graph.made.values()}
+    graph.finish()
+    used = {node.op_type for node in result.graph.node if node.domain == NAMESPACE}
     if not used:
         raise ValueError(f"the graph {model.graph.name} has neither dense layers nor attentions")
-    graph.finish()
     opset = next(o.version for o in result.opset_import if o.domain in ("", "ai.onnx"))
     result.functions.extend(
         onnx.parser.parse_function(ops.onnx_function(name, opset)) for name in sorted(used)
@@ -107,6 +114,44 @@ class _Graph:
         inputs = (node.input[0], self._rounded(weight), self._flat(bias, weight.dims[1]))
         return _Found(operator, inputs, output)
 
+    def turned_layer(self, node: NodeProto) -> _Found | None:
+        """x W cos + x W' sin, where W' is W with the columns of each pair turned by a quarter."""
+        sides = [self._scaled_layer(value) for value in node.input]
+        if None in sides:
+            return None
+        for one, other in (sides, sides[::-1]):
+            assert one is not None
+            assert other is not None
+            (matmul, bias, cos), (turned, turned_bias, sin) = one, other
+            weights = [self._values(m.input[1]) for m in (matmul, turned)]
+            biases = [self._values(b) for b in (bias, turned_bias)]
+            if matmul.input[0] == turned.input[0] and all(
+                np.array_equal(_quarter_turned(a), b) for a, b in (weights, biases)
+            ):
+                weight = self._rounded(self._tensors[matmul.input[1]])
+                flat = self._flat(bias, weights[0].shape[1])
+                inputs = (matmul.input[0], weight, flat, cos, sin)
+                return _Found(ops.LINEAR_TURNED, inputs, node.output[0])
+        return None
+
+    def _scaled_layer(self, value: str) -> tuple[NodeProto, str, str] | None:
+        """(x W + b) times a table [T, N]: its product, bias and table; only they read it."""
+        scaled = self._maker(value, "Mul")
+        added = scaled and self._maker(scaled.input[0], "Add")
+        matmul = added and self._maker(added.input[0], "MatMul")
+        if not scaled or not added or not matmul:
+            return None
+        constants = (scaled.input[1], added.input[1], matmul.input[1])
+        if any(name not in self._tensors for name in constants):
+            return None
+        table, row, weight = (self._tensors[name] for name in constants)
+        if len(weight.dims) != 2 or len(table.dims) != 2 or not _is_row(row, weight.dims[1]):
+            return None
+        return matmul, constants[1], constants[0]
+
+    def _values(self, name: str) -> NDArray[Any]:
+        return numpy_helper.to_array(self._tensors[name])
+
     def replace(self, found: _Found) -> None:
         name = f"{found.output}.{found.operator}"
         self.made[found.output] = helper.make_node(
@@ -161,6 +206,15 @@ class _Graph:
             self._tensors[tensor.name] = tensor
             self._graph.initializer.append(tensor)
         return str(tensor.name)
+
+
+def _quarter_turned(columns: NDArray[Any]) -> NDArray[Any]:
+    """Columns (a, b) of each pair become (-b, a)."""
+    if columns.shape[-1] % 2:
+        return np.empty(0)
+    result = np.empty_like(columns)
+    result[..., 0::2], result[..., 1::2] = -columns[..., 1::2], columns[..., 0::2]
+    return result
 
 
 def _is_row(tensor: TensorProto, width: int) -> bool:

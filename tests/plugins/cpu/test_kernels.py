@@ -135,6 +135,28 @@ def test_dense_layer_is_that_of_float64_on_rounded_inputs(
     assert (np.abs(output - wanted) <= bound + 1e-7).all()
 
 
+@pytest.mark.parametrize("shape", [(30, 64, 50), (194, 64, 256)], ids=str)
+@pytest.mark.parametrize(("units", "emulated"), KINDS)
+def test_turned_layer_is_that_of_float64_on_rounded_inputs(
+    units: str, emulated: bool, shape: tuple[int, int, int]
+) -> None:
+    """The tables are of half the rows: the second half begins with their first row again."""
+    require(units, emulated)
+    rows, depth, columns = shape
+    rng = np.random.default_rng(columns)
+    x = rng.standard_normal((rows, depth)).astype(np.float32)
+    weight = (rng.standard_normal((depth, columns)) / 8).astype(ml_dtypes.bfloat16)
+    bias = rng.standard_normal(columns).astype(np.float32)
+    angles = rng.uniform(0, 7, (rows // 2, columns))
+    tables = (np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32))
+    output = cpu.dense(units, x, weight, bias, 0, emulated, tables)
+    plain = cpu.rounded(x) @ weight.astype(np.float64) + bias
+    partner = np.empty_like(plain)
+    partner[:, 0::2], partner[:, 1::2] = -plain[:, 1::2], plain[:, 0::2]
+    cos, sin = (np.tile(table, (2, 1)) for table in tables)
+    assert np.abs(output - (plain * cos + partner * sin)).max() < 2e-5
+
+
 def test_without_a_bias() -> None:
     cpu.require_compiler()
     x, weight = np.ones((3, 4), np.float32), np.ones((4, 5), ml_dtypes.bfloat16)

@@ -107,6 +107,23 @@ def test_dense_layer_and_its_plain_body_agree(path: Path, name: str) -> None:
     assert np.abs(ours - plain).max() < 2e-5
 
 
+def test_turned_layer_and_its_plain_body_agree(path: Path) -> None:
+    x, weight, bias, cos, sin = arrays((2, 3, 50, 40), (40, 70), (70,), (50, 70), (50, 70))
+    low = weight.astype(ml_dtypes.bfloat16)
+    constants = [
+        helper.make_tensor("weight", TensorProto.BFLOAT16, low.shape, low.tobytes(), raw=True)
+    ]
+    names = ["x", "weight", "bias", "cos", "sin"]
+    nodes = [node("LinearTurned", names, ["output"])]
+    given = {"x": cpu.rounded(x).astype(np.float32), "bias": bias, "cos": cos, "sin": sin}
+    (ours,), (plain,) = (session(nodes, 1, constants, p).run(None, given) for p in (path, None))
+    assert ours.shape == plain.shape == (2, 3, 50, 70)
+    assert np.abs(ours - plain).max() < 5e-5
+    given["cos"] = given["sin"] = cos[:49]
+    with pytest.raises(Exception, match=r"expected input \[.., T, K\], cos and sin \[T, N\]"):
+        session(nodes, 1, constants, path).run(None, given)
+
+
 @pytest.mark.parametrize("shapes", [(700, 900), (60, 60)])
 def test_threads_and_repetition_change_no_bit(path: Path, shapes: tuple[int, int]) -> None:
     rows, keys = shapes

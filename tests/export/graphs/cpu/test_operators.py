@@ -116,6 +116,47 @@ def test_a_sum_with_another_constant_is_no_bias(width: int, shape: tuple[int, ..
     assert [n.op_type for n in made.graph.node] == ["Linear", "Add"]
 
 
+def rotary(flipped: bool, turned: bool) -> onnx.ModelProto:
+    """x W cos + x W' sin; with `turned` W' is what rotary embedding needs, else W again."""
+    node = helper.make_node
+    weight, bias = constant("w", 8, 8), constant("b", 1, 1, 8)
+    pairs = [numpy_helper.to_array(t) for t in (weight, bias)]
+    quarter = [np.stack((-a[..., 1::2], a[..., 0::2]), axis=-1).reshape(a.shape) for a in pairs]
+    other = [
+        numpy_helper.from_array(q if turned else a, name)
+        for q, a, name in zip(quarter, pairs, ("w2", "b2"), strict=True)
+    ]
+    sides = ["side0", "side1"]
+    return model(
+        [
+            *(node("MatMul", ["x", w], [f"product{i}"]) for i, w in enumerate(("w", "w2"))),
+            *(node("Add", [f"product{i}", b], [f"sum{i}"]) for i, b in enumerate(("b", "b2"))),
+            *(node("Mul", [f"sum{i}", t], [sides[i]]) for i, t in enumerate(("cos", "sin"))),
+            node("Add", sides[::-1] if flipped else sides, ["z"]),
+            node("Neg", ["z"], ["y"]),
+        ],
+        [weight, bias, *other, constant("cos", 30, 8), constant("sin", 30, 8)],
+    )
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+def test_rotary_projection_is_one_node(flipped: bool) -> None:
+    plain = rotary(flipped, turned=True)
+    made = with_cpu_operators(plain)
+    assert [n.op_type for n in made.graph.node] == ["LinearTurned", "Neg"]
+    assert list(made.graph.node[0].input) == ["x", "w_bf16", "b.flat", "cos", "sin"]
+    x = {"x": RNG.standard_normal((2, 30, 8)).astype(np.float32)}
+    wanted, found = (
+        ort.InferenceSession(m.SerializeToString()).run(None, x)[0] for m in (plain, made)
+    )
+    # weights are rounded to eight bits
+    assert np.abs(found - wanted).max() <= 1e-2 * np.abs(wanted).max()
+
+
+def test_two_products_of_other_matrices_are_no_rotation() -> None:
+    assert operators(with_cpu_operators(rotary(flipped=False, turned=False))) == ["Linear"] * 2
+
+
 def test_a_graph_without_either_is_refused() -> None:
     with pytest.raises(ValueError, match="neither dense layers nor attentions"):
         with_cpu_operators(model([helper.make_node("Neg", ["x"], ["y"])], []))
