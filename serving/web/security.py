@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ...configs.errors import InputError
+from .body_rest import BodyRest
 from .errors import error_answer
 from .metrics import Metrics
 
@@ -102,21 +103,22 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        rest = BodyRest(scope, receive)
+
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._metrics.requests.labels(str(message["status"])).inc()
                 headers = dict(message.get("headers") or [])
                 for name, value in _HEADERS.items():
                     headers.setdefault(name.lower().encode(), value.encode())
-                if message["status"] >= 400 and scope["method"] in ("POST", "PUT"):
-                    # what is left of a body that was refused would have to be read to its end
+                if message["status"] >= 400 and not await rest.ended():
                     headers[b"connection"] = b"close"
                 message = {**message, "headers": list(headers.items())}
             await send(message)
 
         refused = self._access.refused(scope)
         if refused is None:
-            await self._app(scope, receive, sent)
+            await self._app(scope, rest.receive, sent)
         elif scope["type"] == "websocket":
             # before it is accepted, a close would be an answer that browsers do not show
             await receive()
@@ -125,7 +127,7 @@ class Guard:
         else:
             status, line = refused
             headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-            await error_answer(status, line, headers)(scope, receive, sent)
+            await error_answer(status, line, headers)(scope, rest.receive, sent)
 
 
 def is_local(host: str) -> bool:

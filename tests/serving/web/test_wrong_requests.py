@@ -332,6 +332,21 @@ class TestAccess:
             Access.of(host, token, origins)
 
 
+def test_a_refused_body_is_heard_out_when_it_is_short(served):
+    """Closed with bytes on their way, a connection is reset before its answer was read."""
+    head = f"POST {NOBODY}/prompts HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20\r\n\r\n"
+    with raw_socket(served.port) as connection:
+        for _ in range(3):
+            connection.sendall(head.encode())
+            time.sleep(0.05)
+            connection.sendall(b'{"object": 1.000000}')
+            answer = connection.recv(4096)
+            while b"}" not in answer:
+                answer += connection.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 404 ")
+            assert b"connection: close" not in answer
+
+
 def test_garbage_instead_of_a_request(served):
     for content in (b"\0\1\2\3\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /" + b"a" * (70 << 10)):
         with raw_socket(served.port) as connection:
