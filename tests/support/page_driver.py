@@ -129,7 +129,7 @@ class PageDriver:
 
     def wait_tracked(self) -> None:
         self.page.wait_for_timeout(60)
-        self.page.wait_for_selector("#track-options:not([hidden])")
+        self.page.wait_for_selector("#track-start:not([hidden])")
         self.settle()
 
     def find(self) -> None:

@@ -296,7 +296,7 @@ def test_everything_works_without_a_mouse(open_page: OpenPage) -> None:
     page.press("t")  # nothing happens behind the help
     page.press("Escape")
     assert page.page.locator("#help").is_hidden()
-    assert page.page.locator("#track-options").is_visible()
+    assert page.page.locator("#track-start").is_visible()
     page.press("t")
     page.wait_tracked()
     assert page.frame_number() == "24 / 24"
