@@ -33,6 +33,7 @@ class PageDriver:
         self.sent: list[tuple[str, str, Any]] = []
         page.set_default_timeout(PATIENCE)
         page.on("request", self._note)
+        page.on("websocket", lambda socket: self.hosts.add(urlsplit(socket.url).netloc))
         page.on("console", self._hear)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
