@@ -220,14 +220,14 @@ class MediaStore:
                 return self._known[media]
         suffix = suffix_of(part)
         seen = self._incoming / f"{media}-{os.urandom(4).hex()}{suffix}"
-        os.link(part, seen)
+        _linked(part, seen)
         try:
             medium = replace(measured(seen, name, media, self._limits), media=media)
             with self._changing:
                 final = self._folder / media
                 if media not in self._known:
                     with replaced_folder(final) as work:
-                        os.link(seen, work / f"content{suffix}")
+                        _linked(seen, work / f"content{suffix}")
                         text = json.dumps(medium.describe())
                         (work / _DESCRIPTION).write_text(text, encoding="utf-8")
                     self._known[media] = replace(medium, path=final / f"content{suffix}")
@@ -311,6 +311,14 @@ def measured(path: Path, name: str, media: str, limits: ServerLimits) -> Medium:
     if num_frames > limits.frames:
         raise TooLargeError(f"the video has {num_frames} frames, expected at most {limits.frames}")
     return Medium(path, media, name, kind, width, height, num_frames, fps, size)
+
+
+def _linked(source: Path, target: Path) -> None:
+    """The same file under another name, or a copy where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _check_pixels(count: int, limits: ServerLimits) -> None:

@@ -121,8 +121,8 @@ class VideoSession(WorkSession):
     def _noted(self, frame: int, ids: list[int], logits: Logits) -> dict[int, ObjectMask]:
         """Keep the masks of a frame, of logits [N, 1, H, W]."""
         found: dict[int, ObjectMask] = {}
-        for obj_id, plane in zip(ids, logits, strict=True):
-            mask = np.asarray(plane[0] > 0)
+        # on a GPU masks are made there, and come down as bits
+        for obj_id, mask in zip(ids, np.asarray(logits > 0)[:, 0], strict=True):
             found[obj_id] = ObjectMask(obj_id, rle_from_mask(mask), int(np.count_nonzero(mask)))
         if found:
             self.masks[frame] = found

@@ -11,7 +11,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
+import python_multipart
 import uvicorn
+import websockets
 from starlette.applications import Starlette
 
 from ...configs.errors import InputError
@@ -24,6 +26,8 @@ from ..sessions.store import SessionStore
 from .metrics import Metrics
 from .services import Services
 
+#: what uvicorn and Starlette load late, when its absence is a traceback
+NEEDED = (python_multipart, websockets)
 #: seconds that work in hand has to end; between two looks at idle sessions
 _GRACE, _LOOK = 10, 2.0
 #: bytes of one message of a live stream

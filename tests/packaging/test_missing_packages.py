@@ -156,6 +156,7 @@ _POINT = ("--point", "30,30")
 #: a command line that is right, by the command's name, and the top-level modules that it needs
 _MEDIA, _RUN = {"click", "cv2", "PIL"}, {"click", "onnxruntime", "cv2", "PIL", "pycocotools"}
 _EXPORT = {"click", "torch", "onnx", "onnx_ir", "onnxscript", "ml_dtypes", "safetensors"}
+_SERVE = {"starlette", "uvicorn", "websockets", "python_multipart", "prometheus_client", "graphql"}
 _RIGHT: tuple[tuple[tuple[str, ...], set[str]], ...] = (
     (("download", "someone/none"), {"a network"}),
     (("export", "sam2rt_micro", "-o", "made"), _EXPORT | {"onnxruntime"}),
@@ -166,6 +167,7 @@ _RIGHT: tuple[tuple[tuple[str, ...], set[str]], ...] = (
     (("segment", "p.png", "--bundle", "bundle", *_POINT, "-o", "s"), _RUN),
     (("masks", "p.png", "--bundle", "bundle", "-o", "m", "--points-per-side", "2"), _RUN),
     (("track", "davis/JPEGImages/480p/a", "--bundle", "bundle", *_POINT, "-o", "t"), _RUN),
+    (("serve", "bundle", "--port", "0"), _SERVE),
     (("train", "trained", "--steps", "1", "--images", "1"), {"torch", "safetensors", "cv2"}),
     (("eval", "davis", "--bundle", "bundle", "--prompt", "click"), {"click", "onnxruntime", "PIL"}),
     (("eval", "synthetic", "--clips", "1", "--frames", "3"), _EXPORT | {"cv2", "onnxruntime"}),
@@ -182,7 +184,7 @@ _RIGHT: tuple[tuple[tuple[str, ...], set[str]], ...] = (
     (("plugins",), {"click"}),
 )
 #: those that take long; they run where something they need is missing
-_LONG = {"export", "train", "accuracy", "bench", "demo", "download"}
+_LONG = {"export", "train", "accuracy", "bench", "demo", "download", "serve"}
 
 
 def test_every_command_has_a_line() -> None:
@@ -221,7 +223,10 @@ _SETS = {
     "export without a runtime": ("export",),
 }
 #: a set that lost one package, as upgrades leave it
-_ONE = {f"all but {module}": {module} for module in ("torch", "onnx_ir", "safetensors")}
+_ONE = {
+    f"all but {module}": {module}
+    for module in ("torch", "onnx_ir", "safetensors", "websockets", "python_multipart")
+}
 
 
 @pytest.mark.parametrize("hidden", [*_SETS, *_ONE])
