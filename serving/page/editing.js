@@ -19,7 +19,7 @@ export class Editing {
   #loading = false;
   #unreadable = null;
   #saving = null;
-  #closed = false;
+  #closing = new AbortController();
 
   /** `expired(project)` is called when the server no longer knows the session. */
   constructor(api, workspace, project, expired) {
@@ -40,11 +40,10 @@ export class Editing {
   }
 
   close() {
-    this.#closed = true;
+    this.#closing.abort();
     this.unlisten();
     this.player.stop();
     this.frames.close();
-    if (this.tracking.running) this.tracking.cancel().catch(() => {});
     this.workspace.leave();
   }
 
@@ -130,9 +129,9 @@ export class Editing {
     if (this.tracking.running || !this.project.objects.length) return;
     this.player.stop();
     try {
-      const end = await this.tracking.run(direction, fromFrame ? this.project.frame : null);
-      if (end === "cancelled" && !this.#closed)
-        notify("Cancelled. The frames so far are kept.", "info");
+      const start = fromFrame ? this.project.frame : null;
+      const end = await this.tracking.run(direction, start, this.#closing.signal);
+      if (end === "cancelled") notify("Cancelled. The frames so far are kept.", "info");
     } catch (error) {
       await this.fail(error);
     }
@@ -141,7 +140,7 @@ export class Editing {
   async find(detail) {
     if (this.automatic.running) return;
     try {
-      const count = await this.automatic.search(detail);
+      const count = await this.automatic.search(detail, this.#closing.signal);
       if (count === 0) notify("Nothing found. Try a finer search, or click.", "info");
     } catch (error) {
       await this.fail(error);
@@ -160,7 +159,7 @@ export class Editing {
     project.changed();
     try {
       const name = file === "overlay" ? `overlay.${project.isVideo ? "mp4" : "png"}` : file;
-      save(await api.result(project.id, name), project.title, name);
+      save(await api.result(project.id, name, this.#closing.signal), project.title, name);
     } catch (error) {
       await this.fail(error);
     } finally {
@@ -172,7 +171,7 @@ export class Editing {
   /** Says what went wrong; a session that is gone can be opened again. */
   async fail(error) {
     // what was under way when the clip was closed
-    if (this.#closed) return;
+    if (this.#closing.signal.aborted) return;
     if (error.status === 404) {
       const gone = await this.api.session(this.project.id).then(
         () => false,
@@ -299,7 +298,7 @@ export class Editing {
     if (!project.lacksMasks(frame) || this.asked === frame) return;
     this.asked = frame;
     try {
-      const masks = await api.masks(project.id, frame);
+      const masks = await api.masks(project.id, frame, this.#closing.signal);
       if (project.lacksMasks(frame)) project.putMasks(masks);
     } catch (error) {
       this.fail(error);

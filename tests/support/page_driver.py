@@ -33,6 +33,7 @@ class PageDriver:
         self.sent: list[tuple[str, str, Any]] = []
         page.set_default_timeout(PATIENCE)
         page.on("request", self._note)
+        page.on("websocket", lambda socket: self.hosts.add(urlsplit(socket.url).netloc))
         page.on("console", self._hear)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
@@ -129,7 +130,7 @@ class PageDriver:
 
     def wait_tracked(self) -> None:
         self.page.wait_for_timeout(60)
-        self.page.wait_for_selector("#track-options:not([hidden])")
+        self.page.wait_for_selector("#track-start:not([hidden])")
         self.settle()
 
     def find(self) -> None:

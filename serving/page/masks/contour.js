@@ -77,11 +77,16 @@ export function addLoops(path, loops) {
   return path;
 }
 
-const paths = new WeakMap();
+/** Paths of masks that were drawn lately: those of a long clip would fill the memory. */
+const paths = new Map();
+const MOST_PATHS = 500;
 
-/** The Path2D around a mask, made once for each mask; fill it with the rule "evenodd". */
+/** The Path2D around a mask, made once while it is in use; fill it with the rule "evenodd". */
 export function pathAround(mask) {
-  let path = paths.get(mask);
-  if (!path) paths.set(mask, (path = addLoops(new Path2D(), loopsAround(mask))));
+  const path = paths.get(mask) ?? addLoops(new Path2D(), loopsAround(mask));
+  paths.delete(mask);
+  paths.set(mask, path);
+  // the newest come last
+  if (paths.size > MOST_PATHS) paths.delete(paths.keys().next().value);
   return path;
 }

@@ -41,14 +41,14 @@ export class Automatic {
    * Searches the frame with a detail "coarse", "normal" or "fine". Gives the number of masks, or
    * null for a search that was cancelled.
    */
-  async search(detail) {
+  async search(detail, signal) {
     const { api, project } = this;
     const frame = project.frame;
     this.clear();
     this.progress = 0;
     try {
       const options = { frame, ...SEARCHES[detail] };
-      for await (const line of api.automatic(project.id, options)) {
+      for await (const line of api.automatic(project.id, options, signal)) {
         if (!line.end) this.progress = line.done / Math.max(1, line.total);
         else return this.#ended(line, frame);
         project.changed();

@@ -6,6 +6,7 @@ const PIXELS = 50e6;
 export class Frames {
   #kept = new Map();
   #pixels = 0;
+  #closing = new AbortController();
 
   constructor(api, id) {
     this.api = api;
@@ -23,14 +24,16 @@ export class Frames {
     return kept.picture;
   }
 
+  /** Gives up what is on its way, too. */
   close() {
+    this.#closing.abort();
     for (const key of [...this.#kept.keys()]) this.#drop(key);
   }
 
   #load(key, frame, width) {
     const kept = { bitmap: null };
     kept.picture = this.api
-      .frame(this.id, frame, width)
+      .frame(this.id, frame, width, this.#closing.signal)
       .then((blob) => createImageBitmap(blob))
       .then((bitmap) => {
         kept.bitmap = bitmap;

@@ -14,15 +14,15 @@ export class Tracking {
 
   /**
    * Tracks in a direction ("forward", "backward", "both"), from frame `start` or, where that is
-   * null, from the first prompt. Gives how it ended: "complete" or "cancelled". Throws ApiError.
+   * null, from the first prompt, unless `signal` is aborted. Gives how it ended: "complete" or "cancelled". Throws ApiError.
    */
-  async run(direction, start) {
+  async run(direction, start, signal) {
     const { api, project } = this;
     const times = [performance.now()];
     this.running = { done: 0, total: 0, rate: null, left: null, cancelling: false, follow: true };
     project.changed();
     try {
-      for await (const line of api.propagate(project.id, { direction, start })) {
+      for await (const line of api.propagate(project.id, { direction, start }, signal)) {
         if (line.end) return ended(line, project);
         project.putMasks(line);
         this.#note(line, times);

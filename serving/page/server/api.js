@@ -67,8 +67,8 @@ export class Api {
     return (await this.#answer("GET", path, undefined, { signal })).blob();
   }
 
-  masks(id, frame) {
-    return this.#json("GET", `/v1/sessions/${id}/masks/${frame}`);
+  masks(id, frame, signal) {
+    return this.#json("GET", `/v1/sessions/${id}/masks/${frame}`, undefined, signal);
   }
 
   prompt(id, prompt) {
@@ -115,8 +115,8 @@ export class Api {
     return address.href;
   }
 
-  async #json(method, path, body) {
-    return (await this.#answer(method, path, body)).json();
+  async #json(method, path, body, signal) {
+    return (await this.#answer(method, path, body, { signal })).json();
   }
 
   async *#lines(path, options, signal) {

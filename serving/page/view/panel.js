@@ -5,7 +5,9 @@ import { byId } from "./dom.js";
 
 export function renderTracking(project, running) {
   byId("track-card").hidden = !project.isVideo;
-  byId("track-options").hidden = running !== null;
+  // what stands below must not move under a pointer that has just pressed a button
+  byId("track-options").inert = running !== null;
+  byId("track-start").hidden = running !== null;
   byId("track-progress").hidden = running === null;
   byId("track").disabled = !project.objects.length;
   byId("track").textContent = project.wasTracked ? "Track again" : "Track";

@@ -11,8 +11,10 @@ import pytest
 from page_driver import PageDriver
 from PIL import Image
 from server_process import ServerProcess
+from square_clip import CLICK, moving_square
 
 from sam2rt.benchmarks.synthetic.clips import make_clip
+from sam2rt.runtime.media.video.writer import open_video_writer
 from sam2rt.runtime.pixels.rle import mask_from_rle
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -74,10 +76,15 @@ def test_masks_are_drawn_where_they_are(open_page: OpenPage, served: ServerProce
     assert page.pixel(*SECOND) == before[0]
 
 
-def test_a_cancelled_run_keeps_its_frames(open_page: OpenPage, served: ServerProcess) -> None:
+def test_a_cancelled_run_keeps_its_frames(
+    open_page: OpenPage, served: ServerProcess, tmp_path: Path
+) -> None:
+    with open_video_writer(tmp_path / "long.mp4", 25.0, (96, 128)) as writer:
+        for index, frame in enumerate(moving_square(120)):
+            writer.write(frame, index / 25)
     page = open_page()
-    page.open_sample("shapes")
-    page.click(*FIRST)
+    page.open_file(tmp_path / "long.mp4", (128, 96))
+    page.click(*CLICK["points"][0])
     page.page.click("#track")
     page.page.wait_for_selector("#track-text:has-text('left')")
     page.screenshot("tracking")
@@ -86,10 +93,10 @@ def test_a_cancelled_run_keeps_its_frames(open_page: OpenPage, served: ServerPro
     assert page.notices() == ["Cancelled. The frames so far are kept."]
     tracked = served.call("GET", f"v1/sessions/{page.session()}")["tracked"]
     assert tracked[0][0] == 0
-    assert 1 <= tracked[0][1] < 23
+    assert 1 <= tracked[0][1] < 119
     page.track()
     tracked = served.call("GET", f"v1/sessions/{page.session()}")["tracked"]
-    assert tracked == [[0, 23]]
+    assert tracked == [[0, 119]]
 
 
 def test_tracking_backwards_and_from_a_frame(open_page: OpenPage, served: ServerProcess) -> None:
@@ -248,6 +255,16 @@ def test_automatic_masks_become_objects(
     overlay = page.download("overlay", tmp_path)
     with Image.open(overlay) as drawn:
         assert drawn.size == (256, 256)
+    # a prompt that is a mask outlasts a reload, and its removal
+    page.page.reload()
+    page.page.wait_for_selector(".object")
+    page.settle()
+    assert page.texts() == ["1 mask"]
+    page.press("Delete")
+    assert page.objects() == []
+    page.press("Control+z")
+    assert page.texts() == ["1 mask"]
+    assert page.prompts()[-1] == prompt
 
 
 def test_everything_works_without_a_mouse(open_page: OpenPage) -> None:
@@ -279,7 +296,7 @@ def test_everything_works_without_a_mouse(open_page: OpenPage) -> None:
     page.press("t")  # nothing happens behind the help
     page.press("Escape")
     assert page.page.locator("#help").is_hidden()
-    assert page.page.locator("#track-options").is_visible()
+    assert page.page.locator("#track-start").is_visible()
     page.press("t")
     page.wait_tracked()
     assert page.frame_number() == "24 / 24"
