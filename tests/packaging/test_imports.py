@@ -160,6 +160,7 @@ def test_import_contracts_hold(package_copy: Path) -> None:
             "def f():\n    import uvicorn\n",
             "web libraries are known to",
         ),
+        ("benchmarks/speed/planted.py", "import uvicorn\n", "benchmarks know the server"),
         ("export/planted.py", "from ..serving import sessions\n", "data flows one way"),
         ("serving/planted.py", "from ..export import bundle\n", "data flows one way"),
         ("serving/sessions/planted.py", "from ..web import app\n", "rooms of the serving"),
