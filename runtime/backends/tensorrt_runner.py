@@ -30,6 +30,8 @@ from .tensorrt_scratch import Scratch
 _MOST_PLANS = 64
 
 
+#: runs of the same shapes after which they get a context, and how many such contexts there are
+_REPEATED, _MOST_OWN = 8, 8
 #: addresses of one output that are written directly; a caller that keeps every result has no end
 _MOST_PLACES = 8
 
@@ -38,14 +40,19 @@ _MOST_PLACES = 8
 Form = tuple[Any, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Plan:
-    """What shapes of inputs decide: the profile, whether they alone fit it, shapes of outputs."""
+    """What shapes of inputs decide: the profile, shapes of outputs, and the context they run in.
+
+    fixed: the context never has other shapes, so that a CUDA graph may hold its work.
+    """
 
     profile: int
     inputs: Mapping[str, tuple[int, ...]]
     outputs: Mapping[str, tuple[int, ...]]
+    context: int
     fixed: bool
+    runs: int = 0
 
 
 @dataclass
@@ -74,11 +81,13 @@ class Runner:
         self._engine, self._record, self._spec, self._stream = engine, record, spec, stream
         self._scratch = scratch
         self._contexts: dict[int, Any] = {}
-        #: per profile, where its context's tensors are
+        #: contexts that were made for repeated shapes
+        self._repeated = 0
+        #: per context, where its tensors are
         self._addresses: dict[int, dict[str, int]] = {}
-        #: per profile, the shapes its context was told
+        #: per context, the shapes it was told
         self._shapes: dict[int, Mapping[str, tuple[int, ...]]] = {}
-        #: of fixed shapes, by profile and places
+        #: of fixed shapes, by context and places
         self._graphs = GraphCache(stream)
         scratch.watch(self._graphs)
         #: how often the stream had been waited for when host arrays were last brought
@@ -138,7 +147,7 @@ class Runner:
         for name, array in inputs.items():
             if name not in bound:
                 self._bring(name, array)
-        key = (plan.profile, tuple(bound.items()))
+        key = (plan.context, tuple(bound.items()))
         enqueue = functools.partial(self.launch, plan, bound)
         self._graphs.run(key, enqueue, plan.fixed)
         for name, shape in plan.outputs.items():
@@ -164,7 +173,7 @@ class Runner:
         first = next(iter(results.values())).pointer
         if not self.places.take(first):
             return None
-        key = (plan.profile, first, *[array.pointer for array in inputs.values()])
+        key = (plan.context, first, *[array.pointer for array in inputs.values()])
         enqueue = self._direct.get(key)
         if enqueue is None:
             if len(self._direct) >= _MOST_PLANS:
@@ -189,7 +198,7 @@ class Runner:
             return known
         index = choose_profile(self._record.profiles, shapes, self._spec.name)
         fixed = is_fixed(self._record.profiles[index])
-        made = Plan(index, dict(shapes), output_shapes(self._spec, shapes), fixed)
+        made = Plan(index, dict(shapes), output_shapes(self._spec, shapes), index, fixed)
         if len(self._plans) >= _MOST_PLANS:
             self._plans.pop(next(iter(self._plans)))
         return self._plans.setdefault(key, made)
@@ -256,20 +265,32 @@ class Runner:
 
     def launch(self, plan: Plan, bound: Mapping[str, int]) -> None:
         """Enqueue the engine, tensors in `bound` at those addresses, others in their places."""
-        context = self._context(plan.profile)
+        context = self._context(plan)
         self._scratch.ready(self._spec.name)
-        self._place(context, plan.profile, bound)
-        if self._shapes.get(plan.profile) is not plan.inputs:
+        self._place(context, plan.context, bound)
+        if self._shapes.get(plan.context) is not plan.inputs:
             self._set_shapes(context, plan.inputs)
-            self._shapes[plan.profile] = plan.inputs
+            self._shapes[plan.context] = plan.inputs
         self._execute(context)
 
-    def _context(self, index: int) -> Any:
+    def settle(self, plan: Plan) -> bool:
+        """Whether the shapes are fixed; those that come again and again get a context of their own.
+
+        Such as of two prompted frames, or of fewer objects than the engine takes.
+        """
+        plan.runs += 1
+        if not plan.fixed and plan.runs > _REPEATED and self._repeated < _MOST_OWN:
+            plan.context, plan.fixed = len(self._record.profiles) + self._repeated, True
+            self._repeated += 1
+        return plan.fixed
+
+    def _context(self, plan: Plan) -> Any:
+        index = plan.context
         if index in self._contexts:
             return self._contexts[index]
         needed = int(self._engine.device_memory_size_v2)
         context = self._scratch.context(self._engine, needed, self._spec.name)
-        if not context.set_optimization_profile_async(index, self._stream.handle):
+        if not context.set_optimization_profile_async(plan.profile, self._stream.handle):
             raise self._failed("its profile was refused")
         self._addresses[index] = {}
         self._contexts[index] = context

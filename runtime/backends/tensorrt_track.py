@@ -33,10 +33,9 @@ _Copy = tuple[int, int, int]
 class _Layout:
     """What shapes of inputs decide: plans of the engines, and what travels to and from the host."""
 
-    def __init__(
-        self, plans: tuple[Plan, Plan, Plan], fixed: bool, up: Packed, down: Packed
-    ) -> None:
-        self.plans, self.fixed, self.up, self.down = plans, fixed, up, down
+    def __init__(self, plans: tuple[Plan, Plan, Plan], up: Packed, down: Packed) -> None:
+        self.plans, self.up, self.down = plans, up, down
+        self.fixed = False
 
     def close(self) -> None:
         self.up.close()
@@ -94,6 +93,10 @@ class TrackChain:
         are on their way while work is put off, else they are waited for.
         """
         layout = self._layouts.get(form) or self._new_layout(inputs, form)
+        if not layout.fixed:
+            pairs = zip(self._runners, layout.plans, strict=True)
+            settled = [runner.settle(plan) for runner, plan in pairs]
+            layout.fixed = all(settled)
         turn, back = layout.up.turn(), layout.down.turn()
         layout.up.fill(turn, inputs)
         slots = into.get("new_memory", ())
@@ -142,13 +145,11 @@ class TrackChain:
         if len(self._layouts) >= _MOST_LAYOUTS:
             self._forget_layouts()
         plans = self._plans(inputs)
-        fixed = all(plan.fixed for plan in plans)
         up = {name: (inputs[name].shape, inputs[name].dtype) for name in hosted}
         specs = self._decoder.outputs
         down = {n: (plans[1].outputs[n], np.dtype(specs[n].spec.dtype)) for n in self._hosted}
         made = _Layout(
             plans,
-            fixed,
             Packed(up, self._pool, self._stream, "track inputs"),
             Packed(down, self._pool, self._stream, "track numbers"),
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,9 @@ class FakeCuda:
         self.replays = 0
         self.gpus = 1
         self._thread = threading.local()
+        #: bytes that copies moved, once somebody asks: "up" to the device, "down", "across"
+        self.moved: Counter[str] | None = None
+        self._pinned: set[int] = set()
         #: GPU of each allocation ever made
         self.places: list[int] = []
         self.fail: dict[str, Any] = {}
@@ -91,15 +95,30 @@ class FakeCuda:
         return (self._enter("cudaFree"),)
 
     def cudaHostAlloc(self, size: int, flags: int) -> tuple[Any, ...]:
-        return self._enter("cudaHostAlloc"), self.cudaMalloc(size)[1]
+        taken = self.cudaMalloc(size)[1]
+        self._pinned.add(taken)
+        return self._enter("cudaHostAlloc"), taken
 
     def cudaFreeHost(self, pointer: int) -> tuple[Any, ...]:
+        self._pinned.discard(pointer)
         return (self._enter("cudaFreeHost"), *self.cudaFree(pointer)[1:])
 
     def cudaMemcpyAsync(self, dst: int, src: int, size: int, kind: Any, stream: int) -> Any:
         assert kind == real.cudaMemcpyKind.cudaMemcpyDefault
-        self.enqueue(stream, lambda: ctypes.memmove(dst, src, size) and None)
+        self.enqueue(stream, lambda: self._copy(dst, src, size))
         return (self._enter("cudaMemcpyAsync"),)
+
+    def _copy(self, dst: int, src: int, size: int) -> None:
+        ctypes.memmove(dst, src, size)
+        if self.moved is not None:
+            ways = {(True, False): "up", (False, True): "down", (False, False): "across"}
+            self.moved[ways[self._of_host(src), self._of_host(dst)]] += size
+
+    def _of_host(self, address: int) -> bool:
+        for start, (_, size) in self.allocated.items():
+            if start <= address < start + size:
+                return start in self._pinned
+        return True
 
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
         assert flags == real.cudaStreamNonBlocking

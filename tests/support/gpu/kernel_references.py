@@ -78,8 +78,11 @@ def label_pixels(
 
 def join_neighbours(grid: Grid, h: int, w: int, label: Array) -> None:
     for plane in label[: grid[2] * h * w].reshape(grid[2], h, w):
-        _, found = cv2.connectedComponents((plane >= 0).astype(np.uint8), connectivity=8)
-        _, first = np.unique(found, return_index=True)
+        count, found = cv2.connectedComponents((plane >= 0).astype(np.uint8), connectivity=8)
+        labels, where = np.unique(found, return_index=True)
+        # a plane that is all background, or all mask, lacks a label
+        first = np.zeros(count, np.int64)
+        first[labels] = where
         plane[...] = np.where(plane >= 0, first[found], -1)
 
 
