@@ -201,7 +201,7 @@ def test_threads_whose_objects_are_taken_sequentially(kind: str, per_object_bund
 
 
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="no valgrind: install it")
-@pytest.mark.parametrize(("session", "calls"), [("mixing", 83)])
+@pytest.mark.parametrize(("session", "calls"), [("mixing", 83), ("images", 21)])
 def test_memory_of_the_c_interface(session: str, calls: int, micro_bundle: Bundle) -> None:
     """Every function, rightly and wrongly used, under valgrind: no error and no leak of ours.
 
