@@ -12,7 +12,7 @@ from pathlib import Path
 import cpp_cases
 import numpy as np
 import pytest
-from cpp_build import built, program, require_toolchain, run
+from cpp_build import ROOT, built, program, require_toolchain, run
 from golden import data_path, golden_set
 
 from sam2rt.configs.bundle import Bundle, write_manifest
@@ -198,6 +198,28 @@ def test_threads_that_share_a_session(kind: str, session: str, micro_bundle: Bun
 def test_threads_whose_objects_are_taken_sequentially(kind: str, per_object_bundle: Bundle) -> None:
     command = [str(program(kind, "threads")), str(per_object_bundle.path), "ort", "four trackers"]
     assert run(command).count("ok ") == 1
+
+
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="no valgrind: install it")
+@pytest.mark.parametrize(("session", "calls"), [("mixing", 83), ("images", 21)])
+def test_memory_of_the_c_interface(session: str, calls: int, micro_bundle: Bundle) -> None:
+    """Every function, rightly and wrongly used, under valgrind: no error and no leak of ours.
+
+    With ONNX Runtime images alone: it takes minutes there.
+    """
+    checks = [
+        "--leak-check=full", "--show-leak-kinds=definite,indirect", "--num-callers=40",
+        "--errors-for-leak-kinds=definite,indirect", "--error-exitcode=9",
+        f"--suppressions={ROOT / 'tests' / 'cpp' / 'valgrind.supp'}",
+    ]  # fmt: skip
+    command = [str(program("release", "memcheck")), str(micro_bundle.path), session]
+    assert run(["valgrind", *checks, *command]).endswith(f"{calls} calls, 0 failures\n")
+
+
+def test_the_c_interface_on_onnxruntime(micro_bundle: Bundle) -> None:
+    """The same calls, natively."""
+    out = run([str(program("release", "memcheck")), str(micro_bundle.path)])
+    assert out.endswith("84 calls, 0 failures\n"), out
 
 
 def test_less_memory_than_python(micro_bundle: Bundle) -> None:
