@@ -282,6 +282,10 @@ def test_older_opsets(tmp_path: Path, opset: int) -> None:
         ({"precision": "int4"}, "unknown precision 'int4': expected one of fp32, fp16, bf16, int8"),
         ({"image_size": 100}, "image size 100 is not legal"),
         ({"opset": 11}, "opset 11 is not supported"),
+        (
+            {"precision": "fp16", "cpu_variants": True},
+            "variants for CPUs are of bf16 bundles, this one is fp16: use --precision bf16",
+        ),
     ],
 )
 def test_options_that_are_refused(tmp_path: Path, options: Any, expected: str) -> None:
