@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from page_driver import PageDriver
 from server_process import ServerProcess
+from square_clip import CLICK
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 OpenPage = Callable[..., PageDriver]
@@ -57,16 +58,16 @@ def test_a_page_without_the_token_says_what_is_missing(
 
 
 def test_a_server_that_dies_and_comes_back(
-    open_page: OpenPage, served: ServerProcess, tmp_path: Path
+    open_page: OpenPage, served: ServerProcess, tmp_path: Path, long_clip: Path
 ) -> None:
     server = ServerProcess(served.bundle, tmp_path)
     page = open_page(address=server.address)
     # what the browser itself says of a connection that is gone
     page.expected = ["Failed to load resource"]
-    page.open_sample("shapes")
-    page.click(*FIRST)
+    page.open_file(long_clip, (128, 96))
+    page.click(*CLICK["points"][0])
     page.page.click("#track")
-    page.page.wait_for_selector("#track-text:text-matches('^([3-9]|1[0-9]) /')")
+    page.page.wait_for_selector("#track-text:text-matches('^([3-9]|[1-9][0-9]) /')")
     server.kill()
     page.wait_tracked()
     # a frame that was asked for meanwhile may be missed, too
@@ -80,13 +81,14 @@ def test_a_server_that_dies_and_comes_back(
     with closing(_stopping(server)):
         page.click(30, 30, shift=True)
         page.page.wait_for_selector("#expired[open]")
+        # the file is gone with the server: it is sent again
         page.page.click("#reopen")
         page.page.wait_for_selector(".notice.info")
         page.settle()
         assert page.notices() == ["Opened again, with your clicks. Track again to have all masks."]
         page.track()
         session = server.call("GET", f"v1/sessions/{page.session()}")
-        assert session["tracked"] == [[0, 23]]
+        assert session["tracked"] == [[0, 119]]
 
 
 def _stopping(server: ServerProcess) -> Any:
