@@ -21,7 +21,9 @@ from typing import IO, Any
 from ...configs.errors import FrameError, InputError
 from ...configs.remedies import line_of
 from ...configs.staging import owned_folder, replaced_folder
+from ...runtime.media.images import readable_image
 from ...runtime.media.open import open_frames
+from ...runtime.packages import pillow_image
 from .limits import (
     NotFoundError,
     NotMediaError,
@@ -293,6 +295,9 @@ def measured(path: Path, name: str, media: str, limits: ServerLimits) -> Medium:
         kind = "image" if any(suffix == known for _, _, known in _IMAGES) else "video"
         size = path.stat().st_size
     try:
+        if kind == "image":
+            # the header says so; a few bytes can stand for all of them
+            _check_pixels(_pixels_of(path), limits)
         with open_frames(path) as frames:
             height, width = frames.measure()
             _check_pixels(height * width, limits)
@@ -311,6 +316,13 @@ def measured(path: Path, name: str, media: str, limits: ServerLimits) -> Medium:
     if num_frames > limits.frames:
         raise TooLargeError(f"the video has {num_frames} frames, expected at most {limits.frames}")
     return Medium(path, media, name, kind, width, height, num_frames, fps, size)
+
+
+def _pixels_of(path: Path) -> int:
+    """How many pixels an image announces. FrameError."""
+    with readable_image(path), pillow_image().open(path) as image:
+        width, height = image.size
+    return int(width * height)
 
 
 def _linked(source: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from served import Client, Served, raw_socket, serving
 from square_clip import moving_square
 
@@ -198,12 +200,20 @@ class TestUploads:
         content = (tmp_path / "large.png").read_bytes()
         refused(served.json("POST", "/v1/media", content), 413, "65792 pixels, expected at most")
         frames = np.zeros((31, 8, 8, 3), np.uint8)
-        from PIL import Image
-
         images = [Image.fromarray(frame + t) for t, frame in enumerate(frames)]
         images[0].save(tmp_path / "long.gif", save_all=True, append_images=images[1:])
         content = (tmp_path / "long.gif").read_bytes()
         refused(served.json("POST", "/v1/media", content), 413, "31 frames, expected at most 30")
+
+    def test_an_image_is_refused_before_it_is_decoded(self, served, monkeypatch):
+        from sam2rt.runtime.media import images
+
+        content = io.BytesIO()
+        Image.new("1", (9000, 9000)).save(content, "PNG")
+        assert len(content.getvalue()) < 1 << 20
+        monkeypatch.setattr(images, "image_pixels", pytest.fail)
+        answer = served.json("POST", "/v1/media", content.getvalue())
+        refused(answer, 413, "81000000 pixels, expected at most")
 
     def test_four_gigabytes_are_refused_before_they_come(self, served):
         with raw_socket(served.port) as connection:
