@@ -15,7 +15,7 @@ from sam2rt.configs.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
 #: folders of the checkout that are no part of the package
-OUTSIDE = {"tests", "docs", "build", "dist", "out", "bundles"}
+OUTSIDE = {"tests", "docs", "examples", "notebooks", "build", "dist", "out", "bundles"}
 
 
 def _files(root: Path) -> Iterator[Path]:
