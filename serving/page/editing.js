@@ -126,7 +126,7 @@ export class Editing {
   // what the panel asks for
 
   async track(direction, fromFrame) {
-    if (this.tracking.running || !this.project.objects.length) return;
+    if (this.#works || !this.project.objects.length) return;
     this.player.stop();
     try {
       const start = fromFrame ? this.project.frame : null;
@@ -138,7 +138,7 @@ export class Editing {
   }
 
   async find(detail) {
-    if (this.automatic.running) return;
+    if (this.#works) return;
     try {
       const count = await this.automatic.search(detail, this.#closing.signal);
       if (count === 0) notify("Nothing found. Try a finer search, or click.", "info");
@@ -186,6 +186,11 @@ export class Editing {
     notify(error.message);
   }
 
+  /** The server does one of the two at a time. */
+  get #works() {
+    return this.tracking.running !== null || this.automatic.running;
+  }
+
   #object() {
     const { project } = this;
     if (project.active === null) project.startObject();
@@ -211,8 +216,8 @@ export class Editing {
     const waits = project.isWaiting ? [this.#waitingRow()] : [];
     workspace.objects.render([...project.objects.map((object) => this.#row(object)), ...waits]);
     panel.renderTools(project, edits, this.player.playing);
-    panel.renderTracking(project, tracking.running);
-    panel.renderAutomatic(automatic, project.isVideo);
+    panel.renderTracking(project, tracking.running, automatic.running);
+    panel.renderAutomatic(automatic, project.isVideo, tracking.running !== null);
     panel.renderDownloads(project, this.#saving);
     if (project.isVideo) workspace.timeline.render(project);
     workspace.hint(this.#hint());

@@ -48,11 +48,13 @@ export class Automatic {
     this.progress = 0;
     try {
       const options = { frame, ...SEARCHES[detail] };
+      let end = null;
       for await (const line of api.automatic(project.id, options, signal)) {
-        if (!line.end) this.progress = line.done / Math.max(1, line.total);
-        else return this.#ended(line, frame);
+        if (line.end) end = line;
+        else this.progress = line.done / Math.max(1, line.total);
         project.changed();
       }
+      if (end) return this.#ended(end, frame);
       throw new ApiError(0, "The server ended its answer in the middle. Search again.");
     } finally {
       this.progress = null;
@@ -61,7 +63,7 @@ export class Automatic {
   }
 
   cancel() {
-    return this.api.cancel(this.project.id, "automatic");
+    return this.api.cancel(this.project.id);
   }
 
   /** The smallest mask at a place of the frame, or null. */

@@ -22,12 +22,18 @@ export class Tracking {
     this.running = { done: 0, total: 0, rate: null, left: null, cancelling: false, follow: true };
     project.changed();
     try {
+      let end = null;
+      // to the end of the answer: only then the server takes another one
       for await (const line of api.propagate(project.id, { direction, start }, signal)) {
-        if (line.end) return ended(line, project);
+        if (line.end) {
+          end = line;
+          continue;
+        }
         project.putMasks(line);
         this.#note(line, times);
         if (this.running.follow) project.goTo(line.frame);
       }
+      if (end) return ended(end, project);
       throw new ApiError(0, "The server ended its answer in the middle. Track again.");
     } finally {
       this.running = null;
@@ -39,7 +45,7 @@ export class Tracking {
     if (!this.running || this.running.cancelling) return;
     this.running.cancelling = true;
     this.project.changed();
-    await this.api.cancel(this.project.id, "propagate");
+    await this.api.cancel(this.project.id);
   }
 
   #note({ done, total }, times) {

@@ -92,8 +92,9 @@ export class Api {
     return this.#lines(`/v1/sessions/${id}/propagate`, options, signal);
   }
 
-  async cancel(id, what) {
-    await this.#answer("DELETE", `/v1/sessions/${id}/${what}`);
+  /** Ends a propagation or a search for automatic masks. */
+  async cancel(id) {
+    await this.#answer("DELETE", `/v1/sessions/${id}/propagate`);
   }
 
   /** Yields progress, then a line with `end` and the masks. */

@@ -3,13 +3,14 @@
 import { duration } from "../model/tracking.js";
 import { byId } from "./dom.js";
 
-export function renderTracking(project, running) {
+/** `searching`: nothing can be tracked meanwhile. */
+export function renderTracking(project, running, searching) {
   byId("track-card").hidden = !project.isVideo;
   // what stands below must not move under a pointer that has just pressed a button
   byId("track-options").inert = running !== null;
   byId("track-start").hidden = running !== null;
   byId("track-progress").hidden = running === null;
-  byId("track").disabled = !project.objects.length;
+  byId("track").disabled = searching || !project.objects.length;
   byId("track").textContent = project.wasTracked ? "Track again" : "Track";
   byId("track-note").textContent = trackNote(project);
   byId("track-note").hidden = !trackNote(project);
@@ -32,9 +33,12 @@ function trackNote(project) {
   return "";
 }
 
-export function renderAutomatic(automatic, isVideo) {
+/** `tracking`: nothing can be searched meanwhile. */
+export function renderAutomatic(automatic, isVideo, tracking) {
   const { running, choosing, found, progress } = automatic;
   byId("find").hidden = running || choosing;
+  byId("find").disabled = tracking;
+  byId("density").disabled = tracking;
   byId("find").querySelector("span").textContent = isVideo
     ? "Find everything in this frame"
     : "Find everything";

@@ -15,6 +15,9 @@ import pytest
 from bundles import SharedBundles
 from page_driver import PageDriver
 from server_process import ServerProcess
+from square_clip import moving_square
+
+from sam2rt.runtime.media.video.writer import open_video_writer
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "serving" / "page"
@@ -104,6 +107,16 @@ def served(
     server = ServerProcess(shared_bundles.built_in(), tmp_path_factory.mktemp("served"))
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A square that moves, 128 x 96, 120 frames: time enough to act while it is tracked."""
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    with open_video_writer(path, 25.0, (96, 128)) as writer:
+        for index, frame in enumerate(moving_square(120)):
+            writer.write(frame, index / 25)
+    return path
 
 
 #: opens a page: options size=(width, height), dark=False, touch=False, address=None

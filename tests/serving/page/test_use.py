@@ -11,10 +11,9 @@ import pytest
 from page_driver import PageDriver
 from PIL import Image
 from server_process import ServerProcess
-from square_clip import CLICK, moving_square
+from square_clip import CLICK
 
 from sam2rt.benchmarks.synthetic.clips import make_clip
-from sam2rt.runtime.media.video.writer import open_video_writer
 from sam2rt.runtime.pixels.rle import mask_from_rle
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -77,13 +76,10 @@ def test_masks_are_drawn_where_they_are(open_page: OpenPage, served: ServerProce
 
 
 def test_a_cancelled_run_keeps_its_frames(
-    open_page: OpenPage, served: ServerProcess, tmp_path: Path
+    open_page: OpenPage, served: ServerProcess, long_clip: Path
 ) -> None:
-    with open_video_writer(tmp_path / "long.mp4", 25.0, (96, 128)) as writer:
-        for index, frame in enumerate(moving_square(120)):
-            writer.write(frame, index / 25)
     page = open_page()
-    page.open_file(tmp_path / "long.mp4", (128, 96))
+    page.open_file(long_clip, (128, 96))
     page.click(*CLICK["points"][0])
     page.page.click("#track")
     page.page.wait_for_selector("#track-text:has-text('left')")
@@ -422,17 +418,20 @@ def test_fingers_draw_boxes_zoom_and_move(open_page: OpenPage) -> None:
     np.testing.assert_allclose(page.prompts()[1]["points"], expected, atol=1.5)
 
 
-def test_a_clip_that_is_closed_while_it_is_tracked_says_nothing_more(open_page: OpenPage) -> None:
+def test_a_clip_that_is_closed_while_it_is_tracked_says_nothing_more(
+    open_page: OpenPage, long_clip: Path
+) -> None:
     page = open_page()
-    page.open_sample("shapes")
-    page.click(*FIRST)
+    page.open_file(long_clip, (128, 96))
+    page.click(*CLICK["points"][0])
     page.page.click("#track")
     page.page.wait_for_selector("#track-text:has-text('left')")
     page.page.click("#open-other")
     page.page.wait_for_timeout(1500)
     assert page.notices() == []
     assert page.page.locator("#expired").is_hidden()
-    page.open_sample("still")
+    page.page.click(".sample[data-sample='still']")
+    page.wait_open()
     assert page.page.locator("#name").text_content() == "A still of shapes"
 
 
