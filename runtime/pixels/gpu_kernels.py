@@ -131,7 +131,7 @@ class GpuPixels(PixelKernels):
     def frame_tensor(self, frame: Any, size: int) -> DeviceTensor:
         """A video frame, uint8 RGB [H,W,3] on host or GPU, as the model's input [1,3,S,S]."""
         on_gpu, copied = self._staged(frame) if isinstance(frame, np.ndarray) else (None, None)
-        on_gpu = self._rgb(frame) if on_gpu is None else on_gpu
+        on_gpu = self._rgb(frame if on_gpu is None else on_gpu)
         (narrow,) = self._scratch("narrow", [((on_gpu.shape[0], size, 3), np.uint8)])
         parts = [((1, 3, size, size), np.float32)]
         (out,) = self._pool.block(parts, self._stream, use="frame_tensor")
