@@ -78,7 +78,7 @@ def _small_disk(folder: Path, size: str) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("scene", "size"),
-    [("segment", "16k"), ("track", "16k"), ("export", "1m"), ("train", "4m"), ("download", "8k")],
+    [("segment", "8k"), ("track", "16k"), ("export", "1m"), ("train", "4m"), ("download", "8k")],
     indirect=["scene"],
 )
 def test_a_small_disk_is_one_line(scene: Scene, size: str, commands: Commands) -> None:
