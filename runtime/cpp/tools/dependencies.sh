@@ -10,6 +10,10 @@ set -eu
 
 dest=${1:?usage: dependencies.sh DEST [PYTHON]}
 python=${2:-python3}
+# a path is the caller's, and the folder changes below
+case $python in
+*/*) python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python") ;;
+esac
 mkdir -p "$dest"
 dest=$(cd "$dest" && pwd)
 
