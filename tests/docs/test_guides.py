@@ -26,7 +26,10 @@ PAGES = {
         4,
         ("segmented/mask_1.png", "boxes/mask_2.png", "refined/mask_1.png"),
     ),
-    "docs/guides/video.md": (3, ("two/masks/2/00003.png", "backwards/masks/1/00001.png")),
+    "docs/guides/video.md": (
+        4,
+        ("first.png", "two/masks/2/00003.png", "backwards/masks/1/00001.png"),
+    ),
 }
 
 

@@ -19,6 +19,10 @@ case $machine in
     exit 2
     ;;
 esac
+# a path is the caller's, and the folder changes below
+case $python in
+*/*) python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python") ;;
+esac
 mkdir -p "$dest"
 dest=$(cd "$dest" && pwd)
 
