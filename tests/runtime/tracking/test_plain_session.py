@@ -111,7 +111,7 @@ def test_a_wrapper_has_the_capabilities_of_what_is_inside() -> None:
         fused = per_object = True
         overlaps = False
         max_objects, max_images, graphs = 3, 2, ("image_encoder",)
-        slot_buffer = pixels = lambda self: "its own"
+        slot_buffer = pixels = together = lambda self: "its own"
 
         def __init__(self) -> None:
             self.bundle = "a bundle"  # type: ignore[assignment]
@@ -126,6 +126,7 @@ def test_a_wrapper_has_the_capabilities_of_what_is_inside() -> None:
                      "max_images", "graphs"):  # fmt: skip
             assert getattr(wrapped, name) == getattr(full, name), name
         assert (wrapped.slot_buffer(), wrapped.pixels()) == ("its own", "its own")
+        assert wrapped.together() == "its own"
     assert not full.closed
 
 
