@@ -10,6 +10,7 @@ import itertools
 import multiprocessing
 import os
 import queue
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -292,10 +293,24 @@ class PrefetchedBatches:
         self._process.join()
 
 
+def _end_with_parent() -> None:
+    """A killed training ends nothing: its process would wait for ever with a full queue."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def _draw(
     out: Any, seed: int, plan_of: Callable[[int], BatchPlan], source: Source, first_step: int
 ) -> None:
     cv2.setNumThreads(1)
+    _end_with_parent()
     step = first_step
     try:
         while True:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 
@@ -102,3 +108,36 @@ def test_folder_batches_match_their_annotations(tmp_path):
     assert batch.frames.shape == (2, 3, 3, 256, 256)
     shares = {round(float((clip.labels[0] == k).mean()), 2) for k in range(1, clip.num_objects + 1)}
     assert all(min(abs(m[0].mean() - s) for s in shares) < 0.02 for m in batch.masks)
+
+
+_TRAINING = """
+from sam2rt.configs.models import model_config
+from sam2rt.training.batches import PrefetchedBatches, synthetic_source
+from sam2rt.training.recipe import Recipe
+recipe = Recipe(model_config("micro"), steps=9, images=1, objects=1)
+with PrefetchedBatches(0, recipe.batch_plan, synthetic_source, 0) as batches:
+    next(batches)
+    print("drawn", flush=True)
+    import time
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="groups of processes")
+def test_a_killed_training_leaves_no_process():
+    command = [sys.executable, "-c", _TRAINING]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "drawn\n"
+        process.kill()
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    pytest.fail("the process that draws batches lives on")
