@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
 #: bytes, and seconds to wait for them
-_SHORT, _PATIENCE = 1 << 18, 2.0
+_SHORT, _PATIENCE = 4 << 20, 2.0
 
 
 class BodyRest:

@@ -220,7 +220,7 @@ class TestUploads:
             connection.sendall(
                 b"POST /v1/media HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4294967296\r\n\r\n"
             )
-            answer = connection.recv(4096)
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b"4294967296 bytes or more, expected at most 1048576" in answer
 
