@@ -18,6 +18,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 THREADS = click.IntRange(1, 1024)
 #: the name of standard output where a file could be named
 STDOUT = "-"
+#: where the server listens unless told otherwise
+PORT = 8765
 _QUIET = click.option(
     "-q", "--quiet", is_flag=True, help="Leave out progress and notes; the answer stays."
 )

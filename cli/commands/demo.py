@@ -16,7 +16,7 @@ from ...configs.extras import extras_of
 from ..completion import checkpoints
 from ..console import Console
 from ..describe import proof_lines
-from ..options import THREADS, console_options
+from ..options import PORT, THREADS, console_options
 
 
 @click.command("demo")
@@ -81,6 +81,8 @@ def demo(
     }
     console.answer(lines, document)
     console.note(f"look at {out / 'demo.mp4'} and {out / 'demo.png'}")
+    console.note(f"click on objects of your own: sam2rt serve {out / 'work' / 'bundle'}")
+    console.note(f"then open http://127.0.0.1:{PORT}/")
 
 
 def _machine(bundle: Bundle, threads: int | None) -> str:

@@ -10,7 +10,7 @@ from ....configs.bundle import Bundle
 from ....configs.extras import extras_of
 from ...completion import bundles
 from ...console import Console
-from ...options import console_options, session_options
+from ...options import PORT, console_options, session_options
 
 #: megabytes as options count them
 _MB = 1 << 20
@@ -22,7 +22,7 @@ _MB = 1 << 20
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    default=8765,
+    default=PORT,
     show_default=True,
     help="Port to listen on; 0 for a free one.",
 )
