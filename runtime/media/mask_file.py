@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from .images import page_indices, readable_image
 
 #: what annotations of 8 bits write where nobody knows what is there
 _VOID = 255
+#: objects of one picture; each id of a photo of 16 bits would be a mask of the whole frame
+_MOST_IDS = 1024
 #: values that an error lists at most
 _MOST_SHOWN = 6
 
@@ -35,11 +38,12 @@ def read_mask(path: str | os.PathLike[str]) -> Mask:
     return mask
 
 
-def read_mask_ids(path: str | os.PathLike[str]) -> dict[int, Mask]:
-    """The masks [H, W] bool of a picture whose values are object ids, by id in rising order.
+def read_mask_ids(path: str | os.PathLike[str]) -> Iterator[tuple[int, Mask]]:
+    """Ids and masks [H, W] bool of a picture whose values are object ids, ids rising.
 
-    0 is background; in 8 bits 255 is left out too, which annotations write for "not known".
-    Raises FrameError for colours, transparency, and where no object is left.
+    One mask at a time is in memory. 0 is background; in 8 bits 255 is left out too, which
+    annotations write for "not known". Raises FrameError, before the first is given, for colours,
+    transparency, more than 1,024 ids, and where no object is left.
     """
     pixels, name = _values(path), os.fspath(path)
     ids = np.unique(pixels)
@@ -49,7 +53,12 @@ def read_mask_ids(path: str | os.PathLike[str]) -> dict[int, Mask]:
             f"{name} holds the values {_shown(ids)}: expected object ids from 1 on (254 at most in "
             "8 bits); give the mask of one object, 0 and 255, as a mask"
         )
-    return {obj_id: pixels == obj_id for obj_id in kept}
+    if len(kept) > _MOST_IDS:
+        raise FrameError(
+            f"{name} holds {len(kept)} values: expected ids of {_MOST_IDS} objects at most, is it "
+            "a picture?"
+        )
+    return ((obj_id, pixels == obj_id) for obj_id in kept)
 
 
 def _values(path: str | os.PathLike[str]) -> Array:

@@ -87,7 +87,7 @@ def mask_of(path: str | Path) -> MaskRuns:
 
 def masks_of_ids(path: str | Path) -> dict[int, MaskRuns]:
     """The masks of an image of object ids, by id; InputError."""
-    return {obj_id: _runs(mask) for obj_id, mask in read_mask_ids(path).items()}
+    return {obj_id: _runs(mask) for obj_id, mask in read_mask_ids(path)}
 
 
 class _Entry:

@@ -52,7 +52,7 @@ def _ids() -> np.ndarray:
 def test_a_picture_of_ids_is_one_mask_an_object(tmp_path: Path) -> None:
     ids = _ids()
     _palette(ids).save(tmp_path / "ids.png")
-    found = read_mask_ids(tmp_path / "ids.png")
+    found = dict(read_mask_ids(tmp_path / "ids.png"))
     # 255 is what annotations write where nobody knows
     assert list(found) == [1, 3]
     for obj_id, mask in found.items():
@@ -62,9 +62,20 @@ def test_a_picture_of_ids_is_one_mask_an_object(tmp_path: Path) -> None:
 def test_ids_of_16_bits(tmp_path: Path) -> None:
     ids = _ids().astype(np.uint16) * 300
     Image.fromarray(ids).save(tmp_path / "ids.png")
-    found = read_mask_ids(tmp_path / "ids.png")
+    found = dict(read_mask_ids(tmp_path / "ids.png"))
     assert list(found) == [300, 900, 76500 % 65536]
     np.testing.assert_array_equal(found[900], ids == 900)
+
+
+@pytest.mark.parametrize("count", [1024, 1025])
+def test_a_thousand_objects_are_taken_and_a_picture_is_not(count: int, tmp_path: Path) -> None:
+    path = tmp_path / "ids.png"
+    Image.fromarray(np.arange(count + 1, dtype=np.uint16)[None]).save(path)
+    if count == 1024:
+        assert [int(mask.sum()) for _, mask in read_mask_ids(path)] == [1] * count
+        return
+    with pytest.raises(FrameError, match="holds 1025 values: expected ids of 1024 objects at most"):
+        read_mask_ids(path)
 
 
 def _colours() -> Image.Image:
