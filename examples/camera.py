@@ -10,6 +10,7 @@ that come faster than it tracks; the masks are COCO's run lengths.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -23,14 +24,12 @@ def jpegs(source: str, most: int | None) -> Iterator[bytes]:
     camera = cv2.VideoCapture(int(source) if source.isdecimal() else source)
     if not camera.isOpened():
         raise SystemExit(f"cannot open {source}: expected the number of a camera, or a video")
-    count = 0
-    while most is None or count < most:
+    for _ in itertools.count() if most is None else range(most):
         there, frame = camera.read()
         if not there:
             break
         _, content = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 90])
         yield content.tobytes()
-        count += 1
     camera.release()
 
 
@@ -56,10 +55,8 @@ def main() -> None:
     x, y = (float(value) for value in options.point.split(","))
     address = f"{options.server}/v1/live?format=json&token={options.token}"
     with connect(address, compression=None) as server:
-        hello = json.loads(server.recv())
-        print(f"{hello['model']} at {hello['image_size']} pixels")
-        prompt = {"object": 1, "points": [[x, y]], "labels": [1]}
-        server.send(json.dumps({"prompt": prompt}))
+        print("{model} at {image_size} pixels".format(**json.loads(server.recv())))
+        server.send(json.dumps({"prompt": {"object": 1, "points": [[x, y]], "labels": [1]}}))
         try:
             for content in jpegs(options.source, options.frames):
                 server.send(content)

@@ -46,7 +46,8 @@ def opened_services(
     if root is not None and not root.is_dir():
         raise InputError(f"root {root} is no folder: name the folder of the videos")
     with ExitStack() as stack:
-        folder = data or stack.enter_context(temporary_folder())
+        # the temporary folder itself is locked already, as one that is in use
+        folder = data or stack.enter_context(temporary_folder()) / "data"
         model = stack.enter_context(Model(session))
         media = stack.enter_context(contextlib.closing(MediaStore(folder, root, limits)))
         sessions = stack.enter_context(SessionStore(model, media, limits))

@@ -62,6 +62,7 @@ QUICK: dict[str, tuple[str, int]] = {
     "inspect": ("OUT/none", 1),
     "masks": ("CLIP/0.png --bundle BUNDLE --points-per-side 1 --threads 1 -o OUT/m", 0),
     "segment": ("CLIP/0.png --bundle BUNDLE --point 20,20 --threads 1 -o OUT/s.png", 0),
+    "serve": ("OUT/none", 1),
     "track": ("CLIP --bundle BUNDLE --point 20,20 --threads 1 -o OUT/t", 0),
     "train": ("OUT/run --from OUT/none.pt", 1),
     "verify": ("OUT/none", 1),

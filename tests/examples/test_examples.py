@@ -279,7 +279,9 @@ def test_every_program_is_in_the_list_and_run_here() -> None:
         assert f'"{Path(name).stem}' in where or f'"{name}"' in where, name
     for path in EXAMPLES.glob("*.py"):
         assert path.name in listed or path.name in _OF_OTHERS, path.name
-        assert len(path.read_text().splitlines()) <= 70, path.name
+        # clients of the server stand without our package
+        most = 90 if path.name in _OF_OTHERS else 70
+        assert len(path.read_text().splitlines()) <= most, path.name
 
 
 #: programs that the tests of another room run
