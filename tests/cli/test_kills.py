@@ -39,6 +39,7 @@ def test_killed_now_and_then(scene: Scene) -> None:
     assert _killed(scene, 2, seed=1) >= 2
 
 
+@pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("scene", KILLED, indirect=True)

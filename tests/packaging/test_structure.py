@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -85,3 +86,15 @@ def test_no_large_file_is_tracked() -> None:
     names = [name for name in listed.stdout.decode().split("\0") if (ROOT / name).is_file()]
     large = {name for name in names if (ROOT / name).stat().st_size > 1 << 20}
     assert large == {"export/data/sam2rt_micro.safetensors"}
+
+
+def test_a_nightly_test_is_a_slow_one() -> None:
+    """The fast tier leaves out what is slow, and knows no other mark."""
+    marks = [
+        (path.name, text[: at.start()].rstrip().splitlines()[-1])
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        for text in [path.read_text()]
+        for at in re.finditer(r"^@pytest\.mark\.nightly$", text, re.M)
+    ]
+    assert len(marks) >= 3
+    assert [mark for mark in marks if mark[1] != "@pytest.mark.slow"] == []

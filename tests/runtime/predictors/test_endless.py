@@ -44,6 +44,7 @@ def test_objects_that_come_and_go(bundle: Bundle, session: Session) -> None:
         assert tracker.obj_ids == []
 
 
+@pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.timeout(3 * 3600)
 def test_an_endless_stream(bundle: Bundle, session: Session) -> None:
