@@ -64,7 +64,10 @@ def offered(
         ("sam2rt build r", ["dir,r"]),
         ("sam2rt doctor nowhere/", ["dir,nowhere/"]),
         ("sam2rt masks p.png --device t", ["plain,tensorrt"]),
-        ("sam2rt bench bundle --baseline t", ["plain,transformers", "plain,transformers-compiled"]),
+        (
+            "sam2rt bench bundle --baseline t",
+            [f"plain,transformers{variant}" for variant in ("", "-compiled", "-bf16")],
+        ),
         ("sam2rt eval syn", ["plain,synthetic"]),
         ("sam2rt eval synthetic --level h", ["plain,hard"]),
         ("sam2rt eval d", ["dir,d"]),
