@@ -18,7 +18,7 @@ from ...runtime.packages import pillow_image
 from ..sessions.limits import NotFoundError
 from ..sessions.media import Medium
 from ..web.bodies import announced_bytes, checked_json, json_body
-from ..web.errors import BadRequestError, line_of_error
+from ..web.errors import BadRequestError, line_of_failure
 from ..web.schemas import FRAME, Schema
 from ..web.services import services_of
 from ..web.stream_routes import StreamResponse, propagation
@@ -92,7 +92,7 @@ def _error(error: GraphQLError) -> dict[str, Any]:
     formatted: dict[str, Any] = dict(error.formatted)
     cause = error.original_error
     if cause is not None and not isinstance(cause, GraphQLError):
-        formatted["message"] = line_of_error(cause)
+        formatted["message"] = line_of_failure(cause)
     return formatted
 
 

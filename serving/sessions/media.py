@@ -36,6 +36,8 @@ from .limits import (
 
 _SAMPLES = Path(__file__).parents[1] / "samples"
 _DESCRIPTION = "medium.json"
+#: in a folder that a server may clear, since no one else has files there
+_MARK = ".sam2rt-media"
 #: how files begin: (offset, bytes, suffix)
 _IMAGES = (
     (0, b"\xff\xd8\xff", ".jpg"),
@@ -82,7 +84,8 @@ class MediaStore:
     """Uploaded media in one folder, which belongs to one server at a time.
 
     Uploads grow in ``incoming``, and stand in ``media`` once they are whole and were read. Part
-    files of a server that was killed are removed at the next start.
+    files of a server that was killed are removed at the next start. A folder that was not empty
+    when a server first took it is refused: its files are somebody's.
     """
 
     def __init__(self, folder: Path, root: Path | None, limits: ServerLimits) -> None:
@@ -95,7 +98,12 @@ class MediaStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = owned_folder(folder)
-            self._clear()
+            try:
+                _claim(folder)
+                self._clear()
+            except BaseException:
+                self.close()
+                raise
         except OSError as error:
             raise InputError(
                 f"{folder} cannot be written ({line_of(error)}): name a folder of yours"
@@ -244,6 +252,15 @@ class MediaStore:
             with suppress(OSError, ValueError, TypeError, StopIteration):
                 fields = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
                 yield Medium(path=next(folder.glob("content.*")), **fields)
+
+
+def _claim(folder: Path) -> None:
+    """Mark a folder as a server's. InputError for one with files that no server wrote."""
+    mark = folder / _MARK
+    if not mark.exists():
+        if any(folder.iterdir()):
+            raise InputError(f"{folder} holds files of others: name a new or an empty folder")
+        mark.touch()
 
 
 class Upload:

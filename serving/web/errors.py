@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -66,6 +68,16 @@ def line_of_error(error: Exception) -> str:
     if means_low_memory(error):
         return "not enough memory: try again later, or ask for less"
     return f"a fault of the server ({type(error).__name__}): its log has the details"
+
+
+def line_of_failure(error: Exception) -> str:
+    """As :func:`line_of_error`, of an error that ends here; the log gets a fault of ours.
+
+    What a route raises instead is logged by the server that runs it.
+    """
+    if status_of(error) == 500:
+        logging.getLogger(__name__).error("a fault of the server", exc_info=error)
+    return line_of_error(error)
 
 
 def error_answer(status: int, line: str, headers: dict[str, str] | None = None) -> JSONResponse:

@@ -84,9 +84,11 @@ def _as_text(websocket: WebSocket) -> bool:
     return form == "json"
 
 
-async def _served(websocket: WebSocket, services: Services, as_text: bool, overlap: bool) -> None:
+async def _served(
+    websocket: WebSocket, services: Services, as_text: bool, no_overlap: bool
+) -> None:
     model, limits = services.model, services.limits
-    stream = await services.turn(lambda: LiveSession(model, limits, overlap), urgent=True)
+    stream = await services.turn(lambda: LiveSession(model, limits, no_overlap), urgent=True)
     inbox = _Inbox()
     hello = {
         "session": secrets.token_hex(16),

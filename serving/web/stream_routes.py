@@ -20,7 +20,7 @@ from ..sessions.session import WorkSession
 from ..sessions.video import Direction, VideoSession, direction_of
 from . import schemas
 from .bodies import json_body
-from .errors import line_of_error
+from .errors import line_of_failure
 from .services import Services, services_of
 
 Lines = AsyncGenerator[dict[str, Any], None]
@@ -121,7 +121,7 @@ async def _propagated(services: Services, session: VideoSession, ways: list[rang
         if not isinstance(stop, StoppingError):
             raise
     except Exception as failure:
-        end, error = "failed", line_of_error(failure)
+        end, error = "failed", line_of_failure(failure)
     finally:
         _close(services, steps)
         if end == "complete" and (session.cancelled or services.stopping):
@@ -167,7 +167,7 @@ async def _automatic(
         except StoppingError:
             end["end"] = "cancelled"
         except Exception as failure:
-            end |= {"end": "failed", "error": line_of_error(failure)}
+            end |= {"end": "failed", "error": line_of_failure(failure)}
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(lines.put_nowait, end)
 

@@ -123,6 +123,20 @@ def test_what_cannot_be_served_is_one_line(bundle, tmp_path, options, line):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("kept", ["incoming/own.mp4", "media/.own/a.png", "own.txt"])
+def test_a_folder_of_others_is_refused_and_left_as_it_is(bundle, tmp_path, kept):
+    data = tmp_path / "data"
+    (data / kept).parent.mkdir(parents=True)
+    (data / kept).write_text("mine")
+    words = [*SERVE, str(bundle.path), "--port", "0", "--data", str(data)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1, f"sam2rt: {data} holds files of others: name a new or an empty folder\n"
+    )  # fmt: skip
+    assert [path for path in data.rglob("*") if path.is_file()] == [data / kept]
+    assert (data / kept).read_text() == "mine"
+
+
 def resident(process: subprocess.Popen[str]) -> int:
     """Bytes of memory that a process holds."""
     pages = Path(f"/proc/{process.pid}/statm").read_text().split()[1]

@@ -310,3 +310,18 @@ def test_a_fault_of_the_server_is_one_line(served, gated, monkeypatch, caplog):
         500, {"error": "a fault of the server (ZeroDivisionError): its log has the details"}
     )  # fmt: skip
     assert served.ok("GET", "/v1/health")["status"] == "ok"
+
+
+@pytest.mark.parametrize("work", ["propagate", "automatic"])
+def test_a_fault_in_a_stream_is_told_and_logged(served, gated, monkeypatch, caplog, work):
+    at = prompted(served)
+
+    def broken(self: VideoSession, *_: Any) -> Any:
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr(VideoSession, "propagation" if work == "propagate" else "view", broken)
+    caplog.clear()
+    end = list(served.lines(f"{at}/{work}"))[-1]
+    assert end["end"] == "failed"
+    assert end["error"] == "a fault of the server (ZeroDivisionError): its log has the details"
+    assert [str(record.exc_info[1]) for record in caplog.records] == ["secret detail"]
