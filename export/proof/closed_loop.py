@@ -18,6 +18,9 @@ from ...runtime.session import Into, Session, SessionWrapper
 from .choices import chosen_masks, valid_choices
 from .noise import smooth_noise
 
+#: frames of the loop that are clicked or boxed, each for the object of its own number
+CLICKED = (0, 1)
+
 
 @dataclass(frozen=True)
 class ProofClip:

@@ -11,10 +11,11 @@ from ...configs.errors import NotFiniteError
 from ...configs.models import ModelConfig
 from ...configs.progress import Progress, silent, steps
 from ...runtime.arrays import Array
+from ...runtime.pixels.upsample import upsample_bilinear
 from ...runtime.session import Session
 from .cases import CASES, Case, case_inputs
 from .choices import chosen_masks, valid_choices
-from .closed_loop import Listener, LoopFrame, closed_loop, make_clip
+from .closed_loop import CLICKED, Listener, LoopFrame, closed_loop, make_clip
 from .record import Record, Sample
 from .report import Bounds, OutputDifference, ProofReport
 
@@ -42,8 +43,13 @@ def compare(
     clip = make_clip(config, expected.frames, expected.seed)
     dropped: set[int] = set()
     try:
-        for wanted, result in zip(expected.loop, closed_loop(Listener(session), clip), strict=True):
+        results = zip(expected.loop, closed_loop(Listener(session), clip), strict=True)
+        for t, (wanted, result) in enumerate(results):
             _compare_frame(report, wanted, result, bounds, dropped)
+            if t in CLICKED and _edge_moved(
+                wanted.logits[t], result.logits[t], config.image_size, bounds.edge
+            ):
+                dropped.add(t)
             advance()
     except NotFiniteError as error:
         # which output it comes from stands in the single calls, where it was not fed back
@@ -161,6 +167,18 @@ def _compare_frame(
         a, b = wanted.logits[i], found.logits[i]
         report.loop_max = max(report.loop_max, float(np.abs(a - b).max()))
         report.lowest_iou = min(report.lowest_iou, mask_iou(a, b, bounds.near, spare=1))
+
+
+def _edge_moved(expected: Array, found: Array, image_size: int, edge: float) -> bool:
+    """Whether a clicked mask, at the size it is remembered in, has a pixel on the other side of 0.
+
+    Only pixels within `edge` of the largest logit from 0 excuse that, and each of them must be.
+    """
+    size = (image_size, image_size)
+    a, b = upsample_bilinear(expected, size), upsample_bilinear(found, size)
+    moved = (a > 0) != (b > 0)
+    largest = edge * np.abs(expected).max()
+    return bool(moved.any() and (np.abs(a[moved]) <= largest).all())
 
 
 def mask_iou(expected: Array, found: Array, near: float, spare: int = 0) -> float:

@@ -50,7 +50,9 @@ def test_tiny(tiny_bundle: Bundle) -> None:
 def test_tiny_at_512(tmp_path: Path) -> None:
     name = "sam2.1_hiera_tiny"
     checkpoint = Checkpoint(model_config(name), recipe_state(name), "0" * 64, "the recipe")
-    check_official(export_bundle(checkpoint, tmp_path / name, image_size=512, threads=2), name, 512)
+    # weights that are not trained, so of one clip: docs/decisions/proof.md
+    made = export_bundle(checkpoint, tmp_path / name, image_size=512, threads=2, seed=0)
+    check_official(made, name, 512)
 
 
 def test_there_are_eight() -> None:
@@ -66,7 +68,7 @@ def test_at_1024_pixels(name: str, tmp_path: Path) -> None:
     forget()
     weights, target = tmp_path / f"{name}.pt", tmp_path / name
     torch.save({"model": recipe_state(name)}, weights)
-    sam2rt("export", weights, "-o", target)
+    sam2rt("export", weights, "-o", target, "--seed", "0")
     sam2rt("verify", target)
     bundle = Bundle.load(target)
     check(bundle, bundle.proof, name, 1024)
