@@ -41,8 +41,20 @@ class StreamResponse(StreamingResponse):
         media_type: str,
     ) -> None:
         self._session, self._lines, self._seconds = session, lines, seconds
-        super().__init__((encode(line) async for line in lines), media_type=media_type)
+        self._at_work = True
+        super().__init__(self._parts(encode), media_type=media_type)
         self.headers["Cache-Control"] = "no-store"
+
+    async def _parts(self, encode: Callable[[dict[str, Any]], bytes]) -> AsyncGenerator[bytes]:
+        async for line in self._lines:
+            if "end" in line:
+                # whoever reads this line may start other work at once
+                self._leave()
+            yield encode(line)
+
+    def _leave(self) -> None:
+        if self._at_work:
+            self._at_work = self._session.propagating = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def sent(message: Any) -> None:
@@ -54,7 +66,7 @@ class StreamResponse(StreamingResponse):
         finally:
             # at once, not when the garbage is collected; a client may leave before the first line
             await self._lines.aclose()
-            self._session.propagating = False
+            self._leave()
             self._session.in_use -= 1
 
 
@@ -171,16 +183,16 @@ async def _automatic(
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(lines.put_nowait, end)
 
-    running = loop.run_in_executor(services.pool, work)
+    loop.run_in_executor(services.pool, work)
+    line: dict[str, Any] = {}
     try:
-        while True:
+        while "end" not in line:
             line = await lines.get()
             yield line
-            if "end" in line:
-                return
     finally:
         # the client left: the thread ends before its next turn
-        session.cancelled = not running.done()
+        if "end" not in line:
+            session.cancelled = True
 
 
 def _check_free(session: WorkSession) -> None:

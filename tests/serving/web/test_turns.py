@@ -249,9 +249,38 @@ def test_a_client_that_takes_nothing_is_left(served):
 
     begin(work)
     started = time.monotonic()
-    asyncio.run(lines_response(work, lines(), 0.2)({"type": "http"}, never, never))
+    response = lines_response(work, lines(), 0.2)
+    # a browser's tests may have left their event loop running in this thread
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, response({"type": "http"}, never, never)).result()
     assert time.monotonic() - started < 10
     assert (closed, work.propagating, work.in_use) == ([], False, 0) or closed == [True]
+
+
+def test_work_begins_as_soon_as_the_last_line_is_there(served):
+    """Before the answer ends; and the end of that answer does not end the new work."""
+    work = served.services.sessions.open(served.services.media.sample("shapes"))
+    seen = []
+
+    async def lines() -> Any:
+        yield {"done": 1}
+        yield {"end": "complete"}
+
+    async def send(message: Any) -> None:
+        seen.append(work.propagating)
+        if b'"end"' in message.get("body", b""):
+            begin(work)
+
+    async def never() -> Any:
+        await asyncio.sleep(3600)
+
+    begin(work)
+    response = lines_response(work, lines(), 10)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, response({"type": "http"}, never, send)).result()
+    # its start, a line, the last line, its end
+    assert seen == [True, True, False, True]
+    assert (work.propagating, work.cancelled) == (True, False)
 
 
 def test_idle_sessions_end_and_used_ones_stay(session):
