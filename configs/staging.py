@@ -139,7 +139,7 @@ def replaced_folder(final: Path, foreign: Foreign | None = None) -> Iterator[Pat
     new folder is ``NAME.new`` beside it. StorageError on a full disk.
     """
     _refuse_working_folder(final)
-    with _made_parents(final):
+    with made_parents(final):
         try:
             _clear_leftovers(final, foreign)
             work, lock = new_folder(final, PART)
@@ -193,8 +193,11 @@ def _unwritable(final: Path, error: OSError) -> InputError:
 
 
 @contextmanager
-def _made_parents(final: Path) -> Iterator[None]:
-    """Makes the folders above `final`; those that were missing go again if the block fails."""
+def made_parents(final: Path) -> Iterator[None]:
+    """Make the folders above `final`; those that were missing go again if the block fails.
+
+    Raises InputError where they cannot be made.
+    """
     missing = [folder for folder in final.parents if not os.path.lexists(folder)]
     try:
         try:

@@ -157,6 +157,11 @@ def _cached(checkpoint_sha256: str) -> Path:
     return cache_folder() / "bundles" / digest[:32]
 
 
+def generator() -> str:
+    """What exports here: a bundle's manifest names it."""
+    return f"sam2rt {VERSION}, torch {torch.__version__}, onnx {onnx.__version__}"
+
+
 def _loaded(
     checkpoint: Checkpoint | str | os.PathLike[str], image_size: int | None, progress: Progress
 ) -> Checkpoint:
@@ -176,7 +181,7 @@ def _unproved(
         precision=options.precision,
         opset=options.opset,
         checkpoint_sha256=checkpoint.sha256,
-        generator=f"sam2rt {VERSION}, torch {torch.__version__}, onnx {onnx.__version__}",
+        generator=generator(),
         graphs=graphs,
         proof={},
         proof_files={},

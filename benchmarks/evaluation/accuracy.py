@@ -15,11 +15,11 @@ from typing import Any
 
 from ...configs.errors import InputError
 from ...configs.progress import Progress
-from ...configs.staging import replaced_file
+from ...configs.staging import check_file_target, made_parents, replaced_file
 from ...runtime.media.images import write_image
 from .accuracy_runs import REFERENCE, AccuracyPlan, Row, capabilities, measure, sheet, worst_frames
 
-IMAGE = "accuracy_worst.png"
+PAGE, IMAGE, DATA = "accuracy.md", "accuracy_worst.png", "accuracy.json"
 _SHOWN = 8
 _PACKAGES = ("sam2rt", "torch", "onnxruntime", "numpy")
 
@@ -151,17 +151,29 @@ def _number(value: float | None) -> str:
 
 
 def write_page(plan: AccuracyPlan, folder: Path, progress: Progress) -> None:
-    """Measure everything and write the page, its image and ``accuracy.json`` into `folder`."""
+    """Measure everything; write the page and its image into `folder`, the data to the plan's.
+
+    Each file is replaced as a whole, the page last: an old page beside a new image means an
+    interrupted run. Raises InputError, before anything is measured, for a place that cannot be
+    written.
+    """
+    targets = folder / PAGE, folder / IMAGE, plan.work / DATA
+    with made_parents(targets[0]), made_parents(targets[2]):
+        for target in targets:
+            check_file_target(target)
+        _write(plan, folder, progress)
+
+
+def _write(plan: AccuracyPlan, folder: Path, progress: Progress) -> None:
     rows = measure(plan, progress)
     shown = rows[1]
     if shown.report["J&F"] is None:
         raise InputError("nothing was scored: use more or longer clips")
     able = capabilities(plan, shown.variant, progress)
     worst = worst_frames(shown.report, _SHOWN)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_image(folder / IMAGE, sheet(plan, shown.variant, worst))
-    with replaced_file(folder / "accuracy.md") as part:
-        part.write_text(page(rows, able, worst, plan), encoding="utf-8")
-    with replaced_file(plan.work / "accuracy.json") as part:
+    with replaced_file(plan.work / DATA) as part:
         reports = {row.variant.name: row.report for row in rows}
         part.write_text(json.dumps({"variants": reports, "levels": able}, indent=1) + "\n")
+    write_image(folder / IMAGE, sheet(plan, shown.variant, worst))
+    with replaced_file(folder / PAGE) as part:
+        part.write_text(page(rows, able, worst, plan), encoding="utf-8")

@@ -17,6 +17,7 @@ import numpy as np
 from ...configs.bundle import HALF_PRECISIONS, Bundle, Half, Precision
 from ...configs.errors import BundleError, MissingExtraError
 from ...configs.progress import Progress, silent
+from ...configs.staging import replaced_folder
 from ...plugins.cpu import library
 from ...runtime.backends.open import open_session
 from ...runtime.backends.openvino_session import UNITS, openvino_module
@@ -244,12 +245,13 @@ def _exported(
     progress: Progress,
     cpu_variants: bool = False,
 ) -> Path:
-    from ...export.bundle import export_bundle
+    from ...export.bundle import export_bundle, generator
 
     path = plan.work / "bundles" / f"{precision}_{size}{'_cpu' if cpu_variants else ''}"
     try:
         kept = Bundle.load(path)
-        if kept.checkpoint_sha256 == checkpoint.sha256:
+        found = (kept.checkpoint_sha256, kept.generator, kept.precision, kept.model.image_size)
+        if found == (checkpoint.sha256, generator(), precision, size):
             return path
     except BundleError:
         pass
@@ -267,12 +269,11 @@ def _emulated(plan: AccuracyPlan, bundle: Path, precision: Half) -> Path:
     from ...export.graphs.weights_file import WeightsFile
 
     folder = plan.work / "emulated" / bundle.name
-    folder.mkdir(parents=True, exist_ok=True)
     loaded = Bundle.load(bundle)
-    with WeightsFile(folder) as weights:
+    with replaced_folder(folder) as work, WeightsFile(work) as weights:
         for name, entry in loaded.graphs.items():
             graph = onnx.load(loaded.graph_path(name))
-            weights.write(emulated(graph, precision), folder / entry.file.path)
+            weights.write(emulated(graph, precision), work / entry.file.path)
     return folder
 
 

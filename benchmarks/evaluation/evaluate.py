@@ -6,6 +6,7 @@ stopped; records made with another model, protocol or video are not taken over.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable
@@ -42,7 +43,8 @@ def evaluate(
             records[index] = record
             if parts is not None:
                 parts.mkdir(parents=True, exist_ok=True)
-                text = json.dumps({"key": keys[index], "sha256": digest(record), "record": record})
+                sealed = _sealed(job, job.dataset.videos[index], record)
+                text = json.dumps({"key": keys[index], "sha256": sealed, "record": record})
                 with replaced_file(_part(parts, job.dataset.videos[index])) as part:
                     part.write_text(text, encoding="utf-8")
     ordered = [records[i] for i in range(count)]
@@ -149,19 +151,30 @@ def _named(progress: Progress, name: str) -> Progress:
 def _kept(job: Job, keys: Iterable[str], parts: Path | None) -> dict[int, dict[str, Any]]:
     """Records of earlier runs that fit, by index of their video."""
     found: dict[int, dict[str, Any]] = {}
-    masks = job.settings.masks_folder
+    if parts is None:
+        return found
     for index, key in enumerate(keys):
         video = job.dataset.videos[index]
-        if parts is None or (masks is not None and not (masks / video.name).is_dir()):
-            continue
         try:
             part = json.loads(_part(parts, video).read_text(encoding="utf-8"))
-            if part["key"] == key and part["sha256"] == digest(part["record"]):
+            if part["key"] == key and part["sha256"] == _sealed(job, video, part["record"]):
                 found[index] = part["record"]
         except (OSError, ValueError, TypeError, KeyError):
             # none yet, or damaged: the video is evaluated anew
             continue
     return found
+
+
+def _sealed(job: Job, video: Video, record: dict[str, Any]) -> str:
+    """The digest of a record and of the masks written with it: another run may replace those."""
+    folder = job.settings.masks_folder
+    if folder is None:
+        return digest(record)
+    files = {
+        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in (folder / video.name).rglob("[!.]*.png")
+    }
+    return digest([record, files])
 
 
 def _part(parts: Path, video: Video) -> Path:

@@ -23,6 +23,8 @@ from .download import cache_folder
 from .official import HubName, hub_name, official_name
 from .transfer import MissingFileError, Remote, fetch
 
+_COMMIT = re.compile("[0-9a-f]{40}", re.ASCII)
+
 
 def download_bundle(
     name: str, *, folder: Path | None = None, progress: Progress = silent
@@ -51,11 +53,13 @@ def download_bundle(
             return None
         described = _described(work, source)
         place = root / "bundles" / file_sha256(work / MANIFEST)[:32]
+        # it becomes a name of ours: from a server that is no hub it could be a path
+        named = said.get("x-repo-commit", "")
+        commit = HubName(source.name, named) if _COMMIT.fullmatch(named) else None
         if (bundle := _loaded(place)) is None:
-            commit = said.get("x-repo-commit", source.revision)
-            bundle = _fetched(described, HubName(source.name, commit), place, progress)
-    if named := said.get("x-repo-commit"):
-        note = _note(root, HubName(source.name, named))
+            bundle = _fetched(described, commit or source, place, progress)
+    if commit is not None:
+        note = _note(root, commit)
         note.parent.mkdir(parents=True, exist_ok=True)
         with replaced_file(note) as part:
             part.write_text(place.name)
@@ -65,7 +69,7 @@ def download_bundle(
 def _kept(root: Path, source: HubName) -> Bundle | None:
     """The bundle of a commit, which never changes, if it was fetched before."""
     note = _note(root, source)
-    if not re.fullmatch("[0-9a-f]{40}", source.revision) or not note.is_file():
+    if not _COMMIT.fullmatch(source.revision) or not note.is_file():
         return None
     return _loaded(root / "bundles" / note.read_text().strip())
 

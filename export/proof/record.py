@@ -25,7 +25,7 @@ from ...configs.models import ModelConfig
 from ...configs.progress import Progress, silent, steps
 from ...runtime.arrays import Array
 from ...runtime.session import Session
-from .bounded_arrays import bounded_arrays
+from ...runtime.tracking.bounded_arrays import bounded_arrays
 from .cases import CASES, Statistics, case_inputs, statistics_of
 from .closed_loop import Listener, LoopFrame, closed_loop, make_clip
 

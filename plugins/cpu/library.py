@@ -1,7 +1,8 @@
 """The library of operators: compiled by the user's own compiler, kept in the user's cache.
 
 It lies under the hash of its sources and flags, and says that hash itself: a library of other
-sources is not loaded. Compiling takes some seconds and needs g++ or clang++ alone, no headers
+sources is not loaded. It ends in the hash of its own bytes, since a system's loader falls over
+half a library. Compiling takes some seconds and needs g++ or clang++ alone, no headers
 but the compiler's.
 """
 
@@ -13,6 +14,7 @@ import hashlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,8 @@ _FLAGS = {
 #: no fused multiply-add but where it is written: the same bits from every compiler's plain code
 _COMMON = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-DSAM2RT_X86")
 _COMMAND = "sam2rt plugins --cpu"
+#: what a whole library ends in, before the sha256 of all that lies in front of it
+_SEAL = b"sam2rt sealed "
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,8 @@ def load() -> CpuLibrary:
 @functools.cache
 def _loaded(path: Path, wanted: str) -> CpuLibrary:
     try:
+        if why := _refusal(path):
+            raise OSError(why)
         library = ctypes.CDLL(str(path))
         said = [library.sam2rt_cpu_identity, library.sam2rt_cpu_units]
     except (OSError, AttributeError) as error:
@@ -108,13 +114,34 @@ def _loaded(path: Path, wanted: str) -> CpuLibrary:
         ) from None
     for function in said:
         function.restype = ctypes.c_char_p
-    found, units = (function().decode() for function in said)
+    found, units = (function().decode("utf-8", "replace") for function in said)
     if found != wanted:
         raise SessionError(
             f"the operators {path} were made from other sources (expected {wanted[:12]}, found "
             f"{found[:12]}): run '{_COMMAND}'"
         )
     return CpuLibrary(path, found, units)
+
+
+def _refusal(path: Path) -> str:
+    """Why a file must not be loaded, since loading executes it; "" where nothing speaks against it.
+
+    Half a file is none, nor is one that another user wrote or may write. OSError.
+    """
+    for place in (path.parent, path):
+        found = place.stat()
+        if found.st_uid not in (0, os.geteuid()):
+            return f"{place} belongs to another user"
+        if found.st_mode & stat.S_IWOTH:
+            return f"everybody may write to {place}: take that right away"
+    content = path.read_bytes()
+    body = content[: -(len(_SEAL) + hashlib.sha256().digest_size)]
+    return "" if content == body + _sealed(body) else "it is not whole"
+
+
+def _sealed(content: bytes) -> bytes:
+    """The end of a library with that content."""
+    return _SEAL + hashlib.sha256(content).digest()
 
 
 def build(progress: Progress = silent) -> CpuLibrary:
@@ -140,8 +167,14 @@ def build(progress: Progress = silent) -> CpuLibrary:
             _run([compiler, *_COMMON, named, *flags, "-c", str(source), "-o", str(made)])
             objects.append(str(made))
         target.parent.mkdir(parents=True, exist_ok=True)
+        linked = folder / target.name
+        _run([compiler, "-shared", *objects, "-o", str(linked)])
+        content = linked.read_bytes()
+        # what takes another's place would take over its rights
+        if target.exists() and _refusal(target):
+            target.unlink()
         with replaced_file(target) as file:
-            _run([compiler, "-shared", *objects, "-o", str(file)])
+            file.write_bytes(content + _sealed(content))
     _loaded.cache_clear()
     return load()
 

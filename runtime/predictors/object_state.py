@@ -11,7 +11,7 @@ import os
 from typing import Any, TypeVar
 
 from ...configs.bundle import Bundle
-from ...configs.checks import shown, whole_number
+from ...configs.checks import shown
 from ...configs.errors import InputError, StateError
 from ..arrays import Logits
 from ..bank import FrameOutput
@@ -173,15 +173,14 @@ class ObjectState(Predictor):
         """
         saved = read_object(path, bundle.model, bundle.digest)
         try:
-            frame_idx = whole_number("frame_idx", saved.header["frame_idx"], 1)
-            height, width = (whole_number("side", n, 1) for n in saved.header["frame_size"])
             options = dict(saved.header["options"])
             state = cls(bundle, backend, device, threads, session=session, **options)
-        except (KeyError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise InputError(
                 f"{path} is no state of an object, or damaged ({error}): prompt the object again"
             ) from None
         state._objects.items[_ID] = StreamObject(0, saved.history)
-        state._objects.skip_to(frame_idx)
+        state._objects.skip_to(saved.header["frame_idx"])
+        height, width = saved.header["frame_size"]
         state._objects.frame_size = (height, width)
         return state

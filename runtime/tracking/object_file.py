@@ -2,7 +2,7 @@
 
 The file is a ``.npz``. ``header`` holds UTF-8 JSON, each output of a frame is
 ``<prompted|tracked>.<frame>.<array>``. Files of strangers are read strictly: a name, dtype or
-shape that the bundle's model does not have is refused before the array is read.
+shape that the bundle's model does not have is refused.
 """
 
 from __future__ import annotations
@@ -10,25 +10,38 @@ from __future__ import annotations
 import json
 import os
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from ...configs.checks import shown_line
 from ...configs.errors import InputError
+from ...configs.formats.schema import Schema, check_schema
+from ...configs.formats.strict_json import strict_json
 from ...configs.models import ModelConfig
 from ...configs.staging import check_file_target, replaced_file
 from ..arrays import Array
-from ..bank import FrameOutput, ObjectHistory
+from ..bank import FrameOutput, ObjectHistory, restore_memory
+from .bounded_arrays import bounded_arrays
 
 _FORMAT = 1
 _HEADER = "header"
-#: bytes of a header, and arrays of a file, that are read at most
-_LONGEST_HEADER, _MOST_ARRAYS = 1 << 16, 1 << 16
+#: bytes of a header that are read at most
+_LONGEST_HEADER = 1 << 16
+_SIDE = {"type": "integer", "minimum": 1, "maximum": 1 << 30}
+_SCHEMA: Schema = {
+    "type": "object",
+    "required": ["format", "bundle", "options", "frame_idx", "frame_size"],
+    "properties": {
+        "bundle": {"type": "string", "maxLength": 64, "format": "line"},
+        "options": {"type": "object"},
+        "frame_idx": {"type": "integer", "minimum": 1, "maximum": 10**12},
+        "frame_size": {"type": "array", "items": _SIDE, "minItems": 2, "maxItems": 2},
+    },
+}
 _NAME = re.compile(r"(prompted|tracked)\.(\d{1,12})\.(obj_ptr|memory|scores)")
 _REMEDY = "save the state anew, or prompt the object again"
 
@@ -66,48 +79,62 @@ def _arrays(history: ObjectHistory) -> Iterator[tuple[str, Array]]:
 def read_object(path: str | os.PathLike[str], config: ModelConfig, digest: str) -> SavedObject:
     """Read what :func:`write_object` wrote for a bundle of this model and digest.
 
-    Raises InputError: no such file, no file of a state, damaged, another bundle's.
+    Every output is of a frame before the header's ``frame_idx``, one at least was prompted, and
+    all numbers are finite. Raises InputError: no such file, no file of a state, damaged, another
+    bundle's.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            return _read(os.fspath(path), archive, config, digest)
-    except InputError:
-        raise
+        # arrays are stored as they are: together they take no more than the file
+        arrays = bounded_arrays(Path(path), Path(path).stat().st_size)
+        header = _header(arrays.pop(_HEADER))
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror or error}): {_REMEDY}") from None
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError) as error:
+    except (KeyError, ValueError) as error:
+        raise _damaged(path, shown_line(str(error))) from None
+    if header["bundle"] != digest:
+        raise InputError(
+            f"{path} is a state of bundle {header['bundle']!s:.12}, this is bundle "
+            f"{digest[:12]}: load it with the bundle that made it, or prompt the object again"
+        )
+    try:
+        return SavedObject(header, _history(arrays, config, header["frame_idx"]))
+    except (KeyError, ValueError) as error:
         raise _damaged(path, shown_line(str(error))) from None
 
 
-def _read(
-    path: str, archive: zipfile.ZipFile, config: ModelConfig, digest: str
-) -> SavedObject:  # fmt: skip
-    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-    if len(members) > _MOST_ARRAYS:
-        raise _damaged(path, f"{len(members)} arrays")
-    with archive.open(members.pop(_HEADER)) as file:
-        text = _array(file, {(np.dtype(np.uint8), None)}, _LONGEST_HEADER)
-    header = json.loads(text.tobytes())
-    if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        raise _damaged(path, f"expected format {_FORMAT}")
-    if header.get("bundle") != digest:
-        raise InputError(
-            f"{path} is a state of bundle {header.get('bundle')!s:.12}, this is bundle "
-            f"{digest[:12]}: load it with the bundle that made it, or prompt the object again"
-        )
+def _header(array: Array) -> dict[str, Any]:
+    """The header; ValueError for what is none."""
+    if array.dtype != np.uint8 or array.ndim != 1:
+        raise ValueError(f"an array {array.dtype} {list(array.shape)}")
+    header = strict_json(array.tobytes(), _LONGEST_HEADER)
+    if isinstance(header, dict) and header.get("format") != _FORMAT:
+        raise ValueError(f"expected format {_FORMAT}")
+    check_schema(header, _SCHEMA)
+    found: dict[str, Any] = header
+    return found
+
+
+def _history(arrays: Mapping[str, Array], config: ModelConfig, next_frame: int) -> ObjectHistory:
+    """The outputs of frames before `next_frame`; ValueError or KeyError for what is none."""
     allowed = _allowed(config)
     parts: dict[tuple[str, int], dict[str, Array]] = {}
-    for name, info in members.items():
-        if (match := _NAME.fullmatch(name)) is None:
-            raise _damaged(path, f"unknown array {name:.40}")
-        with archive.open(info) as file:
-            array = _array(file, allowed[match[3]], 1 << 40)
-        parts.setdefault((match[1], int(match[2])), {})[match[3]] = array
+    for name, array in arrays.items():
+        match = _NAME.fullmatch(name)
+        if match is None or int(match[2]) >= next_frame:
+            raise ValueError(f"unknown array {name:.40}")
+        if (array.dtype, array.shape) not in allowed[match[3]]:
+            raise ValueError(f"an array {array.dtype} {list(array.shape)}")
+        if not np.isfinite(restore_memory(array) if match[3] == "memory" else array).all():
+            raise ValueError(f"{name} holds what is no number")
+        # copied, so that it can be written to
+        parts.setdefault((match[1], int(match[2])), {})[match[3]] = array.copy()
     history = ObjectHistory()
-    for (kind, frame_idx), arrays in parts.items():
+    for (kind, frame_idx), found in parts.items():
         outputs = history.cond if kind == "prompted" else history.non_cond
-        outputs[frame_idx] = _output(arrays)
-    return SavedObject(header, history)
+        outputs[frame_idx] = _output(found)
+    if not history.cond:
+        raise ValueError("no frame with a prompt")
+    return history
 
 
 def _allowed(config: ModelConfig) -> dict[str, set[tuple[np.dtype[Any], Any]]]:
@@ -121,25 +148,8 @@ def _allowed(config: ModelConfig) -> dict[str, set[tuple[np.dtype[Any], Any]]]:
     }
 
 
-def _array(file: IO[bytes], allowed: set[tuple[np.dtype[Any], Any]], most: int) -> Array:
-    """An array whose header was looked at first; ValueError for one that is not allowed."""
-    if np.lib.format.read_magic(file) != (1, 0):
-        raise ValueError("an array of another version")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    fits = (dtype, shape) in allowed or ((dtype, None) in allowed and len(shape) == 1)
-    count = int(np.prod(shape, dtype=np.int64))
-    if fortran or dtype.hasobject or not fits or not 0 <= count * dtype.itemsize <= most:
-        raise ValueError(f"an array {dtype} {list(shape)}")
-    content = file.read(count * dtype.itemsize)
-    # copied, so that it can be written to
-    array: Array = np.frombuffer(content, dtype).reshape(shape).copy()
-    return array
-
-
 def _output(arrays: Mapping[str, Array]) -> FrameOutput:
     score, iou = (float(value) for value in arrays["scores"])
-    if not np.isfinite([score, iou]).all():
-        raise ValueError("a score that is no number")
     return FrameOutput(None, arrays["obj_ptr"], score, iou, arrays.get("memory"))
 
 

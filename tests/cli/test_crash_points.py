@@ -22,9 +22,9 @@ QUICK = (
 )  # fmt: skip
 #: others run once, and the folder is kept before each step that changes what can be found in it;
 #: the command runs again on every so many of these
-LONG = {"export": 6, "train": 2, "bench": 3}
+LONG = {"export": 6, "train": 2, "bench": 3, "accuracy": 20}
 #: points that a long command has at least
-_LEAST = {"export": 300, "train": 50, "bench": 6}
+_LEAST = {"export": 300, "train": 50, "bench": 6, "accuracy": 100}
 
 
 @pytest.mark.parametrize("scene", QUICK, indirect=True)

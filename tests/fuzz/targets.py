@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import json
@@ -16,19 +17,30 @@ import torch
 from PIL import Image
 
 from sam2rt.configs.bundle import Bundle
-from sam2rt.configs.errors import Sam2rtError
+from sam2rt.configs.errors import InputError, Sam2rtError
 from sam2rt.configs.formats.graph_file import GraphError, check_graph
 from sam2rt.configs.formats.manifest import digest_of
 from sam2rt.configs.models import model_config
 from sam2rt.export.checkpoint.load import load_checkpoint
+from sam2rt.export.checkpoint.shards import _listed
+from sam2rt.export.checkpoint.transfer import sha256_of
 from sam2rt.export.proof.record import load_record
 from sam2rt.runtime.backends.engine_record import read_record
+from sam2rt.runtime.bank import FrameOutput, ObjectHistory
 from sam2rt.runtime.media.images import read_image
 from sam2rt.runtime.media.open import open_frames
 from sam2rt.runtime.pixels.rle import mask_from_rle, rle_from_mask
 from sam2rt.runtime.tasks.prompt_file import load_prompts, mask_of, masks_of_ids
+from sam2rt.runtime.tracking.object_file import SavedObject, read_object, write_object
+from sam2rt.serving.web import schemas
+from sam2rt.serving.web.bodies import checked_json
 
 _MICRO = model_config("micro")
+_DIGEST = "0123456789abcdef" * 4
+_REQUESTS = [
+    schemas.PROMPT, schemas.SESSION, schemas.NAME, schemas.PROPAGATION, schemas.AUTOMATIC,
+    schemas.ACTION,
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -185,6 +197,70 @@ def _videos() -> list[bytes]:
     return made
 
 
+def _state(path: Path) -> object:
+    """What is taken has finite numbers, of frames before the next one."""
+    found = read_object(path, _MICRO, _DIGEST)
+    for outputs in (found.history.cond, found.history.non_cond):
+        if not all(index < found.header["frame_idx"] for index in outputs):
+            raise AssertionError("a frame to come")
+        if not all(np.isfinite(output.obj_ptr).all() for output in outputs.values()):
+            raise AssertionError("no number")
+    return found
+
+
+def _states() -> list[bytes]:
+    """One as it is written, one of a single frame, one with more in its header."""
+    header = {"bundle": _DIGEST, "options": {}, "frame_idx": 2, "frame_size": [4, 6]}
+    side = _MICRO.embed_size
+    memory = np.ones((_MICRO.mem_dim, side, side), np.float16)
+    output = FrameOutput(None, np.ones(_MICRO.hidden_dim, np.float32), 1.0, 0.5, memory)
+    made = []
+    with tempfile.TemporaryDirectory() as folder:
+        for tracked, more in (({1: output}, {}), ({}, {}), ({}, {"options": {"memory_dtype": 1}})):
+            history = ObjectHistory({0: output}, tracked)
+            write_object(Path(folder) / "s.npz", SavedObject({**header, **more}, history))
+            made.append((Path(folder) / "s.npz").read_bytes())
+    return made
+
+
+def _request(content: bytes) -> object:
+    """The body of a request by each of the server's schemas."""
+    found = []
+    for schema in _REQUESTS:
+        with contextlib.suppress(Sam2rtError):
+            found.append(checked_json(content, schema))
+    if not found:
+        raise InputError("no request")
+    return found
+
+
+def _requests() -> list[bytes]:
+    mask = dict(rle_from_mask(np.eye(6, dtype=bool)))
+    bodies: list[dict[str, Any]] = [
+        {"object": 1, "frame": 3, "points": [[2, 3.5]], "labels": [1], "clear": True},
+        {"object": 2, "box": [0, 0, 5, 4], "mask": mask, "points": None},
+        {"sample": "shapes", "no_overlap": False},
+        {"path": "a/b.mp4"},
+        {"name": "one"},
+        {"direction": "both", "start": 2, "frames": 4},
+        {"frame": 0, "points_per_side": 4, "pred_iou_thresh": 0.5},
+        {"prompt": {"object": 1, "points": [[1, 2]], "labels": [0]}, "reset": True},
+    ]
+    return [json.dumps(body).encode() for body in bodies]
+
+
+def _hash_files() -> list[bytes]:
+    digest = "0123456789abcdef" * 4
+    return [f"{digest}  w.pt\n".encode(), digest.encode()]
+
+
+def _shard_indices() -> list[bytes]:
+    names = [f"m-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    return [
+        json.dumps({"metadata": {}, "weight_map": dict(zip("ab", names, strict=True))}).encode()
+    ]
+
+
 TARGETS = {
     "manifest": Target(_manifest, _manifests),
     "graph": Target(lambda c: check_graph(c, {"w.bin": 4096}), _graphs, (GraphError,)),
@@ -199,4 +275,10 @@ TARGETS = {
     "coco": Target(_file(mask_of, "m.json"), _coco),
     "mask_ids": Target(_file(masks_of_ids, "m.png"), _mask_images),
     "video": Target(_file(_video, "v.mp4"), _videos),
+    "state": Target(_file(_state, "s.npz"), _states),
+    "request": Target(_request, _requests),
+    "hash_file": Target(
+        _file(lambda path: sha256_of(path.with_suffix("")), "w.pt.sha256"), _hash_files
+    ),
+    "shard_index": Target(_file(_listed, "m.json"), _shard_indices),
 }

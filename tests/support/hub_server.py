@@ -30,6 +30,8 @@ class Hub:
     status: int = 200
     #: bytes after which the connection is dropped, one entry per request of the store
     cut_after: list[int] = field(default_factory=list)
+    #: which commit the hub says it gives
+    commit: str = COMMIT
     requests: list[tuple[str, str | None]] = field(default_factory=list)
 
     def asked(self) -> list[str]:
@@ -99,7 +101,7 @@ def _resolve(handler: BaseHTTPRequestHandler, state: Hub, name: str) -> None:
         handler.send_header("Location", f"{state.store or state.url}/store/{name}")
         handler.send_header("X-Linked-Etag", f'"{sha256}"')
         content = b""
-    handler.send_header("X-Repo-Commit", COMMIT)
+    handler.send_header("X-Repo-Commit", state.commit)
     handler.send_header("Content-Length", str(len(content)))
     handler.end_headers()
     handler.wfile.write(content)

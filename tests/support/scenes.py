@@ -202,6 +202,29 @@ def _eval(at: _Place) -> Scene:
     return at.scene([*line, "--clips", "1"], [*line, "--clips", "1", "--seed", "5"], _report)
 
 
+def _accuracy(at: _Place) -> Scene:
+    """Bundles are there from the old run: exporting has a scene of its own."""
+
+    def look(folder: Path) -> Found:
+        for bundle in (folder / "work" / "bundles").glob("[!.]*"):
+            Bundle.load(bundle)
+        for part in folder.glob("work/records/*/[!.]*.json"):
+            assert json.loads(part.read_text()).keys() == {"key", "sha256", "record"}
+        for image in folder.glob("work/masks/*/*/[!.]*.png"):
+            assert cv2.imread(str(image), cv2.IMREAD_UNCHANGED) is not None
+        data = json.loads((folder / "work" / "accuracy.json").read_text())
+        scores = {name: report["J&F"] for name, report in data["variants"].items()}
+        emulated = {f"emulated {k}": v for k, v in _visible(folder / "work" / "emulated").items()}
+        return {**_visible(folder / "docs"), **emulated, "scores": json.dumps(scores)}
+
+    at.commands.setup.append(("faulty_setups:accuracy_of_two_precisions", []))
+    line: list[str | Path] = ["accuracy", at.weights[0], "-o", at.results / "docs", "-q"]
+    line += ["--work", at.results / "work", "--clips", "1", "--frames", "3", "--processes", "1"]
+    scene = at.scene([*line, "--seed", "5"], line, look)
+    scene.several = True
+    return scene
+
+
 def _build(at: _Place) -> Scene:
     """Engines by the double of TensorRT."""
     write_bundle(at.folder / "bundle")
@@ -300,6 +323,7 @@ _SCENES: dict[str, Callable[[_Place], Scene]] = {
     "segment": _segment, "masks": _masks, "track": _track, "export": _export, "eval": _eval,
     "build": _build, "download": _download, "download of weights": _download_checkpoint,
     "download of an official checkpoint": _download_official, "train": _train, "bench": _bench,
+    "accuracy": _accuracy,
 }  # fmt: skip
 #: names of all scenes
 SCENES = tuple(_SCENES)

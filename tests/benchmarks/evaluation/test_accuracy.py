@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from sam2rt.benchmarks.evaluation.datasets import Dataset
 from sam2rt.benchmarks.evaluation.metrics import RULES
 from sam2rt.cli import main
 from sam2rt.cli.commands.accuracy import accuracy
+from sam2rt.configs.bundle import Bundle, Precision
+from sam2rt.configs.progress import silent
+from sam2rt.export.checkpoint.load import Checkpoint
 from sam2rt.plugins.cpu import library
 
 BOX = (20, 20, 100, 80)
@@ -205,3 +209,59 @@ def test_a_checkpoint_that_is_none_is_one_line(
     assert done.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"sam2rt: {broken} is no checkpoint, or truncated (")
+
+
+@pytest.mark.parametrize(
+    ("output", "work", "line"),
+    [
+        ("file", "work", "{}/file/accuracy.md lies below a file: expected folders all the way"),
+        ("docs", "file", "{}/file/accuracy.json lies below a file: expected folders all the way"),
+        ("taken", "work", "{}/taken/accuracy_worst.png is a folder: name a file"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    output: str, work: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def measured(*_: object) -> list[Row]:
+        raise AssertionError("an hour's work")
+
+    monkeypatch.setattr("sam2rt.benchmarks.evaluation.accuracy.measure", measured)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "taken" / "accuracy_worst.png").mkdir(parents=True)
+    places = ["-o", str(tmp_path / output), "--work", str(tmp_path / work)]
+    with pytest.raises(SystemExit) as done:
+        main(["accuracy", "sam2rt_micro", *places])
+    err = capsys.readouterr().err
+    assert (done.value.code, err.count("\n")) == (1, 1), err
+    assert err.startswith("sam2rt: " + line.format(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "taken"]
+
+
+def test_a_bundle_of_another_version_is_made_again(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which bundle is taken over goes by all that decides what is in it."""
+    made: list[Path] = []
+    (tmp_path / "bundles").mkdir()
+    monkeypatch.setattr(
+        "sam2rt.export.bundle.export_bundle", lambda _, path, **options: made.append(path)
+    )
+    checkpoint = Checkpoint(bundle.model, {}, bundle.checkpoint_sha256, "made by the test")
+    plan = AccuracyPlan("w", tmp_path, ())
+    size = bundle.model.image_size
+
+    def exported(size: int, precision: Precision, checkpoint: Checkpoint) -> bool:
+        made.clear()
+        place = tmp_path / "bundles" / f"{precision}_{size}"
+        shutil.rmtree(tmp_path / "bundles")
+        shutil.copytree(bundle.path, place)
+        assert accuracy_runs._exported(plan, checkpoint, size, precision, silent) == place
+        return made == [place]
+
+    assert not exported(size, "fp32", checkpoint)
+    assert exported(size + 64, "fp32", checkpoint)
+    assert exported(size, "fp16", checkpoint)
+    assert exported(size, "fp32", replace(checkpoint, sha256="1" * 64))
+    monkeypatch.setattr("sam2rt.export.bundle.generator", lambda: "sam2rt 99")
+    assert exported(size, "fp32", checkpoint)

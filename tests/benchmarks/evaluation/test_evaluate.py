@@ -353,6 +353,19 @@ def test_predictions_that_are_gone_are_made_anew(tmp_path: Path) -> None:
     assert len(list((tmp_path / "masks" / "v").iterdir())) == 4
 
 
+def test_predictions_that_another_run_replaced_are_made_anew(tmp_path: Path) -> None:
+    """Its record was kept by another report, so that only the masks tell."""
+    ours = job(still("v", 4), masks_folder=tmp_path / "masks")
+    evaluate(ours, parts=tmp_path / "parts")
+    first = [read_labels(tmp_path / "masks" / "v" / f"{i:05d}.png") for i in range(4)]
+    blank = job(Clip("v", (((BLUE, ONE),),) * 4, {0: {1: ONE}}), masks_folder=tmp_path / "masks")
+    evaluate(blank, parts=tmp_path / "other parts")
+    assert not np.array_equal(read_labels(tmp_path / "masks" / "v" / "00002.png"), first[2])
+    evaluate(ours, parts=tmp_path / "parts")
+    again = [read_labels(tmp_path / "masks" / "v" / f"{i:05d}.png") for i in range(4)]
+    assert np.array_equal(again, first)
+
+
 def test_errors_of_processes_arrive(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     clips = (still("a", 3), still("b", 3))
     dataset = Dataset("test", RULES["synthetic"], clips)

@@ -123,6 +123,23 @@ def test_a_commit_needs_no_network_twice(hub: Hub) -> None:
     assert _files(first.path)["mask_decoder.onnx"] == _files(hub.folder)["mask_decoder.onnx"]
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["x/../../../../outside", "../../x", "main", "", f"{COMMIT}\u0661", COMMIT.upper(), "a" * 41],
+)
+def test_a_commit_that_is_none_names_nothing(said: str, hub: Hub, tmp_path: Path) -> None:
+    """A server's header becomes no path: not one out of the cache, and none in it."""
+    hub.commit = said.encode().decode("latin-1")
+    before = set(tmp_path.iterdir())
+    _fetched()
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "cache"}
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["hub"]
+    assert sorted(path.name for path in (tmp_path / "cache" / "hub").iterdir()) == [
+        "blobs", "bundles",
+    ]  # fmt: skip
+    assert all("/resolve/main/" in path for path in hub.asked() if "/resolve/" in path)
+
+
 def test_a_dropped_connection_goes_on(hub: Hub) -> None:
     (hub.folder / "README.md").unlink()
     hub.cut_after = [100_000, 120]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import cpu_operators as cpu
@@ -55,6 +59,66 @@ def test_a_file_that_is_no_library_is_refused() -> None:
     library.library_path().write_text("no library")
     assert library.lacking().startswith(f"cannot load the operators {library.library_path()} (")
     assert library.lacking().endswith("): run 'sam2rt plugins --cpu'")
+
+
+_LOAD = "from sam2rt.plugins.cpu import library; print(library.lacking())"
+
+
+def test_a_library_that_is_not_whole_is_never_given_to_the_system() -> None:
+    """Whose loader ends the process over it, by SIGBUS or an assertion."""
+    cpu.require_units()
+    path = library.build().path
+    whole = path.read_bytes()
+    changed = bytearray(whole)
+    changed[len(whole) // 3] ^= 1
+    odd = [whole[: len(whole) * part // 100] for part in (0, 5, 30, 50, 70, 90, 99)]
+    for content in (*odd, whole[:-1], whole + b"\0", bytes(changed)):
+        # this process has the old one mapped
+        path.unlink()
+        path.write_bytes(content)
+        done = subprocess.run([sys.executable, "-c", _LOAD], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == (
+            f"cannot load the operators {path} (it is not whole): run 'sam2rt plugins --cpu'\n"
+        )
+    assert library.build().path.read_bytes() == whole
+
+
+def test_a_library_that_everybody_may_write_is_not_loaded() -> None:
+    cpu.require_units()
+    path = library.build().path
+    library._loaded.cache_clear()
+    path.chmod(0o646)
+    assert f"(everybody may write to {path}: take that right away)" in library.lacking()
+    # building it anew mends it
+    assert stat.S_IMODE(library.build().path.stat().st_mode) & 0o002 == 0
+    assert library.lacking() == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to another user")
+@pytest.mark.parametrize("given", ["file", "folder"])
+def test_a_library_of_another_user_is_not_loaded(given: str) -> None:
+    cpu.require_units()
+    path = library.build().path
+    library._loaded.cache_clear()
+    place = path if given == "file" else path.parent
+    os.chown(place, 12345, -1)
+    assert library.lacking() == (
+        f"cannot load the operators {path} ({place} belongs to another user): run "
+        "'sam2rt plugins --cpu'"
+    )
+
+
+def test_two_that_compile_at_once_leave_one_whole_library(cache: Path) -> None:
+    cpu.require_compiler()
+    build = "from sam2rt.plugins.cpu import library; print(library.build().identity)"
+    both = [
+        subprocess.Popen([sys.executable, "-c", build], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    assert [process.communicate()[0].strip() for process in both] == [library.identity()] * 2
+    assert [file.name for file in library.library_path().parent.iterdir()] == ["libsam2rt_cpu.so"]
+    assert library.load().identity == library.identity()
 
 
 def test_what_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -224,6 +226,82 @@ class TestFilesOfStrangers:
     def test_headers_that_no_state_has(self, saved, session, changes):
         path = self.rewritten(saved, header=self.header(session, **changes))
         assert "no state of an object, or damaged" in self.refused(path, session)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("memory", np.nan),
+            ("obj_ptr", np.inf),
+            ("memory", np.uint16(0x7FC0)),
+            ("scores", -np.inf),
+        ],
+    )
+    def test_what_is_no_number_gets_into_no_mask(self, saved, session, name, value):
+        with np.load(saved) as file:
+            array = file[f"tracked.1.{name}"]
+        array = array.astype(np.uint16) if isinstance(value, np.uint16) else array.copy()
+        array.flat[-1] = value
+        message = self.refused(self.rewritten(saved, **{f"tracked.1.{name}": array}), session)
+        assert f"(tracked.1.{name} holds what is no number)" in message
+
+    def test_a_state_without_a_prompt_or_of_frames_to_come(self, saved, session):
+        with np.load(saved) as file:
+            arrays = {name: file[name] for name in file.files}
+        prompted = {name: None for name in arrays if name.startswith("prompted.")}
+        assert "(no frame with a prompt)" in self.refused(
+            self.rewritten(saved, **prompted), session
+        )
+        later = {f"tracked.2.{n.rpartition('.')[2]}": arrays[n] for n in arrays if "tracked" in n}
+        np.savez(saved, **arrays, **later)
+        assert "(unknown array tracked.2." in self.refused(saved, session)
+
+    @pytest.mark.parametrize(
+        ("frame_idx", "why"),
+        [(0, "frame_idx is 0"), (1 << 50, "frame_idx is 1"), (1.5, "frame_idx is 1.5"),
+         (True, "frame_idx is True"), (1 << 70, "")],
+    )  # fmt: skip
+    def test_numbers_of_frames_that_no_video_has(self, saved, session, frame_idx, why):
+        path = self.rewritten(saved, header=self.header(session, frame_idx=frame_idx))
+        assert f"no state of an object, or damaged ({why}" in self.refused(path, session)
+
+    def test_headers_that_two_readers_could_take_differently(self, saved, session):
+        deep = b"[" * 60_000
+        text = self.header(session).tobytes()
+        for odd in (deep, text[:-1] + b', "format": 1}', text.replace(b"{}", b'{"a": NaN}')):
+            message = self.refused(
+                self.rewritten(saved, header=np.frombuffer(odd, np.uint8)), session
+            )
+            assert "no state of an object, or damaged" in message
+
+    def test_a_small_file_takes_little_memory(self, saved, session):
+        """A thousandth of what is said to be in it."""
+        with np.load(saved) as file:
+            arrays = {name: file[name] for name in file.files}
+        arrays |= {f"tracked.1.memory{'x' * i}": np.zeros(1 << 20) for i in range(1, 4)}
+        np.savez_compressed(saved, **arrays)
+        tracemalloc.start()
+        assert "arrays or " in self.refused(saved, session)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        tracemalloc.stop()
+
+    def test_an_archive_with_a_password_a_name_twice_or_bytes_changed(self, saved, session):
+        content = saved.read_bytes()
+        flag = content.rindex(b"PK\x01\x02") + 8
+        saved.write_bytes(content[:flag] + b"\1" + content[flag + 1 :])
+        assert "encrypted" in self.refused(saved, session)
+        saved.write_bytes(content)
+        with zipfile.ZipFile(saved) as archive:
+            pointer = archive.read("tracked.1.obj_ptr.npy")
+        with zipfile.ZipFile(saved, "a") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            archive.writestr("tracked.1.obj_ptr.npy", pointer)
+        assert "(a name twice)" in self.refused(saved, session)
+        with zipfile.ZipFile(saved, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("header.npy", bytes(range(256)) * 9)
+        broken = bytearray(saved.read_bytes())
+        broken[60] ^= 255
+        saved.write_bytes(broken)
+        assert "no state of an object, or damaged" in self.refused(saved, session)
 
     def test_an_array_that_claims_terabytes_is_not_made(self, saved, session):
         header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1099511627776,), }"

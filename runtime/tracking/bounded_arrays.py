@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...runtime.arrays import Array
+from ..arrays import Array
 
 _MOST_ARRAYS = 10_000
 
@@ -26,13 +26,17 @@ def bounded_arrays(path: Path, most: int) -> dict[str, Array]:
             records = archive.infolist()
             if len(records) > _MOST_ARRAYS or sum(r.file_size for r in records) > most:
                 raise ValueError(f"more than {_MOST_ARRAYS} arrays or {most} bytes")
-            return {
+            arrays = {
                 record.filename.removesuffix(".npy"): _array(record.filename, archive.read(record))
                 for record in records
             }
     # a password, or a compression that zipfile does not know, is a RuntimeError
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, struct.error) as error:
         raise ValueError(str(error) or "truncated") from None
+    # other readers would take the first
+    if len(arrays) != len(records):
+        raise ValueError("a name twice")
+    return arrays
 
 
 def _array(name: str, content: bytes) -> Array:
@@ -50,7 +54,10 @@ def _array(name: str, content: bytes) -> Array:
     if by_column or dtype.hasobject or any(size < 0 for size in shape):
         raise ValueError(f"{name} is no plain array")
     if len(content) - file.tell() != expected:
-        raise ValueError(f"{name} has {len(content) - file.tell()} bytes, expected {expected}")
+        found = len(content) - file.tell()
+        raise ValueError(
+            f"{name} has {found} bytes, expected {expected} for an array {dtype} {list(shape)}"
+        )
     file.seek(0)
     array: Array = np.load(file, allow_pickle=False)
     return array
