@@ -1,9 +1,12 @@
 """The library of operators: compiled by the user's own compiler, kept in the user's cache.
 
 It lies under the hash of its sources and flags, and says that hash itself: a library of other
-sources is not loaded. It ends in the hash of its own bytes, since a system's loader falls over
-half a library. Compiling takes some seconds and needs g++ or clang++ alone, no headers
-but the compiler's.
+sources is not loaded. C++ finds it by the same hash, which its build makes from the same files.
+It ends in the hash of its own bytes, since a system's loader falls over half a library. Compiling
+takes some seconds and needs g++ or clang++ alone, no headers but the compiler's.
+
+``flags.json`` says what the code of each file may use; the rest runs everywhere. No multiply and
+add are fused but where it is written: the same bits from every compiler's plain code.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import json
 import os
 import platform
 import shutil
@@ -26,19 +30,8 @@ from ...configs.staging import replaced_file, temporary_folder
 #: what a processor's units are called: by the library, in words, and in /proc/cpuinfo
 UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}
 
-_AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512bf16", "-mfma")
-#: each file with what its code may use; the rest runs everywhere
-_FLAGS = {
-    "amx.cpp": (*_AVX512, "-mamx-tile", "-mamx-bf16"),
-    "avx512.cpp": _AVX512,
-    "interface.cpp": (),
-    "onnxruntime.cpp": (),
-    "operators.cpp": (),
-    "portable.cpp": (),
-    "processor.cpp": (),
-}
-#: no fused multiply-add but where it is written: the same bits from every compiler's plain code
-_COMMON = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-DSAM2RT_X86")
+#: of the folder: all that decides what the library is
+_KINDS = (".cpp", ".hpp", ".json")
 _COMMAND = "sam2rt plugins --cpu"
 #: what a whole library ends in, before the sha256 of all that lies in front of it
 _SEAL = b"sam2rt sealed "
@@ -55,11 +48,16 @@ class CpuLibrary:
 
 
 def identity() -> str:
-    """sha256 over the sources and how they are compiled."""
-    made = hashlib.sha256(repr((_COMMON, sorted(_FLAGS.items()))).encode())
-    for file in _sources():
-        made.update(file.name.encode() + b"\0" + file.read_bytes())
-    return made.hexdigest()
+    """sha256 over the sources and how they are compiled: over a line of name and sha256 each."""
+    files = sorted(f for f in Path(__file__).parent.iterdir() if f.suffix in _KINDS)
+    lines = (f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def flags() -> tuple[list[str], dict[str, list[str]]]:
+    """What every file is compiled with, and each file with what it needs beyond that."""
+    read = json.loads(Path(__file__).with_name("flags.json").read_text("utf-8"))
+    return read["common"], read["files"]
 
 
 def library_path() -> Path:
@@ -158,13 +156,14 @@ def build(progress: Progress = silent) -> CpuLibrary:
             "the package g++"
         )
     target, wanted = library_path(), identity()
+    common, files = flags()
     with temporary_folder() as folder:
         objects = []
-        for index, (name, flags) in enumerate(_FLAGS.items()):
-            progress(f"compiling {name}", index, len(_FLAGS) + 1)
+        for index, (name, own) in enumerate(files.items()):
+            progress(f"compiling {name}", index, len(files) + 1)
             source, made = Path(__file__).with_name(name), folder / f"{name}.o"
             named = f'-DSAM2RT_IDENTITY="{wanted}"'
-            _run([compiler, *_COMMON, named, *flags, "-c", str(source), "-o", str(made)])
+            _run([compiler, *common, named, *own, "-c", str(source), "-o", str(made)])
             objects.append(str(made))
         target.parent.mkdir(parents=True, exist_ok=True)
         linked = folder / target.name
@@ -177,11 +176,6 @@ def build(progress: Progress = silent) -> CpuLibrary:
             file.write_bytes(content + _sealed(content))
     _loaded.cache_clear()
     return load()
-
-
-def _sources() -> list[Path]:
-    folder = Path(__file__).parent
-    return sorted(f for f in folder.iterdir() if f.suffix in (".cpp", ".hpp"))
 
 
 def _run(command: list[str]) -> None:

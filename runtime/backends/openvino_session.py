@@ -5,7 +5,7 @@ products in bfloat16 and keep float32 where the exporter left it, those of an fp
 float32 throughout. Each graph is compiled for the sizes of a clip's steady state, one image or
 object with all memories and pointers, when these first come; every other size takes a model
 with dynamic sizes. Which of the two runs depends on the sizes alone, so that results do not
-depend on what ran before.
+depend on what ran before. Compiled graphs are kept in the user's cache (compiled_models.py).
 
 Frames take the three separate graphs. In ``track_step`` at fixed sizes and bfloat16, OpenVINO
 2026.4 fuses the decoder's attentions of narrow heads into code with wrong results; the decoder by
@@ -33,8 +33,10 @@ from ...configs.graphs import GraphSpec, engine_specs
 from ...configs.models import ModelConfig
 from ...configs.staging import temporary_folder
 from ..arrays import Array
+from ..compiled_models import keep_model, kept_model, model_key
 from ..session import Into, Session, check_inputs
 from ..stopping import Stoppable
+from .engine_record import onnx_digest
 
 #: what OpenVINO calls the units that a bundle of that precision needs
 UNITS: dict[Precision, str] = {"fp16": "FP16", "bf16": "BF16"}
@@ -179,12 +181,40 @@ class OpenVinoSession(Session):
             return self._compiled[graph, steady]
 
     def _compile(self, graph: str, steady: bool) -> Any:
-        model, sizes = self._read(graph), self._steady if steady else {}
+        shapes = _shapes(self.bundle.graphs[graph].spec, self._steady if steady else {})
+        options, key = self._options(), self._key(graph, shapes)
+        if key and (kept := kept_model(self._core, key, self._name, options)):
+            return kept
+        model = self._read(graph)
         try:
-            model.reshape(_shapes(self.bundle.graphs[graph].spec, sizes))
-            return self._core.compile_model(model, self._name, self._options())
+            model.reshape(shapes)
+            compiled = self._core.compile_model(model, self._name, options)
         except Exception as error:
             raise self._not_opened(graph, error) from None
+        if key:
+            keep_model(compiled, key)
+        return compiled
+
+    def _key(self, graph: str, shapes: dict[str, list[int]]) -> str:
+        """What a compiled graph is kept under; "" where the device keeps none, or the graph's
+        files are not there: what is missing must not be answered for."""
+        files = self.bundle.graphs[graph].external
+        path = self.bundle.graph_path(graph)
+        units = capabilities(self._core, self._name)
+        there = all(one.is_file() for one in (path, *(path.parent / file.path for file in files)))
+        if "EXPORT_IMPORT" not in units or not there:
+            return ""
+        return model_key(
+            {
+                "graph": onnx_digest(self.bundle, graph),
+                "shapes": shapes,
+                "openvino": openvino_module().__version__,
+                "device": [self._name, self._core.get_property(self._name, "FULL_DEVICE_NAME")],
+                "units": sorted(units),
+                "precision": self.bundle.precision,
+                "options": self._options(),
+            }
+        )
 
     def _read(self, graph: str) -> Any:
         path, external = self.bundle.graph_path(graph), self.bundle.graphs[graph].external

@@ -43,13 +43,14 @@ def compiled(emulated: bool = False) -> Any:
     warnings = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
     # GCC warns of its own AVX-512 intrinsics
     warnings += ["-Wno-maybe-uninitialized", "-Wno-uninitialized"]
-    common = ["c++", *library._COMMON, *warnings, '-DSAM2RT_IDENTITY="test"']
+    shared, files = library.flags()
+    common = ["c++", *shared, *warnings, '-DSAM2RT_IDENTITY="test"']
     objects = []
-    for name, flags in library._FLAGS.items():
+    for name, flags in files.items():
         made = folder / f"{name}.o"
         own = list(flags)
         if emulated and name == "amx.cpp":
-            own = [*library._FLAGS["avx512.cpp"], f'-DSAM2RT_EMULATED_TILES="{EMULATION}"']
+            own = [*files["avx512.cpp"], f'-DSAM2RT_EMULATED_TILES="{EMULATION}"']
         run([*common, *own, "-c", str(SOURCES / name), "-o", str(made)])
         objects.append(str(made))
     target = folder / "library.so"

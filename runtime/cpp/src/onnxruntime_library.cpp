@@ -7,6 +7,7 @@
 #include <sstream>
 #include <vector>
 
+#include "cpu_operators.hpp"
 #include "sam2rt/error.hpp"
 #include "sha256.hpp"
 #include "text.hpp"
@@ -98,6 +99,7 @@ OnnxRuntime::OnnxRuntime(const Bundle& bundle, const SessionOptions& options)
     : api_(load_api()),
       version_(OrtGetApiBase()->GetVersionString()),
       device_(options.device),
+      options_(options),
       bundle_(bundle),
       env_(nullptr, {api_}),
       memory_(nullptr, {api_}) {
@@ -112,7 +114,7 @@ OnnxRuntime::OnnxRuntime(const Bundle& bundle, const SessionOptions& options)
   OrtMemoryInfo* memory = nullptr;
   start(api_->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory));
   memory_.reset(memory);
-  configured_ = configure(options);
+  configured_ = configure();
 }
 
 /// The message of a failed call, empty after a good one.
@@ -136,16 +138,19 @@ void OnnxRuntime::ran(const std::string& graph, OrtStatus* status) const {
                           "need less memory"));
 }
 
-OrtHandle<OrtSessionOptions> OnnxRuntime::configure(const SessionOptions& options) const {
+OrtHandle<OrtSessionOptions> OnnxRuntime::configure() const {
   OrtSessionOptions* raw = nullptr;
   start(api_->CreateSessionOptions(&raw));
   OrtHandle<OrtSessionOptions> configured(raw, {api_});
-  if (options.threads) start(api_->SetIntraOpNumThreads(raw, *options.threads));
+  if (options_.threads) start(api_->SetIntraOpNumThreads(raw, *options_.threads));
   start(api_->SetInterOpNumThreads(raw, 1));
   // several graphs, each with threads of its own: idle ones must not spin beside the others
   start(api_->AddSessionConfigEntry(raw, "session.intra_op.allow_spinning", "0"));
   // patterns keep a block for every shape seen: half as much memory again, and no faster
   start(api_->DisableMemPattern(raw));
+  if (device_ == "cpu" && has_cpu_variants(bundle_)) {
+    start(api_->RegisterCustomOpsLibrary_V2(raw, cpu_operators(bundle_, version_).c_str()));
+  }
   if (device_ == "tensorrt") append_tensorrt(raw);
   // what TensorRT cannot take runs on CUDA
   if (device_ != "cpu") append_cuda(raw);
@@ -227,9 +232,8 @@ void OnnxRuntime::refuse(const std::filesystem::path& path, OrtStatus* status) c
 
 /// The session's options, and weights in memory beside them.
 OrtHandle<OrtSessionOptions> OnnxRuntime::with_weights(const GivenWeights& weights) const {
-  OrtSessionOptions* copy = nullptr;
-  start(api_->CloneSessionOptions(configured_.get(), &copy));
-  OrtHandle<OrtSessionOptions> options(copy, {api_});
+  // a clone would lack the operators' library
+  OrtHandle<OrtSessionOptions> options = configure();
   std::vector<const ORTCHAR_T*> names;
   std::vector<char*> contents;
   std::vector<std::size_t> sizes;

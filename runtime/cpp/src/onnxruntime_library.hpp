@@ -52,7 +52,7 @@ class OnnxRuntime {
   std::string failure(OrtStatus* status) const;
   void start(OrtStatus* status) const;
   [[noreturn]] void refuse(const std::filesystem::path& path, OrtStatus* status) const;
-  OrtHandle<OrtSessionOptions> configure(const SessionOptions& options) const;
+  OrtHandle<OrtSessionOptions> configure() const;
   OrtHandle<OrtSessionOptions> with_weights(const GivenWeights& weights) const;
   void require(const char* provider) const;
   void append_cuda(OrtSessionOptions* options) const;
@@ -61,6 +61,7 @@ class OnnxRuntime {
   const OrtApi* api_;
   std::string version_;
   std::string device_;
+  SessionOptions options_;
   Bundle bundle_;
   OrtHandle<OrtEnv> env_;
   OrtHandle<OrtMemoryInfo> memory_;

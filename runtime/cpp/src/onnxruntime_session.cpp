@@ -3,8 +3,11 @@
 #include <vector>
 
 #include "backends.hpp"
+#include "cpu_operators.hpp"
 #include "manifest.hpp"
 #include "onnxruntime_library.hpp"
+#include "sam2rt/error.hpp"
+#include "text.hpp"
 
 namespace sam2rt {
 
@@ -27,14 +30,17 @@ std::size_t element_size(DType dtype) noexcept {
 /// Graphs have at most eight inputs and six outputs.
 constexpr std::size_t most_tensors = 8;
 
-/// Runs a bundle's graphs with ONNX Runtime: CPU, or its CUDA and TensorRT execution providers.
+/// Runs a bundle's graphs with ONNX Runtime: CPU, or its CUDA and TensorRT execution providers. Of a
+/// bf16 bundle with variants for CPUs it runs those on the CPU, in three calls a frame.
 class OnnxRuntimeSession final : public Session {
  public:
   OnnxRuntimeSession(const Bundle& bundle, const SessionOptions& options)
-      : library_(bundle, options), bundle_(bundle) {
+      : library_(bundle, options),
+        bundle_(bundle),
+        bfloat16_(library_.device() == "cpu" && has_cpu_variants(bundle)) {
     for (std::size_t i = 0; i < graphs_.size(); ++i) {
       const auto graph = static_cast<Graph>(i);
-      if (bundle_.has(graph) && graph != rare()) graphs_[i] = library_.open(bundle_.graph(graph));
+      if (bundle_.has(graph) && graph != rare()) graphs_[i] = library_.open(entry(graph));
     }
     if (fused()) find_parts();
   }
@@ -42,17 +48,20 @@ class OnnxRuntimeSession final : public Session {
   const Bundle& bundle() const noexcept override { return bundle_; }
 
   bool fused() const noexcept override {
-    return library_.device() == "cpu" && bundle_.has(Graph::track_step);
+    return library_.device() == "cpu" && !bfloat16_ && bundle_.has(Graph::track_step);
   }
 
   bool per_object() const noexcept override { return parts_[0].entry != nullptr; }
 
   void run(Graph graph, Span<const InputTensor> inputs,
            Span<const OutputTensor> outputs) override {
+    if (bfloat16_ && graph == Graph::track_step) refuse_fused();
     const GraphSpec& spec = bundle_.graph(graph).spec;
     check_tensors(spec, inputs, outputs);
     if (graph == Graph::track_step && per_object() && outputs[0].shape.dims[0] > 1) {
       run_per_object(inputs, outputs);
+    } else if (bfloat16_ && graph == Graph::memory_attention && outputs[0].shape.dims[0] > 1) {
+      attend_per_object(inputs, outputs);
     } else {
       call(opened(graph), spec, inputs, outputs);
     }
@@ -96,6 +105,31 @@ class OnnxRuntimeSession final : public Session {
     }
     const std::lock_guard<std::mutex> lock(scratch_mutex_);
     scratch_.push_back(std::move(tokens));
+  }
+
+  /// Memory attention of one object after another, in the memory of one.
+  void attend_per_object(Span<const InputTensor> inputs, Span<const OutputTensor> outputs) {
+    std::array<InputTensor, most_tensors> in;
+    for (std::int64_t i = 0; i < outputs[0].shape.dims[0]; ++i) {
+      for (std::size_t k = 0; k < inputs.size(); ++k) in[k] = object_of(inputs[k], i);
+      call(opened(Graph::memory_attention), bundle_.graph(Graph::memory_attention).spec,
+           {in.data(), inputs.size()}, {object_of(outputs[0], i)});
+    }
+  }
+
+  /// Only the separate graphs have variants for CPUs.
+  [[noreturn]] static void refuse_fused() {
+    std::string known;
+    for (int i = 0; i < graph_count; ++i) {
+      known += (i ? ", " : "") + std::string(graph_name(static_cast<Graph>(i)));
+    }
+    throw InputError(text("unknown graph 'track_step': expected one of ", known));
+  }
+
+  /// What is run for a graph of the contract.
+  const GraphEntry& entry(Graph graph) const {
+    const GraphEntry* variant = bfloat16_ ? cpu_variant(bundle_, graph) : nullptr;
+    return variant != nullptr ? *variant : bundle_.graph(graph);
   }
 
   void run_part(Part& part, Span<const InputTensor> inputs, Span<const OutputTensor> outputs) {
@@ -175,12 +209,13 @@ class OnnxRuntimeSession final : public Session {
 
   OrtSession* opened(Graph graph) {
     auto& session = graphs_[static_cast<std::size_t>(graph)];
-    if (graph == rare()) std::call_once(rare_once_, [&] { session = library_.open(bundle_.graph(graph)); });
+    if (graph == rare()) std::call_once(rare_once_, [&] { session = library_.open(entry(graph)); });
     return session.get();
   }
 
   OnnxRuntime library_;
   Bundle bundle_;
+  bool bfloat16_;  ///< whether the variants for CPUs are run
   std::array<OrtHandle<OrtSession>, graph_count + 1> graphs_;
   std::once_flag rare_once_;
   std::array<Part, 2> parts_;  ///< track_step.frame and track_step.object, or nothing

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import hashlib
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +21,7 @@ from exported import random_inputs
 from sam2rt import Bundle, InputError, MissingExtraError, SessionError
 from sam2rt.configs.graphs import engine_specs
 from sam2rt.export.verify import verify_bundle
+from sam2rt.runtime import compiled_models
 from sam2rt.runtime.backends import openvino_session as module
 from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
 from sam2rt.runtime.backends.open import open_session
@@ -30,6 +36,13 @@ SIZES = {
     "growing": {"M": 2, "K": 3, "N": 1, "I": 1, "G": 1, "B": 1, "P": 1},
     "objects": {"M": 7, "K": 16, "N": 3, "I": 1, "G": 1, "B": 1, "P": 3},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -248,3 +261,165 @@ def test_steady_sizes_are_the_models(bundle: Bundle) -> None:
     assert steady_sizes(config) == {
         "B": 1, "N": 1, "I": 1, "G": 1, "M": config.num_maskmem, "K": config.max_obj_ptrs,
     }  # fmt: skip
+
+
+class _Counted:
+    """OpenVINO with its calls counted."""
+
+    def __init__(self, core: Any) -> None:
+        self._core = core
+        self.compiled = 0
+
+    def compile_model(self, *arguments: Any) -> Any:
+        self.compiled += 1
+        return self._core.compile_model(*arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._core, name)
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where compiled models are kept, empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "sam2rt" / "openvino"
+
+
+def _answer(
+    bundle: Bundle, graph: str = "memory_attention", sizes: str = "steady", threads: int = 1
+) -> tuple[int, dict[str, Any]]:
+    """How many graphs a new session compiles for a call, and what the call gives."""
+    session = OpenVinoSession(bundle, threads=threads)
+    core = _Counted(session._core)
+    session._core = core
+    made = session.run(graph, _inputs(bundle, graph, sizes))
+    session.close()
+    return core.compiled, made
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return list(one) == list(other) and all(np.array_equal(one[k], other[k]) for k in one)
+
+
+@pytest.mark.parametrize(
+    "graph", ["image_encoder", "memory_attention", "mask_decoder", "mask_prompt", "memory_encoder"]
+)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_kept_model_gives_the_same_bits(
+    shared_bundles: SharedBundles, models: Path, graph: str, precision: str
+) -> None:
+    if precision == "bf16" and not BF16:
+        pytest.skip("this processor has no bfloat16 units")
+    bundle = shared_bundles.built_in(precision=precision, seed=1)
+    for sizes in ("steady", "growing"):
+        first, again = _answer(bundle, graph, sizes), _answer(bundle, graph, sizes)
+        # one model with dynamic sizes may serve both
+        assert again[0] == 0, sizes
+        assert _same(first[1], again[1]), sizes
+    assert models.stat().st_mode & 0o777 == 0o700
+    assert all(one.suffix == ".model" for one in models.iterdir())
+
+
+def test_sizes_threads_and_bundles_have_models_of_their_own(
+    bundle: Bundle, shared_bundles: SharedBundles, models: Path
+) -> None:
+    other = shared_bundles.built_in(precision="bf16", seed=1)
+    assert [_answer(bundle)[0], _answer(bundle)[0]] == [1, 0]
+    assert [_answer(bundle, sizes="growing")[0], _answer(bundle, threads=2)[0]] == [1, 1]
+    if BF16:
+        assert _answer(other)[0] == 1
+    assert len(list(models.iterdir())) == (4 if BF16 else 3)
+
+
+def test_another_openvino_compiles_anew(
+    bundle: Bundle, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _answer(bundle)[0] == 1
+    monkeypatch.setattr(openvino, "__version__", "2099.1.0-1-abc")
+    assert [_answer(bundle)[0], _answer(bundle)[0]] == [1, 0]
+
+
+@pytest.mark.parametrize("harm", ["cut", "emptied", "bit", "other", "link", "foreign"])
+def test_a_harmed_model_is_compiled_anew(bundle: Bundle, models: Path, harm: str) -> None:
+    _, expected = _answer(bundle)
+    (file,) = models.iterdir()
+    content = file.read_bytes()
+    if harm == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    elif harm == "emptied":
+        file.write_bytes(b"")
+    elif harm == "bit":
+        file.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    elif harm == "other":
+        # whole, and nothing that OpenVINO wrote
+        file.write_bytes(hashlib.sha256(b"none").digest() + b"none")
+    elif harm == "link":
+        file.rename(models.parent / "elsewhere")
+        file.symlink_to(models.parent / "elsewhere")
+    elif os.geteuid() == 0:
+        os.chown(file, 12345, 12345)
+    else:
+        pytest.skip("needs root to give a file away")
+    compiled, found = _answer(bundle)
+    assert compiled == 1
+    assert _same(found, expected)
+    # it was replaced
+    assert _answer(bundle)[0] == 0
+    assert not file.is_symlink()
+
+
+@pytest.mark.parametrize("place", ["a file", "open to all", "no right", "full"])
+def test_without_a_place_for_models_it_works(
+    bundle: Bundle, models: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if place == "a file":
+        models.parent.write_text("")
+    elif place == "open to all":
+        models.mkdir(parents=True)
+        models.chmod(0o777)
+    elif place == "no right":
+        monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    else:
+
+        def full(path: Path) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(compiled_models, "replaced_file", full)
+    first, again = _answer(bundle), _answer(bundle)
+    assert (first[0], again[0]) == (1, 1)
+    assert _same(first[1], again[1])
+    if models.is_dir():
+        assert list(models.iterdir()) == []
+
+
+def test_a_missing_graph_is_not_answered_for(bundle: Bundle, models: Path, tmp_path: Path) -> None:
+    _answer(bundle, "mask_prompt")
+    broken = dataclasses.replace(bundle, path=bundle.path / "nowhere")
+    with pytest.raises(SessionError, match="it is missing"):
+        _answer(broken, "mask_prompt")
+
+
+def test_processes_that_compile_at_once(bundle: Bundle, models: Path) -> None:
+    code = (
+        "import sys; from sam2rt import Bundle;"
+        "from sam2rt.runtime.backends.openvino_session import OpenVinoSession as S;"
+        "S(Bundle.load(sys.argv[1]), threads=1).__enter__()"
+    )
+    command = [sys.executable, "-c", code, str(bundle.path)]
+    running = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait(120) for process in running] == [0, 0]
+    graphs = engine_specs(bundle.model)
+    assert len(list(models.iterdir())) == len(graphs)
+    session = OpenVinoSession(bundle, threads=1)
+    core = _Counted(session._core)
+    session._core = core
+    with session:
+        assert core.compiled == 0
+
+
+def test_models_have_a_largest_size(
+    bundle: Bundle, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled_models, "LARGEST", 0)
+    assert [_answer(bundle, "mask_prompt")[0] for _ in range(2)] == [1, 1]
+    assert list(models.iterdir()) == []
