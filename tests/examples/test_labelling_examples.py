@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +68,27 @@ def test_cvat(bundle: Any, tmp_path: Path) -> None:
     for t in areas:
         found = np.asarray(Image.open(tmp_path / "masks" / f"{t:05d}.png")) > 0
         np.testing.assert_array_equal(found, expected[t])
+
+
+def test_label_studio(bundle: Any, tmp_path: Path) -> None:
+    """The server answers; what it answers is tested with the module."""
+    pytest.importorskip("label_studio_ml.response", reason="needs Label Studio's ML backend")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, EXAMPLES / "label_studio_backend.py", bundle.path, str(port)]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
+                    assert json.load(answer)["status"] == "UP"
+                break
+            except OSError:
+                assert process.poll() is None
+                time.sleep(0.1)
+        else:
+            raise AssertionError("the server did not start")
+    finally:
+        process.terminate()
+        process.wait()
