@@ -91,6 +91,10 @@ class StorageError(Sam2rtError, OSError):
         self.why, self.remedy = why, remedy
 
 
+class MissingToolError(Sam2rtError, ImportError):
+    """A labelling tool or the like that sam2rt plugs into and no extra installs."""
+
+
 class MissingExtraError(Sam2rtError, ImportError):
     """A feature whose optional packages are not installed, or do not load for the reason `why`."""
 

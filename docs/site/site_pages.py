@@ -15,6 +15,7 @@ CONTENTS = {
     "Start": ("install", "tutorial", "models", "coming_from_sam2", "troubleshooting"),
     "Guides": (
         "guides/index", "guides/checkpoints", "guides/images", "guides/video", "commands",
+        "guides/labelling/index", "guides/labelling/cvat", "guides/labelling/label_studio",
         "training", "benchmarks", "tensorrt", "openvino", "pycuda", "cpp",
     ),
     "Concepts": ("architecture", "concepts/proof", "concepts/trust", "accuracy", "glossary"),

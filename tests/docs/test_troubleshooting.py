@@ -30,6 +30,7 @@ def _raised() -> list[str]:
     order = [
         "InputError", "FrameError", "StateError", "BundleError", "CheckpointError", "ProofError",
         "SessionError", "NotFiniteError", "LowMemoryError", "StorageError", "MissingExtraError",
+        "MissingToolError",
     ]  # fmt: skip
     assert set(order) | {"Sam2rtError"} == set(site_reference.error_classes())
     return order

@@ -1,0 +1,1 @@
+"""Our models in labelling tools, one module a tool; imports sessions, runtime and the tool."""

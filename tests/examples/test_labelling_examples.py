@@ -1,0 +1,94 @@
+"""The programs for labelling tools give what the predictors give."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam2rt import ImagePredictor, VideoPredictor
+from sam2rt.benchmarks.synthetic.clips import make_clip
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "labelling"
+FRAMES = 18
+
+
+@pytest.fixture(scope="module")
+def bundle(shared_bundles: Any) -> Any:
+    return shared_bundles.built_in()
+
+
+def run(name: str, *arguments: object) -> str:
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def edges(mask: Any) -> list[int]:
+    rows, columns = np.nonzero(mask)
+    return [int(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)]
+
+
+def test_every_program_is_listed() -> None:
+    page = (EXAMPLES.parent / "README.md").read_text()
+    for path in EXAMPLES.iterdir():
+        assert path.suffix != ".py" or f"(labelling/{path.name})" in page, path.name
+        assert path.suffix != ".py" or len(path.read_text().splitlines()) <= 70, path.name
+
+
+def test_cvat(bundle: Any, tmp_path: Path) -> None:
+    pytest.importorskip("cvat_sdk", reason="needs cvat-sdk, which wants Python 3.11")
+    clip = make_clip(5, "plain", FRAMES)
+    (tmp_path / "frames").mkdir()
+    for t, frame in enumerate(clip.frames):
+        Image.fromarray(frame).save(tmp_path / "frames" / f"{t:03d}.png")
+    box = edges(clip.labels[0] == 2)
+    said = run("cvat_dry_run.py", bundle.path, tmp_path / "frames", *box, tmp_path / "masks")
+    areas = {int(t): int(n) for t, n in re.findall(r"^frame (\d+): (\d+) pixels$", said, re.M)}
+    with ImagePredictor(bundle, threads=1) as image, VideoPredictor(bundle, threads=1) as video:
+        image.set_image(clip.frames[0])
+        mask = image.predict(box=box, multimask_output=False)[0][0]
+        state = video.init_state(clip.frames)
+        video.add_new_mask(state, 0, 1, mask)
+        expected = {t: logits[0, 0] > 0 for t, _, logits in video.propagate_in_video(state)}
+    assert areas == {t: int(true.sum()) for t, true in expected.items() if t > 0}
+    for t in areas:
+        found = np.asarray(Image.open(tmp_path / "masks" / f"{t:05d}.png")) > 0
+        np.testing.assert_array_equal(found, expected[t])
+
+
+def test_label_studio(bundle: Any, tmp_path: Path) -> None:
+    """The server answers; what it answers is tested with the module."""
+    pytest.importorskip("label_studio_ml.response", reason="needs Label Studio's ML backend")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, EXAMPLES / "label_studio_backend.py", bundle.path, str(port)]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
+                    assert json.load(answer)["status"] == "UP"
+                break
+            except OSError:
+                assert process.poll() is None
+                time.sleep(0.1)
+        else:
+            raise AssertionError("the server did not start")
+    finally:
+        process.terminate()
+        process.wait()
