@@ -67,25 +67,7 @@ class LiveSession:
 
     def decoded(self, content: bytes) -> Frame:
         """A frame uint8 RGB [H, W, 3] from a JPEG, PNG or WebP. FrameError, TooLargeError."""
-        try:
-            with pillow_image().open(io.BytesIO(content), formats=_FORMATS) as image:
-                self._check_pixels(image.size[0] * image.size[1])
-                return np.array(image_pixels("the frame", image))
-        except Sam2rtError:
-            raise
-        except Exception as error:
-            # Pillow's readers raise anything for damaged files
-            if means_low_memory(error):
-                raise
-            raise FrameError(
-                "the frame is no JPEG, PNG or WebP that can be read: send another"
-            ) from None
-
-    def _check_pixels(self, count: int) -> None:
-        if count > self._limits.pixels:
-            raise TooLargeError(
-                f"the frame has {count} pixels, expected at most {self._limits.pixels}"
-            )
+        return decoded_frame(content, self._limits)
 
     def act(self, message: Mapping[str, Any]) -> None:
         """Do what a message asks for, one of prompt, remove and reset. InputError, TooManyError."""
@@ -126,3 +108,24 @@ class LiveSession:
             self._tracker.add_mask(prompt.object, prompt_mask(rle, size))
         else:
             self._tracker.add_points(prompt.object, **prompt.asked(), clear_old_points=prompt.clear)
+
+
+def decoded_frame(content: bytes, limits: ServerLimits) -> Frame:
+    """A frame uint8 RGB [H, W, 3] from a JPEG, PNG or WebP. FrameError, TooLargeError."""
+    try:
+        with pillow_image().open(io.BytesIO(content), formats=_FORMATS) as image:
+            count = image.size[0] * image.size[1]
+            if count > limits.pixels:
+                raise TooLargeError(
+                    f"the frame has {count} pixels, expected at most {limits.pixels}"
+                )
+            return np.array(image_pixels("the frame", image))
+    except Sam2rtError:
+        raise
+    except Exception as error:
+        # Pillow's readers raise anything for damaged files
+        if means_low_memory(error):
+            raise
+        raise FrameError(
+            "the frame is no JPEG, PNG or WebP that can be read: send another"
+        ) from None
