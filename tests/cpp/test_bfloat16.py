@@ -141,7 +141,15 @@ def _refused(library: Library, bundle: Bundle) -> str:
     return str(found.value)
 
 
-@pytest.mark.parametrize("found", ["nothing", "no library", "another library", "other sources"])
+def _sealed(content: bytes) -> bytes:
+    """The content, ending as a whole library does."""
+    return content + operators._sealed(content)
+
+
+@pytest.mark.parametrize(
+    "found",
+    ["nothing", "half", "for everybody", "no library", "another library", "other sources"],
+)
 def test_what_is_missing_is_said_in_pythons_words(
     library: Library,
     compiled: operators.CpuLibrary,
@@ -153,18 +161,23 @@ def test_what_is_missing_is_said_in_pythons_words(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     path = operators.library_path()
     path.parent.mkdir(parents=True)
-    if found == "no library":
-        path.write_text("no library")
-    elif found == "another library":
-        shutil.copy(built() / "libsam2rt.so", path)
-    elif found == "other sources":
-        content = compiled.path.read_bytes()
-        wanted = operators.identity().encode()
-        assert content.count(wanted) == 1
-        path.write_bytes(content.replace(wanted, b"f" * 64))
+    whole, wanted = compiled.path.read_bytes(), operators.identity().encode()
+    assert whole.count(wanted) == 1
+    contents = {
+        "half": whole[: len(whole) // 2],
+        "for everybody": whole,
+        "no library": _sealed(b"no library"),
+        "another library": _sealed((built() / "libsam2rt.so").read_bytes()),
+        "other sources": _sealed(whole[: -len(_sealed(b""))].replace(wanted, b"f" * 64)),
+    }
+    if found in contents:
+        path.write_bytes(contents[found])
+        path.chmod(0o646 if found == "for everybody" else 0o644)
     message = _refused(library, variants)
     said = {
         "nothing": "the operators for bfloat16 are not compiled on this machine",
+        "half": f"cannot load the operators {path} (it is not whole)",
+        "for everybody": f"(everybody may write to {path}: take that right away)",
         "no library": f"cannot load the operators {path} ({path}: ",
         "another library": "undefined symbol: sam2rt_cpu_identity",
         "other sources": f"expected {operators.identity()[:12]}, found {'f' * 12}",

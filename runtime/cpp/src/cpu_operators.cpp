@@ -8,10 +8,13 @@
 
 #include "cpu_operators_identity.hpp"
 #include "sam2rt/error.hpp"
+#include "sha256.hpp"
 #include "text.hpp"
 
 #ifdef __linux__
 #  include <dlfcn.h>
+#  include <sys/stat.h>
+#  include <unistd.h>
 #endif
 
 namespace sam2rt {
@@ -59,8 +62,44 @@ std::string why_not(const fs::path& path) {
   return text("cannot load the operators ", path.string(), " (", line, "): ", command);
 }
 
+/// Whether a file ends in the hash of all that lies in front of it, as Python's build leaves it.
+bool is_whole(const fs::path& path) {
+  constexpr std::string_view seal = "sam2rt sealed ";
+  constexpr std::size_t digest = 32;
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream read;
+  read << file.rdbuf();
+  const std::string content = read.str();
+  if (content.size() < seal.size() + digest) return false;
+  const std::string_view body(content.data(), content.size() - seal.size() - digest);
+  std::string wanted(seal);
+  const std::string found = sha256(body);
+  for (std::size_t i = 0; i < found.size(); i += 2) {
+    wanted += static_cast<char>(std::stoi(found.substr(i, 2), nullptr, 16));
+  }
+  return content.compare(body.size(), std::string::npos, wanted) == 0;
+}
+
+/// Why a file must not be loaded, since loading executes it; "" where nothing speaks against it.
+std::string refusal(const fs::path& path) {
+  for (const fs::path& place : {path.parent_path(), path}) {
+    struct stat found {};
+    if (stat(place.c_str(), &found) != 0) return text(place.string(), " cannot be looked at");
+    if (found.st_uid != 0 && found.st_uid != geteuid()) {
+      return text(place.string(), " belongs to another user");
+    }
+    if ((found.st_mode & S_IWOTH) != 0) {
+      return text("everybody may write to ", place.string(), ": take that right away");
+    }
+  }
+  return is_whole(path) ? "" : "it is not whole";
+}
+
 /// Why the library is not the one that belongs to these sources; "" where it is.
 std::string wrong(const fs::path& path) {
+  if (const std::string why = refusal(path); !why.empty()) {
+    return text("cannot load the operators ", path.string(), " (", why, "): ", command);
+  }
   // it stays loaded: ONNX Runtime runs its code for as long as a session lives
   void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return why_not(path);
