@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from ...configs.errors import FrameError, InputError
+from ...configs.errors import FrameError, InputError, StorageError
 from ...configs.leftovers import owned_folder
-from ...configs.remedies import line_of
+from ...configs.remedies import line_of, remedy_of
 from ...configs.staging import replaced_folder
 from ...runtime.media.images import readable_image
 from ...runtime.media.open import open_frames
@@ -156,7 +156,8 @@ class MediaStore:
         place = Path(os.path.realpath(self._root / path))
         if not place.is_relative_to(self._root):
             raise OutsideError(f"the path {path!r:.80} leads out of the root: name one below it")
-        if not place.exists():
+        # who opens a pipe waits for somebody to write to it
+        if not place.is_file() and not place.is_dir():
             raise NotFoundError(f"no file {path!r:.80} below the root")
         return measured(place, place.name, "", self._limits)
 
@@ -198,7 +199,8 @@ class MediaStore:
     def upload(self, name: str, announced: int | None) -> Iterator[Upload]:
         """Give an upload to write to; what was not finished when the block ends is gone.
 
-        Raises TooLargeError for what is announced to be too large, TooManyError.
+        Raises TooLargeError for what is announced to be too large, TooManyError, and from the
+        block StorageError where the disk has no room.
         """
         if announced is not None:
             self._check_bytes(announced)
@@ -207,7 +209,7 @@ class MediaStore:
                 raise TooManyError(f"{self._uploads} uploads at once, the most: try again later")
             self._uploads += 1
         try:
-            with tempfile.NamedTemporaryFile(dir=self._incoming) as file:
+            with _room_for_it(), tempfile.NamedTemporaryFile(dir=self._incoming) as file:
                 yield Upload(self, file, _line(name))
         finally:
             with self._changing:
@@ -251,7 +253,24 @@ class MediaStore:
             # what is no medium of ours stays where it is
             with suppress(OSError, ValueError, TypeError, StopIteration):
                 fields = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
-                yield Medium(path=next(folder.glob("content.*")), **fields)
+                medium = Medium(path=next(folder.glob("content.*")), **fields)
+                # what is removed goes by that name
+                if medium.media == folder.name:
+                    yield medium
+
+
+@contextmanager
+def _room_for_it() -> Iterator[None]:
+    """What the block says of a full disk becomes a StorageError without the server's paths."""
+    try:
+        yield
+    except StorageError as error:
+        raise StorageError("the upload", error.why, error.remedy) from None
+    except OSError as error:
+        remedy = remedy_of(error, "", writing=True)
+        if not remedy:
+            raise
+        raise StorageError("the upload", line_of(error), remedy) from None
 
 
 def _claim(folder: Path) -> None:
