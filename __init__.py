@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .runtime.predictors.object_state import ObjectState
     from .runtime.predictors.stream import StreamTracker
     from .runtime.predictors.video import VideoPredictor
+    from .serving.many import ray
 
 #: the module of each public name; errors have one module
 _HOME = {
@@ -71,10 +72,14 @@ __all__ = [
     "bundle_for",
     "download_bundle",
     "open_frames",
+    "ray",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "ray":
+        # no module of that name lies here: from the checkout it would hide Ray itself
+        return importlib.import_module(".serving.many.ray", __name__)
     if name in __all__:
         home = "configs.errors" if name.endswith("Error") else _HOME[name]
         with extras_of(f"{__name__}.{name}"):

@@ -21,12 +21,12 @@ from .commands import (
     train,
     verify,
 )
-from .commands.serving import serve, triton
+from .commands.serving import many, serve, triton
 
 #: from checkpoint to bundle to engines; from bundle to masks; training; measuring; the rest
 _MODULES = (
     *(download, export, verify, inspect, build),
-    *(segment, masks, track, serve, triton),
+    *(segment, masks, track, many, serve, triton),
     *(train, evaluate, accuracy, bench),
     *(demo, machine),
 )

@@ -120,6 +120,14 @@ def ordered_prompts(ctx: click.Context) -> list[ObjectPrompt]:
     return _read(ctx, _Reader(ctx))
 
 
+def named_prompts(ctx: click.Context) -> str | None:
+    """The first option of a :class:`PromptCommand` that brings a prompt, or None."""
+    order = ctx.meta[__name__]
+    if order:
+        return f"--{order[0].replace('_', '-')}"
+    return "--prompts" if ctx.params.get("prompts") is not None else None
+
+
 def image_prompts(ctx: click.Context) -> list[ObjectPrompt]:
     """As :func:`ordered_prompts`; boxes without any `--object` are objects 1, 2, ... each."""
     order = ctx.meta[__name__]

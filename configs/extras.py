@@ -33,6 +33,7 @@ EXTRAS = {
     "prometheus_client": ("prometheus-client", "serve"),
     "graphql": ("graphql-core", "serve"),
     "cvat_sdk": ("cvat-sdk", "cvat"),
+    "ray": ("ray", "ray"),
     "transformers": ("transformers", "dev"),
     "matplotlib": ("matplotlib", "dev"),
 }

@@ -40,7 +40,7 @@ STDIN, _STDIN_NAME = "-", "standard input"
 def load_prompts(path: str) -> list[ObjectPrompt]:
     """The prompts of a file, or of standard input for ``-``. InputError names what is wrong."""
     name = _STDIN_NAME if path == STDIN else path
-    document = _parsed(_text(path, name), name)
+    document = parsed_json(_text(path, name), name)
     if not isinstance(document, dict) or set(document) != {"prompts"}:
         names = shown_line(", ".join(document)) if isinstance(document, dict) else None
         found = shown(document) if names is None else names
@@ -76,7 +76,7 @@ def mask_of(path: str | Path) -> MaskRuns:
     name = str(path)
     if Path(path).suffix.lower() != ".json":
         return _runs(read_mask(path))
-    document = _parsed(_text(name, name), name)
+    document = parsed_json(_text(name, name), name)
     if isinstance(document, dict) and "segmentation" in document:
         document = document["segmentation"]
     try:
@@ -231,7 +231,9 @@ def _text(path: str, name: str) -> str:
         raise InputError(f"{name} cannot be read ({error.strerror}): expected a file") from None
 
 
-def _parsed(text: str, name: str) -> Any:
+def parsed_json(text: str, name: str) -> Any:
+    """Strict JSON: no name twice in an object. InputError calls the text `name`."""
+
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for given, value in pairs:
