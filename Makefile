@@ -4,6 +4,7 @@
 # make docs     the site: build/docs/html, every warning an error, every link followed
 # make demo     export a model, track an object through a clip: out/demo.mp4, out/demo.png
 # make cpp-aarch64  the same for 64-bit ARM, under QEMU (needs g++-aarch64-linux-gnu, qemu-user-static)
+# make cpp-windows  the same for Windows, under Wine (needs g++-mingw-w64-x86-64-posix, wine64)
 # make cpp      the C++ library: its headers fetched, built, tested (needs cmake and g++)
 PYTHON ?= python3
 VENV := .venv
@@ -59,14 +60,21 @@ cpp-aarch64: cpp-aarch64-headers
 cpp-aarch64-headers: $(VENV)/.installed
 	runtime/cpp/tools/dependencies.sh build/cpp/aarch64-deps $(abspath $(BIN))/python aarch64
 
+cpp-windows: cpp-windows-headers
+	$(BIN)/python -m pytest -rs tests/cpp/test_windows.py $(PYTEST_ARGS)
+
+cpp-windows-headers: $(VENV)/.installed
+	runtime/cpp/tools/dependencies.sh build/cpp/windows-deps $(abspath $(BIN))/python windows
+
 # the slow tier tests C++ where its headers can be had; elsewhere those tests say so and are skipped
 ifeq ($(CI),true)
 pytest: cpp-headers-if-possible
-pytest: cpp-aarch64-if-possible
+pytest: cpp-aarch64-if-possible cpp-windows-if-possible
 pytest: cpp-checkers-if-possible
 pytest: media-programs-if-possible site-programs-if-possible
 endif
 .PHONY: cpp-aarch64 cpp-aarch64-headers cpp-aarch64-if-possible
+.PHONY: cpp-windows cpp-windows-headers cpp-windows-if-possible
 .PHONY: cpp-headers-if-possible cpp-checkers-if-possible media-programs-if-possible site-programs-if-possible
 cpp-headers-if-possible: $(VENV)/.installed
 	-runtime/cpp/tools/dependencies.sh build/cpp/deps $(abspath $(BIN))/python
@@ -76,6 +84,12 @@ cpp-aarch64-if-possible: cpp-headers-if-possible
 	  apt-get update -qq && apt-get install -y -qq --no-install-recommends \
 	  g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static; } >/dev/null
 	-runtime/cpp/tools/dependencies.sh build/cpp/aarch64-deps $(abspath $(BIN))/python aarch64
+
+cpp-windows-if-possible: cpp-headers-if-possible
+	-{ command -v x86_64-w64-mingw32-g++-posix && command -v wine64 || [ -x /usr/lib/wine/wine64 ] || \
+	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends \
+	  g++-mingw-w64-x86-64-posix wine64; }; } >/dev/null
+	-runtime/cpp/tools/dependencies.sh build/cpp/windows-deps $(abspath $(BIN))/python windows
 
 # videos are compared with FFmpeg's own programs and played in a browser, where these can be had
 media-programs-if-possible:

@@ -4,6 +4,7 @@
 
 #include "graph_file.hpp"
 #include "manifest.hpp"
+#include "platform.hpp"
 #include "sam2rt/error.hpp"
 #include "sha256.hpp"
 #include "text.hpp"
@@ -16,27 +17,26 @@ namespace {
 
 std::string read_text(const fs::path& folder) {
   const fs::path path = folder / manifest_name;
-  std::error_code ignored;
-  if (!fs::is_regular_file(path, ignored)) {
-    const std::string found = fs::is_directory(folder, ignored)
+  if (!is_file(path)) {
+    const std::string found = is_folder(folder)
                                   ? text("a folder without ", manifest_name)
                                   : std::string("no such folder");
-    throw BundleError("expected a bundle at " + folder.string() + ", found " + found + ": " +
+    throw BundleError("expected a bundle at " + folder.u8string() + ", found " + found + ": " +
                       export_again);
   }
-  std::ifstream file(path, std::ios::binary);
+  std::ifstream file(openable(path), std::ios::binary);
   std::string content(largest_manifest + 1, '\0');
   file.read(content.data(), static_cast<std::streamsize>(content.size()));
   content.resize(static_cast<std::size_t>(file.gcount()));
   if (!file && !file.eof()) {
-    throw BundleError("cannot read " + path.string() + ": " + export_again);
+    throw BundleError("cannot read " + path.u8string() + ": " + export_again);
   }
   return content;
 }
 
 bool inside(const fs::path& path, const fs::path& folder) {
-  const fs::path real = fs::canonical(path);
-  const fs::path root = fs::canonical(folder);
+  const fs::path real = real_path(path);
+  const fs::path root = real_path(folder);
   auto part = real.begin();
   for (const fs::path& expected : root) {
     if (part == real.end() || *part++ != expected) return false;
@@ -46,19 +46,18 @@ bool inside(const fs::path& path, const fs::path& folder) {
 
 void check_file(const fs::path& folder, const BundleFile& entry, bool check_hash) {
   const fs::path path = folder / fs::u8path(entry.path);
-  std::error_code ignored;
-  if (!fs::is_regular_file(path, ignored)) {
-    throw BundleError(path.string() + " is missing: " + export_again);
+  if (!is_file(path)) {
+    throw BundleError(path.u8string() + " is missing: " + export_again);
   }
-  const auto size = fs::file_size(path);
+  const auto size = size_of_file(path);
   if (size != entry.size) {
-    throw BundleError(text(path.string(), " has ", size, " bytes, the manifest says ", entry.size,
+    throw BundleError(text(path.u8string(), " has ", size, " bytes, the manifest says ", entry.size,
                            " (truncated?): ", export_again));
   }
   // a link out of the folder (caches, volumes) may lead anywhere: it counts by its hash alone
   if (!check_hash && inside(path, folder)) return;
   if (const auto found = file_sha256(path); found != entry.sha256) {
-    throw BundleError(text(path.string(), " has sha256 ", found.substr(0, 12),
+    throw BundleError(text(path.u8string(), " has sha256 ", found.substr(0, 12),
                            "..., the manifest says ", entry.sha256.substr(0, 12),
                            "...: ", export_again));
   }
@@ -81,9 +80,9 @@ Bundle Bundle::load(const fs::path& folder, bool check_hashes) {
       for (const GraphEntry& graph : *graphs) check_graph_file(folder, graph);
     }
   } catch (const std::ios_base::failure& error) {
-    throw BundleError(text("cannot read the bundle ", folder.string(), " (", error.what(), ")"));
+    throw BundleError(text("cannot read the bundle ", folder.u8string(), " (", error.what(), ")"));
   } catch (const fs::filesystem_error& error) {
-    throw BundleError(text("cannot read the bundle ", folder.string(), " (", error.what(), ")"));
+    throw BundleError(text("cannot read the bundle ", folder.u8string(), " (", error.what(), ")"));
   }
   return Bundle(std::move(data));
 }
@@ -101,7 +100,7 @@ bool Bundle::has(Graph graph) const noexcept {
 }
 const GraphEntry& Bundle::graph(Graph graph) const {
   if (has(graph)) return data_->graphs[static_cast<std::size_t>(graph)];
-  throw BundleError(text("bundle ", path().string(), " has no graph '", graph_name(graph), "': ",
+  throw BundleError(text("bundle ", path().u8string(), " has no graph '", graph_name(graph), "': ",
                          export_again));
 }
 const GraphEntry* Bundle::find_graph(const std::string& name) const noexcept {

@@ -1,10 +1,9 @@
 #include "cuda_driver.hpp"
 
-#include <dlfcn.h>
-
 #include <algorithm>
 #include <array>
 
+#include "platform.hpp"
 #include "sam2rt/error.hpp"
 #include "text.hpp"
 
@@ -81,7 +80,7 @@ struct Driver {
  private:
   template <class Function>
   void take(Function& function, const char* name) {
-    function = reinterpret_cast<Function>(dlsym(library, name));
+    function = reinterpret_cast<Function>(library_function(library, name));
     if (function == nullptr) {
       throw SessionError(text("the CUDA driver has no ", name, ": update the NVIDIA driver"));
     }
@@ -89,10 +88,10 @@ struct Driver {
   void take_all();
 };
 
-Driver::Driver() : library(dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL)) {
+Driver::Driver() : library(open_library(cuda_driver_file)) {
   if (library == nullptr) {
-    throw SessionError(text("CUDA failed while looking for a GPU: libcuda.so.1 cannot be loaded: ",
-                            no_driver));
+    throw SessionError(text("CUDA failed while looking for a GPU: ", cuda_driver_file,
+                            " cannot be loaded: ", no_driver));
   }
   take_all();
 }

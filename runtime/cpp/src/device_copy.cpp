@@ -1,31 +1,26 @@
 #include "pixel_rows.hpp"
 
+#include "platform.hpp"
 #include "sam2rt/error.hpp"
 #include "text.hpp"
 
-#ifndef _WIN32
-#  include <dlfcn.h>
-#endif
-
 namespace sam2rt {
-
-#ifndef _WIN32
 
 namespace {
 
 /// The CUDA driver as the process has it; nothing of it is needed to build or to run on hosts.
 class Driver {
  public:
-  Driver() : library_(dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL)) {
+  Driver() : library_(open_library(cuda_driver_file)) {
     if (library_ == nullptr) {
       throw FrameError("a frame lies in CUDA memory, but this machine has no CUDA driver: give "
                        "the frame in host memory");
     }
-    copy_ = reinterpret_cast<Copy>(dlsym(library_, "cuMemcpyDtoH_v2"));
+    copy_ = reinterpret_cast<Copy>(library_function(library_, "cuMemcpyDtoH_v2"));
   }
   Driver(const Driver&) = delete;
   Driver& operator=(const Driver&) = delete;
-  ~Driver() { dlclose(library_); }
+  ~Driver() { close_library(library_); }
 
   void to_host(void* host, const std::uint8_t* device, std::size_t bytes) const {
     const int failed = copy_ == nullptr
@@ -68,13 +63,5 @@ FrameView copied_from_device(const FrameView& frame, std::vector<std::uint8_t>& 
   host.data = copy.data();
   return host;
 }
-
-#else
-
-FrameView copied_from_device(const FrameView&, std::vector<std::uint8_t>&) {
-  throw FrameError("frames in CUDA memory are not read on this platform: give host memory");
-}
-
-#endif
 
 }  // namespace sam2rt

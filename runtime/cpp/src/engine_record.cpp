@@ -6,6 +6,7 @@
 
 #include "json_text.hpp"
 #include "kernel_digests.hpp"
+#include "platform.hpp"
 #include "sam2rt/error.hpp"
 #include "schema.hpp"
 #include "sha256.hpp"
@@ -36,19 +37,18 @@ std::string joined(const std::vector<std::string>& parts, const char* between) {
 fs::path record_path(fs::path engine) { return engine.replace_extension(".json"); }
 
 std::string read_file(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
+  std::ifstream file(openable(path), std::ios::binary);
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
 /// The content of an engine record whose digest is right.
 json read_json(const fs::path& path) {
-  std::error_code ignored;
-  if (!fs::is_regular_file(path, ignored)) {
-    throw BundleError(text("expected ", path.string(), " beside the engine, found none: ",
+  if (!is_file(path)) {
+    throw BundleError(text("expected ", path.u8string(), " beside the engine, found none: ",
                            build));
   }
   const auto unreadable = [&](const char* why) {
-    return BundleError(text("cannot read ", path.string(), " (", why, "): ", build));
+    return BundleError(text("cannot read ", path.u8string(), " (", why, "): ", build));
   };
   json data;
   try {
@@ -59,11 +59,11 @@ json read_json(const fs::path& path) {
   if (!data.is_object()) throw unreadable("TypeError");
   if (!data.contains("digest") || !data.contains("schema")) throw unreadable("KeyError");
   if (data["schema"] != schema) {
-    throw BundleError(text(path.string(), " has schema ", described(data["schema"]),
+    throw BundleError(text(path.u8string(), " has schema ", described(data["schema"]),
                            ", expected ", schema, ": ", build));
   }
   if (data["digest"] != json_digest(data)) {
-    throw BundleError(text(path.string(), " was edited (its digest does not match): ", build));
+    throw BundleError(text(path.u8string(), " was edited (its digest does not match): ", build));
   }
   return data;
 }
@@ -118,7 +118,7 @@ EngineRecord read_record(const fs::path& engine, const GraphSpec& spec) {
   try {
     return read_fields(data, spec);
   } catch (const std::exception& error) {
-    throw BundleError(text(path.string(), " is not well formed (", error.what(), "): ", build));
+    throw BundleError(text(path.u8string(), " is not well formed (", error.what(), "): ", build));
   }
 }
 
@@ -233,10 +233,10 @@ fs::path engine_folder(const Bundle& bundle, const std::string& named, const Mac
   const std::string name = named.empty() ? machine.folder() : named;
   const fs::path all = bundle.path() / engines;
   std::error_code ignored;
-  if (fs::is_directory(all / fs::u8path(name), ignored)) return all / fs::u8path(name);
+  if (is_folder(all / fs::u8path(name))) return all / fs::u8path(name);
   std::vector<std::string> have;
-  for (const auto& entry : fs::directory_iterator(all, ignored)) {
-    if (entry.is_directory(ignored)) have.push_back(entry.path().filename().string());
+  for (const auto& entry : fs::directory_iterator(openable(all), ignored)) {
+    if (entry.is_directory(ignored)) have.push_back(entry.path().filename().u8string());
   }
   std::sort(have.begin(), have.end());
   if (named.empty()) {
@@ -248,9 +248,9 @@ fs::path engine_folder(const Bundle& bundle, const std::string& named, const Mac
       if (portable(bundle, all / folder, machine)) return all / folder;
     }
   }
-  throw BundleError(text("expected engines for ", name, " in ", bundle.path().string(), ", found ",
+  throw BundleError(text("expected engines for ", name, " in ", bundle.path().u8string(), ", found ",
                          have.empty() ? "none" : joined(have, ", "),
-                         ": build them with 'sam2rt build ", bundle.path().string(), "'"));
+                         ": build them with 'sam2rt build ", bundle.path().u8string(), "'"));
 }
 
 EngineRecord check_engine(const Bundle& bundle, const fs::path& folder, Graph graph,
@@ -259,20 +259,19 @@ EngineRecord check_engine(const Bundle& bundle, const fs::path& folder, Graph gr
   EngineRecord record = read_record(path, bundle.graph(graph).spec);
   const auto wrong = incompatibilities(record, bundle, graph, machine);
   if (!wrong.empty()) {
-    throw SessionError(text("engine ", path.string(), ": ", joined(wrong, "; "), ": ", build, " ",
-                            bundle.path().string()));
+    throw SessionError(text("engine ", path.u8string(), ": ", joined(wrong, "; "), ": ", build, " ",
+                            bundle.path().u8string()));
   }
-  std::error_code ignored;
-  if (!fs::is_regular_file(path, ignored)) {
-    throw BundleError(text("expected the engine ", path.string(), ", found none: ", build));
+  if (!is_file(path)) {
+    throw BundleError(text("expected the engine ", path.u8string(), ", found none: ", build));
   }
-  const auto size = fs::file_size(path);
+  const auto size = size_of_file(path);
   if (size != record.size) {
-    throw BundleError(text(path.string(), " has ", size, " bytes, its record says ", record.size,
+    throw BundleError(text(path.u8string(), " has ", size, " bytes, its record says ", record.size,
                            " (truncated?): ", build));
   }
   if (const auto found = file_sha256(path); found != record.sha256) {
-    throw BundleError(text(path.string(), " has sha256 ", found.substr(0, 12),
+    throw BundleError(text(path.u8string(), " has sha256 ", found.substr(0, 12),
                            "..., its record says ", record.sha256.substr(0, 12), "...: ", build));
   }
   return record;

@@ -9,6 +9,7 @@
 
 #include "graph_operators.hpp"
 #include "manifest.hpp"
+#include "platform.hpp"
 #include "sam2rt/error.hpp"
 #include "text.hpp"
 
@@ -293,12 +294,12 @@ void check_graph_file(const std::filesystem::path& folder, const GraphEntry& gra
       throw GraphError(text("expected a file .onnx of at most ", largest_graph, " bytes"));
     }
     std::string content(graph.file.size, '\0');
-    std::ifstream file(path, std::ios::binary);
+    std::ifstream file(openable(path), std::ios::binary);
     file.read(content.data(), static_cast<std::streamsize>(content.size()));
-    if (!file) throw BundleError("cannot read " + path.string() + ": " + export_again);
+    if (!file) throw BundleError("cannot read " + path.u8string() + ": " + export_again);
     check_graph(content, weights);
   } catch (const GraphError& error) {
-    throw BundleError(text(path.string(), " is no graph of a bundle (", error.what(), "): ",
+    throw BundleError(text(path.u8string(), " is no graph of a bundle (", error.what(), "): ",
                            export_again));
   }
 }

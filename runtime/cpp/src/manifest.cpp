@@ -86,7 +86,7 @@ GraphEntry read_graph(const std::string& name, const json& data) {
 
 /// Keep the contracts in their order, or say which are missing or different.
 void take_graphs(BundleData& bundle, std::vector<GraphEntry> found) {
-  const std::string path = (bundle.path / manifest_name).string();
+  const std::string path = (bundle.path / manifest_name).u8string();
   std::string missing;
   std::string other;
   for (GraphSpec& expected : graph_specs(bundle.model)) {
@@ -155,7 +155,7 @@ std::string with_digest(const std::string& json_text) {
 }
 
 BundleData parse_manifest(const std::filesystem::path& folder, const std::string& json_text) {
-  const std::string path = (folder / manifest_name).string();
+  const std::string path = (folder / manifest_name).u8string();
   const json data = parse(path, json_text);
   const json found = data.is_object() && data.contains("schema") ? data["schema"] : json();
   // true and 1.0 are no 1

@@ -1,13 +1,13 @@
 #include "onnxruntime_library.hpp"
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <vector>
 
 #include "cpu_operators.hpp"
+#include "platform.hpp"
 #include "sam2rt/error.hpp"
 #include "sha256.hpp"
 #include "text.hpp"
@@ -43,12 +43,6 @@ std::string line(const char* message) {
 /// Where the TensorRT provider keeps engines: building one takes minutes. By the hash of the
 /// graphs: another export of the same checkpoint has other engines.
 std::string engine_cache(const Bundle& bundle) {
-  const char* cache = std::getenv("XDG_CACHE_HOME");
-  const char* home = std::getenv("HOME");
-  const std::filesystem::path root =
-      cache != nullptr && *cache != '\0'
-          ? std::filesystem::path(cache)
-          : std::filesystem::path(home != nullptr ? home : ".") / ".cache";
   std::string hashes;
   for (int i = 0; i <= graph_count; ++i) {
     const auto graph = static_cast<Graph>(i);
@@ -57,7 +51,7 @@ std::string engine_cache(const Bundle& bundle) {
     hashes += entry.file.sha256;
     for (const BundleFile& weights : entry.external) hashes += weights.sha256;
   }
-  return (root / "sam2rt" / "onnxruntime-tensorrt" / sha256(hashes).substr(0, 16)).string();
+  return (user_cache() / "sam2rt" / "onnxruntime-tensorrt" / sha256(hashes).substr(0, 16)).u8string();
 }
 
 bool lies_in(const std::filesystem::path& file, const std::filesystem::path& folder) {
@@ -67,25 +61,26 @@ bool lies_in(const std::filesystem::path& file, const std::filesystem::path& fol
 
 /// Reads weights that ONNX Runtime would not open: it refuses files that lie, links resolved,
 /// outside the folder of the graph's link and that of the graph itself. Stores such as git-annex
-/// and DVC keep each file in a folder of its own.
+/// and DVC keep each file in a folder of its own. Beside a graph whose path is too long for Windows
+/// as it is, it finds none.
 GivenWeights given_weights(const std::filesystem::path& graph,
                            const std::vector<BundleFile>& external) {
   namespace fs = std::filesystem;
-  const fs::path homes[] = {fs::weakly_canonical(graph.parent_path()),
-                            fs::weakly_canonical(graph).parent_path()};
+  const fs::path homes[] = {real_path(graph.parent_path()),
+                            real_path(graph).parent_path()};
   GivenWeights given;
-  bool refused = false;
+  bool refused = openable(graph) != graph;
   for (const BundleFile& file : external) {
-    const fs::path real = fs::weakly_canonical(graph.parent_path() / fs::u8path(file.path));
+    const fs::path real = real_path(graph.parent_path() / fs::u8path(file.path));
     refused = refused || !(lies_in(real, homes[0]) || lies_in(real, homes[1]));
   }
   if (!refused) return given;
   for (const BundleFile& file : external) {
     const fs::path path = graph.parent_path() / fs::u8path(file.path);
-    std::ifstream stream(path, std::ios::binary);
-    std::string content(static_cast<std::size_t>(fs::file_size(path)), '\0');
+    std::ifstream stream(openable(path), std::ios::binary);
+    std::string content(static_cast<std::size_t>(size_of_file(path)), '\0');
     if (!stream.read(content.data(), static_cast<std::streamsize>(content.size()))) {
-      throw SessionError("cannot read " + path.string() + ": check it with 'sam2rt inspect'");
+      throw SessionError("cannot read " + path.u8string() + ": check it with 'sam2rt inspect'");
     }
     given.names.push_back(fs::u8path(file.path));
     given.contents.push_back(std::move(content));
@@ -191,7 +186,7 @@ void OnnxRuntime::append_tensorrt(OrtSessionOptions* options) const {
   const std::string cache = engine_cache(bundle_);
   // the provider makes the last folder alone; what cannot be made it says itself
   std::error_code ignored;
-  std::filesystem::create_directories(std::filesystem::u8path(cache), ignored);
+  std::filesystem::create_directories(openable(std::filesystem::u8path(cache)), ignored);
   const char* const keys[] = {"trt_engine_cache_enable", "trt_engine_cache_path"};
   const char* const values[] = {"1", cache.c_str()};
   start(api_->UpdateTensorRTProviderOptions(raw, keys, values, 2));
@@ -206,7 +201,8 @@ OrtHandle<OrtSession> OnnxRuntime::open(const GraphEntry& graph) const {
   OrtHandle<OrtSessionOptions> own(nullptr, {api_});
   if (!weights.contents.empty()) own = with_weights(weights);
   const OrtSessionOptions* options = own ? own.get() : configured_.get();
-  if (OrtStatus* failed = api_->CreateSession(env_.get(), path.c_str(), options, &session)) {
+  const auto opened = openable(path);
+  if (OrtStatus* failed = api_->CreateSession(env_.get(), opened.c_str(), options, &session)) {
     refuse(path, failed);
   }
   return OrtHandle<OrtSession>(session, {api_});
@@ -216,14 +212,14 @@ void OnnxRuntime::refuse(const std::filesystem::path& path, OrtStatus* status) c
   const bool no_kernel = api_->GetErrorCode(status) == ORT_NOT_IMPLEMENTED;
   const std::string why = failure(status);
   if (!no_kernel) {
-    throw SessionError(text("cannot open graph ", path.string(), " with onnxruntime ", version_,
+    throw SessionError(text("cannot open graph ", path.u8string(), " with onnxruntime ", version_,
                             " on ", device_, " (", why, "): check it with 'sam2rt inspect', ",
                             "or make the bundle again"));
   }
   // the bundle is whole, and making it again changes nothing
   const bool cpu = device_ == "cpu";
   throw SessionError(text("onnxruntime ", version_, " cannot run the ", bundle_.precision(),
-                          " bundle ", bundle_.path().string(), " on the ",
+                          " bundle ", bundle_.path().u8string(), " on the ",
                           cpu ? "CPU" : "device '" + device_ + "'",
                           ", where it has no kernels for it (", why,
                           "): export the checkpoint with --precision fp32",

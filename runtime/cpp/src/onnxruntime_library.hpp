@@ -1,11 +1,10 @@
 #ifndef SAM2RT_SRC_ONNXRUNTIME_LIBRARY_HPP
 #define SAM2RT_SRC_ONNXRUNTIME_LIBRARY_HPP
 
-#include <onnxruntime_c_api.h>
-
 #include <memory>
 #include <string>
 
+#include "onnxruntime_header.hpp"
 #include "sam2rt/session.hpp"
 
 namespace sam2rt {

@@ -5,6 +5,8 @@
 #include <fstream>
 #include <vector>
 
+#include "platform.hpp"
+
 namespace sam2rt {
 
 namespace {
@@ -86,9 +88,9 @@ std::string sha256(std::string_view data) {
 }
 
 std::string file_sha256(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
+  std::ifstream file(openable(path), std::ios::binary);
   file.exceptions(std::ios::badbit);
-  if (!file) throw std::ios_base::failure("cannot open " + path.string());
+  if (!file) throw std::ios_base::failure("cannot open " + path.u8string());
   Sha256 hash;
   std::vector<char> buffer(1 << 20);
   while (file) {

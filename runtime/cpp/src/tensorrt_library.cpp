@@ -1,10 +1,9 @@
 #include "tensorrt_library.hpp"
 
-#include <dlfcn.h>
-
 #include <mutex>
 #include <set>
 
+#include "platform.hpp"
 #include "sam2rt/error.hpp"
 #include "text.hpp"
 
@@ -56,7 +55,7 @@ constexpr const char* install = "install TensorRT, or add its folder to the libr
 
 template <class Function>
 Function taken(void* library, const char* name) {
-  const auto function = reinterpret_cast<Function>(dlsym(library, name));
+  const auto function = reinterpret_cast<Function>(library_function(library, name));
   if (function == nullptr) {
     throw SessionError(text("the TensorRT library has no ", name, ": ", install));
   }
@@ -76,8 +75,8 @@ std::string version_of(void* library) {
 }  // namespace
 
 TensorRTLibrary::TensorRTLibrary() {
-  const std::string name = text("libnvinfer.so.", NV_TENSORRT_MAJOR);
-  library_ = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
+  const std::string name = tensorrt_file(NV_TENSORRT_MAJOR);
+  library_ = open_library(name);
   if (library_ == nullptr) {
     throw SessionError(text("TensorRT cannot be loaded (", name, " is not found): ", install));
   }

@@ -6,6 +6,7 @@
 
 #include "backends.hpp"
 #include "manifest.hpp"
+#include "platform.hpp"
 #include "sam2rt/error.hpp"
 #include "tensorrt_library.hpp"
 #include "tensorrt_worker.hpp"
@@ -147,15 +148,15 @@ class TensorRTSession final : public Session {
     // no code for the host
     runtime_->setEngineHostCodeAllowed(loaded.record.version_compatible);
     const auto path = engine_path(folder, graph);
-    std::ifstream file(path, std::ios::binary);
+    std::ifstream file(openable(path), std::ios::binary);
     const std::string content{std::istreambuf_iterator<char>(file),
                               std::istreambuf_iterator<char>()};
     TensorRTMessages messages;
     loaded.engine.reset(runtime_->deserializeCudaEngine(content.data(), content.size()));
     if (loaded.engine == nullptr) {
-      throw SessionError(text("TensorRT ", library_->version(), " cannot load ", path.string(),
+      throw SessionError(text("TensorRT ", library_->version(), " cannot load ", path.u8string(),
                               ": ", messages.last(), ": build it again with 'sam2rt build ",
-                              bundle_.path().string(), " --graphs ", loaded.record.graph, "'"));
+                              bundle_.path().u8string(), " --graphs ", loaded.record.graph, "'"));
     }
     engines_.push_back(std::move(loaded));
   }

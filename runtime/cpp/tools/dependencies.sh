@@ -1,21 +1,24 @@
 #!/bin/sh
 # What to build against, in the folder DEST, without root: nothing is installed.
-#   tools/dependencies.sh DEST [PYTHON [aarch64]]
+#   tools/dependencies.sh DEST [PYTHON [aarch64|windows]]
 # PYTHON's package onnxruntime gives the library (a link to it), so that C++ and Python run the
 # same one; the headers come from Debian. Then: cmake -Donnxruntime_ROOT=DEST/root/usr
-# For another machine pip fetches that machine's wheel of the same release.
+# For another machine pip fetches that machine's wheel of the same release; for Windows MinGW makes
+# the import library that the wheel lacks.
 # Debian 13 holds ONNX Runtime's C header (libonnxruntime-dev) and nlohmann-json; any Debian or
 # Ubuntu with apt can unpack them, since both are only headers. Elsewhere give CMake
 # -Donnxruntime_ROOT=... and an installed nlohmann_json instead.
 set -eu
 
-dest=${1:?usage: dependencies.sh DEST [PYTHON]}
+dest=${1:?usage: dependencies.sh DEST [PYTHON [MACHINE]]}
 python=${2:-python3}
 machine=${3:-}
 case $machine in
-'' | aarch64) ;;
+'') ;;
+aarch64) platforms="manylinux_2_28_aarch64 manylinux_2_27_aarch64" library=usr/lib/libonnxruntime.so.1 ;;
+windows) platforms=win_amd64 library=usr/bin/onnxruntime.dll ;;
 *)
-    echo "dependencies.sh knows no machine '$machine': name aarch64, or none for this one" >&2
+    echo "dependencies.sh knows no machine '$machine': name aarch64 or windows, or none for this one" >&2
     exit 2
     ;;
 esac
@@ -28,19 +31,27 @@ dest=$(cd "$dest" && pwd)
 
 fetch_library() {
     release=$("$python" -c 'import importlib.metadata as m; print(m.version("onnxruntime"))')
-    "$python" -m pip download -q --no-deps --only-binary :all: --dest "$dest/wheel" \
-        --platform "manylinux_2_28_$machine" --platform "manylinux_2_27_$machine" \
-        "onnxruntime==$release"
+    set -- "onnxruntime==$release"
+    for platform in $platforms; do set -- --platform "$platform" "$@"; done
+    "$python" -m pip download -q --no-deps --only-binary :all: --dest "$dest/wheel" "$@"
     "$python" -m zipfile -e "$dest"/wheel/onnxruntime-*.whl "$dest/wheel"
-    mkdir -p "$dest/root/usr/lib"
-    mv "$dest"/wheel/onnxruntime/capi/libonnxruntime.so.1.* "$dest/root/usr/lib/libonnxruntime.so.1"
-    ln -sf libonnxruntime.so.1 "$dest/root/usr/lib/libonnxruntime.so"
+    mkdir -p "$dest/root/usr/lib" "$dest/root/usr/bin"
+    if [ "$machine" = windows ]; then
+        # all that programs take from it by name; the rest comes through a table
+        printf 'LIBRARY onnxruntime.dll\nEXPORTS\nOrtGetApiBase\n' >"$dest/wheel/onnxruntime.def"
+        x86_64-w64-mingw32-dlltool -d "$dest/wheel/onnxruntime.def" \
+            -l "$dest/root/usr/lib/libonnxruntime.dll.a"
+        mv "$dest"/wheel/onnxruntime/capi/onnxruntime*.dll "$dest/root/usr/bin"
+    else
+        mv "$dest"/wheel/onnxruntime/capi/libonnxruntime.so.1.* "$dest/root/$library"
+        ln -sf libonnxruntime.so.1 "$dest/root/usr/lib/libonnxruntime.so"
+    fi
     rm -rf "$dest/wheel"
 }
 
 link_library() {
     if [ -n "$machine" ]; then
-        [ -e "$dest/root/usr/lib/libonnxruntime.so.1" ] || fetch_library
+        [ -e "$dest/root/$library" ] || fetch_library
         return
     fi
     folder=$("$python" -c 'import importlib.util as u; print(u.find_spec("onnxruntime").submodule_search_locations[0])')

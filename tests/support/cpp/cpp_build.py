@@ -19,6 +19,9 @@ HEADERS = BUILD / "deps" / "root" / "usr"
 #: the same for 64-bit ARM
 ARM_HEADERS = BUILD / "aarch64-deps" / "root" / "usr"
 ARM_TOOLCHAIN = SOURCE / "cmake" / "aarch64-linux-gnu.cmake"
+#: the same for Windows
+WINDOWS_HEADERS = BUILD / "windows-deps" / "root" / "usr"
+WINDOWS_TOOLCHAIN = SOURCE / "cmake" / "x86_64-w64-mingw32.cmake"
 
 #: TensorRT is loaded when a session asks for it, so that its double may be built in everywhere
 DOUBLE = ROOT / "tests" / "cpp" / "tensorrt_double"
@@ -41,6 +44,11 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("-DSAM2RT_BUILD_TESTS=ON", "-DSAM2RT_WERROR=ON",
          f"-DCMAKE_TOOLCHAIN_FILE={ARM_TOOLCHAIN}"),
         ("replay", "unit", "pixels", "predictors"),
+    ),
+    "windows": (
+        ("-DSAM2RT_BUILD_TESTS=ON", "-DSAM2RT_BUILD_EXAMPLES=ON", "-DSAM2RT_WERROR=ON",
+         f"-DCMAKE_TOOLCHAIN_FILE={WINDOWS_TOOLCHAIN}"),
+        ("replay", "unit", "pixels", "predictors", "paths", "minimal"),
     ),
     "fuzz": (
         ("-DSAM2RT_BUILD_FUZZERS=ON", "-DSAM2RT_SANITIZE=address,undefined",
@@ -75,13 +83,37 @@ def require_arm() -> None:
         pytest.skip("ONNX Runtime for aarch64 is missing: run 'make cpp-aarch64'")
 
 
+def wine() -> str | None:
+    """The program that runs those of Windows, if it is installed."""
+    # Debian's wine64 has it beside its libraries
+    places = f"{os.environ.get('PATH', os.defpath)}:/usr/lib/wine"
+    return shutil.which("wine64", path=places) or shutil.which("wine", path=places)
+
+
+def require_windows() -> None:
+    """Skip the test where nothing can be built for Windows, or nothing of it can run."""
+    for tool, found in (
+        ("cmake", shutil.which("cmake")),
+        ("g++-mingw-w64-x86-64-posix", shutil.which("x86_64-w64-mingw32-g++-posix")),
+        ("wine64", wine()),
+    ):
+        if found is None:
+            pytest.skip(f"{tool} is missing: install g++-mingw-w64-x86-64-posix and wine64")
+    if not (WINDOWS_HEADERS.parents[1] / "complete").is_file():
+        pytest.skip("ONNX Runtime for Windows is missing: run 'make cpp-windows'")
+
+
+#: what is built for another machine: what it requires, and where its headers lie
+CROSS = {"aarch64": (require_arm, ARM_HEADERS), "windows": (require_windows, WINDOWS_HEADERS)}
+
+
 @functools.cache
 def built(kind: str = "release") -> Path:
     """The build folder of that kind, up to date; skips without a toolchain."""
-    require_arm() if kind == "aarch64" else require_toolchain()
+    require, headers = CROSS.get(kind, (require_toolchain, HEADERS))
+    require()
     folder = BUILD / kind
     options, targets = KINDS[kind]
-    headers = ARM_HEADERS if kind == "aarch64" else HEADERS
     configure = [
         *("cmake", "-S", str(SOURCE), "-B", str(folder), f"-Donnxruntime_ROOT={headers}"),
         *(f"-DCMAKE_PREFIX_PATH={headers}", *options),
