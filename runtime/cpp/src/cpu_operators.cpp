@@ -170,7 +170,7 @@ fs::path cpu_operators(const Bundle& bundle, const std::string& version) {
   if (missing.empty()) return library_path();
   const auto colon = missing.rfind(": ");
   throw SessionError(text("onnxruntime ", version, " cannot run the bf16 bundle ",
-                          bundle.path().string(), " on the CPU (", missing.substr(0, colon),
+                          bundle.path().u8string(), " on the CPU (", missing.substr(0, colon),
                           "): ", missing.substr(colon + 2)));
 }
 
