@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..configs.bundle import Bundle
+from ..configs.bundle import Bundle, foreign_to_bundle
 from ..configs.errors import InputError
 from ..configs.models import BUILT_IN, MODELS
 from ..configs.progress import Progress, silent
@@ -24,6 +24,7 @@ from ..export.model.untrained import untrained_state
 from ..runtime.media.video.writer import open_video_writer
 from ..runtime.packages import opencv
 from ..runtime.tasks.prompts import ObjectPrompt
+from ..runtime.tasks.results import foreign_to_results
 from ..runtime.tasks.track import TrackSummary, track_video
 from .synthetic.clips import SyntheticClip, make_clip
 
@@ -32,6 +33,8 @@ _SEED = 5
 RANDOM = "random weights"
 #: all that a demonstration leaves; the bundle is made by the caller
 _MADE = ("demo.mp4", "demo.png", "work/clip.mp4", "work/track", "work/bundle")
+#: what tells of the folders whether something else has come there
+_FOREIGN = {"track": foreign_to_results, "bundle": foreign_to_bundle}
 
 
 @dataclass(frozen=True)
@@ -89,10 +92,10 @@ def removed_on_failure(out: Path) -> Iterator[None]:
         yield
     except BaseException:
         for path in made:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
+            if not path.is_dir():
                 path.unlink(missing_ok=True)
+            elif not _FOREIGN[path.name](path):
+                shutil.rmtree(path, ignore_errors=True)
         for folder in folders:
             # another's file keeps it
             with suppress(OSError):

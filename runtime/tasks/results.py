@@ -38,16 +38,16 @@ def results_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
         raise InputError(
             f"folder {target} is not empty and holds no {MASKS} of an earlier run: name another"
         )
-    if foreign := _foreign(final):
+    if foreign := foreign_to_results(final):
         raise InputError(
             f"folder {target} holds {foreign}, which is of no earlier run: move it, or name another"
         )
-    with replaced_folder(final, _foreign) as work:
+    with replaced_folder(final, foreign_to_results) as work:
         yield work
 
 
-def _foreign(folder: Path) -> str | None:
-    """Something in the folder that no command of ours wrote."""
+def foreign_to_results(folder: Path) -> str | None:
+    """Something in the folder, relative to it, that no command of ours wrote."""
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*")]
     if names and MASKS not in names:
         return min(names)

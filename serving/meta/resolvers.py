@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ from typing import Any
 import numpy as np
 from starlette.datastructures import UploadFile
 
-from ...configs.errors import InputError
+from ...configs.errors import FrameError, InputError
+from ...configs.staging import temporary_folder
 from ...runtime.pixels.rle import rle_from_mask
-from ..sessions.limits import NotFoundError
-from ..sessions.media import Medium, Upload
+from ..sessions.limits import NotFoundError, NotMediaError
+from ..sessions.media import Medium, Upload, suffix_of
 from ..sessions.prompts import MOST_ID, ObjectMask, Prompt
 from ..sessions.session import WorkSession
 from ..web.services import Services
@@ -63,8 +63,8 @@ class Resolvers:
                 raise InputError(f"{name} is {seconds}: expected seconds, 0 or more")
         services = self._services
         with services.media.upload(file.filename or "", file.size) as upload:
-            with tempfile.TemporaryDirectory(prefix="sam2rt-") as folder:
-                source = Path(folder) / "upload"
+            with temporary_folder() as folder:
+                source = folder / "upload"
                 with source.open("wb") as copy:
                     while block := await file.read(_BLOCK):
                         copy.write(block)
@@ -149,8 +149,14 @@ class Resolvers:
 
 
 def for_upload(source: Path, start: float | None, duration: float | None) -> bytes:
-    """The bytes to keep of an upload."""
-    content = for_browsers(source, start, duration)
+    """The bytes to keep of an upload. NotMediaError."""
+    # a reader would open what a playlist names
+    suffix_of(source)
+    try:
+        content = for_browsers(source, start, duration)
+    except FrameError as error:
+        message = str(error).replace(str(source), "it")
+        raise NotMediaError(f"the file cannot be read: {message}") from None
     return source.read_bytes() if content is None else content
 
 

@@ -19,8 +19,8 @@ from .errors import BadRequestError, line_of_error, status_of
 from .services import Services, services_of
 
 _POLICY, _GOING = 1008, 1001
-#: actions that wait for a frame at most
-_MOST_WAITING = 1000
+#: actions that wait for a frame at most, and characters of the masks in them
+_MOST_WAITING, _MOST_CHARACTERS = 1000, 32 << 20
 
 
 @dataclass
@@ -37,8 +37,14 @@ class _Inbox:
 
     def ask(self, action: dict[str, Any]) -> None:
         """Note an action for the next frame. TooManyError."""
-        if len(self.before) + len(self.after) >= _MOST_WAITING:
+        waiting = [*self.before, *self.after]
+        if len(waiting) >= _MOST_WAITING:
             raise TooManyError(f"{_MOST_WAITING} actions wait for a frame: send one")
+        if sum(map(_characters, [*waiting, action])) > _MOST_CHARACTERS:
+            raise TooManyError(
+                f"the masks that wait for a frame have more than {_MOST_CHARACTERS} characters: "
+                "send one"
+            )
         self.after.append(action)
 
     def put(self, content: bytes) -> None:
@@ -128,6 +134,11 @@ async def _received(websocket: WebSocket, inbox: _Inbox, idle_seconds: float) ->
             inbox.ask(_action(message["text"]))
         except Sam2rtError as error:
             await _tell(websocket, error)
+
+
+def _characters(action: dict[str, Any]) -> int:
+    """How long the run lengths of its mask are."""
+    return len(action.get("prompt", {}).get("mask", {}).get("counts", ""))
 
 
 def _action(text: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +12,7 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from ...configs.staging import temporary_folder
 from ...runtime.media.overlay import thumbnail
 from ...runtime.packages import pillow_image
 from ..sessions.limits import NotFoundError
@@ -157,8 +157,7 @@ async def result(request: Request) -> Response:
 async def _file(services: Services, results: Results, name: str) -> Response:
     media_type, write = RESULTS[name]
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sam2rt-"))
-        path = Path(folder) / name
+        path = stack.enter_context(temporary_folder()) / name
         async with services.drawing:
             await services.aside(lambda: write(results, path))
         # what was written goes once it was sent

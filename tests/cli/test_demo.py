@@ -80,6 +80,15 @@ def test_a_failure_removes_what_the_demonstration_made_and_nothing_else(tmp_path
     assert [path.name for path in fresh.rglob("*")] == ["notes.txt"]
 
 
+@pytest.mark.parametrize("own", ["work/track/notes.txt", "work/bundle/notes/a.png"])
+def test_a_failure_leaves_folders_in_which_something_has_come(own: str, tmp_path: Path) -> None:
+    made = ("work/track/masks.json", "work/bundle/manifest.json", "demo.png")
+    _interrupted(tmp_path / "out", *made, own)
+    left = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    kept = next(name for name in made if name.startswith(own[:8]))
+    assert sorted(left) == sorted([tmp_path / "out" / own, tmp_path / "out" / kept])
+
+
 def _interrupted(out: Path, *made: str) -> None:
     """A demonstration that is stopped after files of those names were made."""
 
@@ -87,7 +96,8 @@ def _interrupted(out: Path, *made: str) -> None:
         with removed_on_failure(out):
             for name in made:
                 (out / name).parent.mkdir(parents=True, exist_ok=True)
-                (out / name).write_text("half")
+                # folders are made as a whole, so that a manifest is one
+                (out / name).write_text('{"schema": 1}')
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

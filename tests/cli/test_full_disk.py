@@ -23,11 +23,12 @@ _TAKES_ROOM = re.compile(r"open|(p?write(64)?|writev)( half)?|mkdir(at)?|link(at
 STRIDES = {
     "segment": 1, "masks": 1, "track": 2, "eval": 2, "build": 3, "download": 3,
     "download of weights": 1, "download of an official checkpoint": 1, "export": 40, "train": 9,
+    "accuracy": 60,
 }  # fmt: skip
 #: what may stay: what need not be fetched, evaluated or trained again
 _KEPT = re.compile(
     r"hub(/(blobs|bundles|commits|someone--bundle)(/.*)?)?|[^.].*\.part|r\.json\.videos(/.*)?"
-    r"|masks/.*|run/(state\.pt|recipe\.json)"
+    r"|masks/.*|work(/.*)?|run/(state\.pt|recipe\.json)"
 )
 
 

@@ -8,8 +8,12 @@ import signal
 import pytest
 from scenes import SCENES, Scene
 
+from sam2rt.cli.group import make_group
+
 #: a measurement takes half a minute, and writes one file at its end
 KILLED = tuple(name for name in SCENES if name != "bench")
+#: they print what they found; uploads to a server are killed in tests/serving/test_process.py
+WRITE_NOTHING = {"doctor", "inspect", "serve", "verify"}
 
 
 def _killed(scene: Scene, kills: int, seed: int) -> int:
@@ -29,8 +33,16 @@ def _killed(scene: Scene, kills: int, seed: int) -> int:
         if ran.code != 0:
             met += 1
             scene.again()
+            if met % 10 == 0:
+                print(f"{met} kills in {runs} runs", flush=True)
         assert runs < 10 * kills
     return runs
+
+
+def test_every_command_that_writes_has_a_scene() -> None:
+    assert {name.partition(" of ")[0] for name in SCENES} | WRITE_NOTHING == set(
+        make_group().commands
+    )
 
 
 @pytest.mark.slow

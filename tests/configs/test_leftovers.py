@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sam2rt.configs import staging
 from sam2rt.configs.staging import check_file_target, replaced_file, temporary_folder
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="locks and signals are POSIX")
@@ -113,3 +115,17 @@ def test_a_temporary_folder_is_private_and_where_the_system_says(
         assert folder.parent == tmp_path
         assert folder.stat().st_mode & 0o777 == 0o700
     assert _names(tmp_path) == []
+
+
+def test_temporary_folders_are_made_in_one_place() -> None:
+    """Others would stay when a process is killed, since nobody looks for them."""
+    root = Path(staging.__file__).parents[1]
+    rooms = ("cli", "configs", "export", "runtime", "serving", "training")
+    making = re.compile(r"\b(TemporaryDirectory|mkdtemp|mkstemp)\(")
+    found = {
+        path.relative_to(root).as_posix()
+        for room in rooms
+        for path in (root / room).rglob("*.py")
+        if making.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == {"configs/leftovers.py"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import shutil
@@ -18,6 +19,7 @@ from faulty_commands import Commands, Ran
 from hub_server import hub_of
 
 from sam2rt.configs.bundle import Bundle
+from sam2rt.plugins.cpu import library
 from sam2rt.runtime.backends.engine_record import ENGINES, read_record
 
 #: what a reader finds: every file's name and content, as far as it is one with each run
@@ -319,11 +321,40 @@ def _bench(at: _Place) -> Scene:
     return at.scene([*line, "--threads", "1", "-q", "--json", at.results / "r.json"], None, look)
 
 
+def _demo(at: _Place) -> Scene:
+    def look(folder: Path) -> Found:
+        found = {}
+        if (folder / "o" / "work" / "bundle").is_dir():
+            found["bundle"] = Bundle.load(folder / "o" / "work" / "bundle").checkpoint_sha256
+        shown = _visible(folder / "o")
+        return {**{k: v for k, v in shown.items() if not k.startswith("work/bundle")}, **found}
+
+    line: list[str | Path] = ["-o", at.results / "o", "--frames", "2", "--threads", "1", "-q"]
+    scene = at.scene(["demo", at.weights[0], *line], ["demo", at.weights[1], *line], look)
+    scene.several = True
+    return scene
+
+
+def _plugins(at: _Place) -> Scene:
+    """The operators for this processor, in the user's cache."""
+
+    def look(folder: Path) -> Found:
+        found = {}
+        for file in folder.rglob("*.so"):
+            if not file.name.startswith("."):
+                assert library._refusal(file) == ""
+                found["library"] = ctypes.CDLL(str(file)).sam2rt_cpu_identity.__name__
+        return found
+
+    at.commands.env["XDG_CACHE_HOME"] = str(at.results)
+    return at.scene(["plugins", "--cpu", "-q"], None, look)
+
+
 _SCENES: dict[str, Callable[[_Place], Scene]] = {
     "segment": _segment, "masks": _masks, "track": _track, "export": _export, "eval": _eval,
     "build": _build, "download": _download, "download of weights": _download_checkpoint,
     "download of an official checkpoint": _download_official, "train": _train, "bench": _bench,
-    "accuracy": _accuracy,
+    "accuracy": _accuracy, "demo": _demo, "plugins": _plugins,
 }  # fmt: skip
 #: names of all scenes
 SCENES = tuple(_SCENES)

@@ -13,6 +13,8 @@ from ...packages import pyav
 
 #: seconds that an address has to answer, and then to give its next frame
 _ANSWER, _NEXT = 15.0, 30.0
+#: FFmpeg's formats that open files or addresses which they name
+_NAMING_OTHERS = {"concat", "dash", "hls", "imf", "sdp"}
 
 
 def is_address(name: str) -> bool:
@@ -32,6 +34,8 @@ class OpenVideo:
         self.errors: type[Exception] = self._av.FFmpegError
         self.container = _opened(self._av, place, shown)
         try:
+            if not is_address(place):
+                _refuse_playlist(self.container, shown)
             self.stream = _video_stream(self.container, shown)
         except BaseException:
             self.container.close()
@@ -88,6 +92,15 @@ def _refuse_unreadable(path: Path, shown: str) -> None:
         raise FrameError(f"{shown} is an empty file: expected a video")
     if not os.access(path, os.R_OK):
         raise FrameError(f"{shown} may not be read: ask its owner, or copy it")
+
+
+def _refuse_playlist(container: Any, shown: str) -> None:
+    """A stranger's file must not stand for another one of this machine's."""
+    kind = container.format.name
+    if _NAMING_OTHERS & set(kind.split(",")):
+        raise FrameError(
+            f"{shown} is a playlist ({kind}), which names other files: give the video itself"
+        )
 
 
 def _video_stream(container: Any, shown: str) -> Any:
