@@ -164,4 +164,6 @@ def write_page(plan: AccuracyPlan, folder: Path, progress: Progress) -> None:
         part.write_text(page(rows, able, worst, plan), encoding="utf-8")
     with replaced_file(plan.work / "accuracy.json") as part:
         reports = {row.variant.name: row.report for row in rows}
-        part.write_text(json.dumps({"variants": reports, "levels": able}, indent=1) + "\n")
+        part.write_text(
+            json.dumps({"variants": reports, "levels": able}, indent=1) + "\n", encoding="utf-8"
+        )
