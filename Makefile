@@ -86,7 +86,7 @@ cpp-aarch64-if-possible: cpp-headers-if-possible
 	-runtime/cpp/tools/dependencies.sh build/cpp/aarch64-deps $(abspath $(BIN))/python aarch64
 
 cpp-windows-if-possible: cpp-headers-if-possible
-	-{ command -v x86_64-w64-mingw32-g++-posix && command -v wine64 || [ -x /usr/lib/wine/wine64 ] || \
+	-{ { command -v x86_64-w64-mingw32-g++-posix && { command -v wine64 || [ -x /usr/lib/wine/wine64 ]; }; } || \
 	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends \
 	  g++-mingw-w64-x86-64-posix wine64; }; } >/dev/null
 	-runtime/cpp/tools/dependencies.sh build/cpp/windows-deps $(abspath $(BIN))/python windows

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 an error of ours or of the system, 2 wrong usage, 130 inte
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -33,6 +34,7 @@ def command_group() -> click.Group:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line `args` (default: the process's own) and exit."""
+    _take_any_letter()
     try:
         with warnings.catch_warnings():
             if not sys.warnoptions:
@@ -55,6 +57,16 @@ def main(args: Sequence[str] | None = None) -> None:
     except Exception as error:
         code = _unexpected(error)
     sys.exit(code)
+
+
+def _take_any_letter() -> None:
+    """A letter that a pipe's or terminal's encoding lacks is escaped: the work it tells of is done.
+
+    So it is with pipes on Windows, whose encoding is that of the country.
+    """
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and not out.encoding.lower().startswith("utf"):
+        out.reconfigure(errors="backslashreplace")
 
 
 def _interruption(error: BaseException) -> KeyboardInterrupt | None:

@@ -57,7 +57,9 @@ def ending_signals() -> Iterator[None]:
 def _woken() -> Iterator[None]:
     """A thread that stops native calls as soon as one of the signals comes."""
     reading, writing = os.pipe()
-    os.set_blocking(writing, False)
+    # Windows has it for pipes from Python 3.12 on; it stops what fills the pipe, which nobody does
+    if hasattr(os, "set_blocking"):
+        os.set_blocking(writing, False)
     ending = {int(number) for number in (signal.SIGINT, *_ENDING)}
 
     def watch() -> None:

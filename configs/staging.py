@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from . import systems
 from .errors import InputError, StorageError
 from .exchange import exchanged
 from .leftovers import (
@@ -33,6 +34,7 @@ from .leftovers import (
     unlock,
 )
 from .remedies import line_of, remedy_of
+from .systems import refused_name, rename, replace
 
 #: how a system says that a folder cannot be renamed to a name that is taken
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
@@ -49,6 +51,7 @@ def check_file_target(target: Path) -> None:
     """
     if target.is_dir():
         raise InputError(f"{target} is a folder: name a file")
+    _refuse_name(target)
     if not target.parent.is_dir():
         raise InputError(f"{target}: there is no folder {target.parent}: make it, or name another")
     try:
@@ -102,8 +105,10 @@ def replaced_file(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Pa
     try:
         with _room_for(final):
             yield part
-            part.chmod(_mode_of(final, 0o666))
-            part.replace(final)
+            if not systems.WINDOWS:
+                # there it is a file's protection from being replaced or removed
+                part.chmod(_mode_of(final, 0o666))
+            replace(part, final)
     finally:
         part.unlink(missing_ok=True)
         unlock(lock)
@@ -139,6 +144,7 @@ def replaced_folder(final: Path, foreign: Foreign | None = None) -> Iterator[Pat
     new folder is ``NAME.new`` beside it. StorageError on a full disk.
     """
     _refuse_working_folder(final)
+    _refuse_name(final)
     with made_parents(final):
         try:
             _clear_leftovers(final, foreign)
@@ -185,6 +191,12 @@ def _refuse_working_folder(final: Path) -> None:
         return
     if final == here or final in here.parents:
         raise InputError(f"{final} is the working folder, or around it: name a folder inside it")
+
+
+def _refuse_name(final: Path) -> None:
+    """Windows would write to another file, or to a device."""
+    if systems.WINDOWS and (why := refused_name(final.name)):
+        raise InputError(f"{final} cannot be written ({why}): name another")
 
 
 def _unwritable(final: Path, error: OSError) -> InputError:
@@ -255,10 +267,10 @@ def _replaced(work: Path, final: Path, foreign: Foreign) -> bool:
             return False
         if found := foreign(old):
             if exchanged(old, final):
-                os.rename(old, work)
+                rename(old, work)
             else:
-                os.rename(final, work)
-                os.rename(old, final)
+                rename(final, work)
+                rename(old, final)
             raise _left_beside(work, final, _has_come(final, found))
         return True
     finally:
@@ -273,23 +285,28 @@ def _displaced(work: Path, final: Path, old: Path) -> bool:
     that what comes back in the exchange belongs to no other run. Elsewhere `final` is missing
     between two renames, and the next run gives it back should this one be killed there.
     """
-    os.rename(work, old)
+    rename(work, old)
     try:
         if exchanged(old, final):
             return True
     except FileNotFoundError:
-        os.rename(old, work)
+        rename(old, work)
         return False
     except OSError:
-        os.rename(old, work)
+        rename(old, work)
         raise
-    os.rename(old, work)
+    rename(old, work)
     try:
-        os.rename(final, old)
+        rename(final, old)
     except FileNotFoundError:
         return False
+    except PermissionError as error:
+        if not systems.WINDOWS:
+            raise
+        why = f"{final} is open in another program ({line_of(error)})"
+        raise _left_beside(work, final, why) from None
     try:
-        os.rename(work, final)
+        rename(work, final)
     except BaseException as error:
         given_back = _renamed(old, final)
         if given_back or not isinstance(error, OSError) or error.errno not in _TAKEN:
@@ -302,7 +319,7 @@ def _displaced(work: Path, final: Path, old: Path) -> bool:
 def _renamed(source: Path, target: Path) -> bool:
     """Rename to a name that is free; False when it is taken."""
     try:
-        os.rename(source, target)
+        rename(source, target)
     except OSError as error:
         if error.errno not in _TAKEN:
             raise
@@ -323,7 +340,11 @@ def _left_beside(work: Path, final: Path, why: str) -> InputError:
             place.mkdir()
         except FileExistsError:
             continue
-        os.rename(work, place)
+        if not _renamed(work, place):
+            # Windows renames to no taken name, an empty folder's neither
+            place.rmdir()
+            if not _renamed(work, place):
+                continue
         _flush(place.parent)
         break
     return InputError(f"{why}: it was left as it is, the new result is in {place}")
@@ -359,7 +380,7 @@ def _clear_leftovers(final: Path, foreign: Foreign | None) -> None:
         if not final.exists():
             # unless another run has moved in meanwhile
             with suppress(OSError):
-                os.rename(left / final.name, final)
+                rename(left / final.name, final)
         _remove_holder(left, final, foreign)
 
 

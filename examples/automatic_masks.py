@@ -34,7 +34,7 @@ def main(folder: str, picture: str, out: str, points: str = "32") -> None:
         "categories": [{"id": 1, "name": "object"}],
         "annotations": annotations,
     }
-    Path(out).write_text(json.dumps(document))
+    Path(out).write_text(json.dumps(document), encoding="utf-8")
     print(f"{len(annotations)} masks in {out}")
 
 

@@ -15,7 +15,7 @@ import sam2rt
 
 
 def main(folder: str, picture: str, detections: str, out: str) -> None:
-    boxes = np.asarray(json.loads(Path(detections).read_text()), np.float32).reshape(-1, 4)
+    boxes = np.asarray(json.loads(Path(detections).read_text("utf-8")), np.float32).reshape(-1, 4)
     rgb = np.asarray(Image.open(picture).convert("RGB"))
     ids = np.zeros(rgb.shape[:2], np.uint8)
     if len(boxes):

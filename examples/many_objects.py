@@ -29,7 +29,7 @@ def main(folder: str, source: str, ids: str, leave_at: str, out: str) -> None:
             # one mask at a time is made at the frame's size
             rles = dict(zip(map(str, result.obj_ids), result.rles(), strict=True))
             frames.append({"frame": result.frame_idx, "masks": rles})
-    Path(out).write_text(json.dumps(frames))
+    Path(out).write_text(json.dumps(frames), encoding="utf-8")
     print(f"{len(areas)} objects, {len(frames)} frames in {out}")
 
 

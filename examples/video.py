@@ -17,7 +17,7 @@ import sam2rt
 def main(folder: str, source: str, prompts: str, out: str) -> None:
     with sam2rt.VideoPredictor(sam2rt.Bundle.load(folder)) as video:
         state = video.init_state(source)  # frames are read when they are needed
-        for given in json.loads(Path(prompts).read_text()):
+        for given in json.loads(Path(prompts).read_text("utf-8")):
             what = {name: given[name] for name in ("points", "labels", "box") if name in given}
             video.add_new_points_or_box(state, given["frame"], given["object"], **what)
         found = {}

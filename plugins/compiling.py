@@ -171,7 +171,7 @@ def _assemble(ptx: str, arch: int) -> _Assembled:
     target = re.search(r"^\.target (\S+)", ptx, re.MULTILINE)
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
-        source.write_text(ptx)
+        source.write_text(ptx, encoding="utf-8")
         command = [nvidia.get_ptxas(arch).path, "-v", f"--gpu-name={target[1] if target else ''}"]
         done = subprocess.run(
             [*command, str(source), "-o", str(out)], capture_output=True, text=True

@@ -173,7 +173,9 @@ def _write(plan: AccuracyPlan, folder: Path, progress: Progress) -> None:
     worst = worst_frames(shown.report, _SHOWN)
     with replaced_file(plan.work / DATA) as part:
         reports = {row.variant.name: row.report for row in rows}
-        part.write_text(json.dumps({"variants": reports, "levels": able}, indent=1) + "\n")
+        part.write_text(
+            json.dumps({"variants": reports, "levels": able}, indent=1) + "\n", encoding="utf-8"
+        )
     write_image(folder / IMAGE, sheet(plan, shown.variant, worst))
     with replaced_file(folder / PAGE) as part:
         part.write_text(page(rows, able, worst, plan), encoding="utf-8")

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ...configs.errors import SessionError
+from ...configs.systems import memory_bytes, usable_cores
 from ...runtime.arrays import Array
 
 _PACKAGES = (
@@ -88,13 +89,12 @@ def this_machine(threads: int | None = None, device: str = "cpu") -> Machine:
     On another device than the CPU its name is noted, and the CPU's rate says nothing about it:
     the rate is 0 there.
     """
-    cores = len(os.sched_getaffinity(0))
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    cores = usable_cores()
     on_cpu = device == "cpu"
     return Machine(
         processor=_processor(),
         cores=cores,
-        memory_gib=pages / 2**30,
+        memory_gib=memory_bytes() / 2**30,
         system=f"{platform.system()} {platform.release().split('-')[0]}",
         python=platform.python_version(),
         versions=_versions(),
@@ -184,10 +184,10 @@ def _gpu() -> str:
         return "a GPU that nvidia-smi does not name"
 
 
-def _processor(described: str = "/proc/cpuinfo") -> str:
+def _processor(described: str = "") -> str:
     """Name, family and model: on a virtual machine the name alone is often that of a whole line."""
     try:
-        with open(described, encoding="utf-8") as file:
+        with open(described or "/proc/cpuinfo", encoding="utf-8") as file:
             first = file.read().split("\n\n", 1)[0]
     except OSError:
         first = ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -17,6 +16,7 @@ from ...benchmarks.evaluation.synthetic_dataset import synthetic_dataset
 from ...configs.bundle import Bundle
 from ...configs.errors import InputError
 from ...configs.progress import Progress
+from ...configs.systems import usable_cores
 from ...runtime.predictors.pretrained import pretrained_bundle
 from ..completion import bundles, name_or_folder, one_of
 from ..console import Console
@@ -212,9 +212,9 @@ def _processes(wanted: int | None, device: str, videos: int) -> tuple[int, int |
     """How many processes, and the threads of each (None: the backend decides)."""
     if device != "cpu":
         return wanted or 1, None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    count = min(wanted or min(cores or 1, _MOST_PROCESSES), videos)
-    return count, max((cores or 1) // count, 1)
+    cores = usable_cores()
+    count = min(wanted or min(cores, _MOST_PROCESSES), videos)
+    return count, max(cores // count, 1)
 
 
 def _say_what_is_kept(json_path: Path | None, videos: int) -> None:

@@ -62,7 +62,7 @@ def download_bundle(
         note = _note(root, commit)
         note.parent.mkdir(parents=True, exist_ok=True)
         with replaced_file(note) as part:
-            part.write_text(place.name)
+            part.write_text(place.name, encoding="utf-8")
     return bundle
 
 
@@ -71,7 +71,7 @@ def _kept(root: Path, source: HubName) -> Bundle | None:
     note = _note(root, source)
     if not _COMMIT.fullmatch(source.revision) or not note.is_file():
         return None
-    return _loaded(root / "bundles" / note.read_text().strip())
+    return _loaded(root / "bundles" / note.read_text("utf-8").strip())
 
 
 def _note(root: Path, source: HubName) -> Path:

@@ -24,6 +24,7 @@ from ...configs.errors import CheckpointError, InputError
 from ...configs.progress import Progress, silent
 from ...configs.remedies import line_of, remedy_of
 from ...configs.staging import replaced_file
+from ...configs.systems import replace
 from .web import WebRequest, check_hub_hash
 
 try:
@@ -84,6 +85,9 @@ def fetch(
         transfer = _Transfer(remote, file, progress, timeout)
         transfer.run(attempts, pause)
         transfer.flush()
+        if fcntl is None:
+            # what is open is neither moved nor removed there, and no lock goes with it
+            file.close()
         if said is not None:
             said.update(transfer.said)
         if remote.hub:
@@ -97,7 +101,7 @@ def fetch(
                 "it should be, nothing was kept; try again or another source"
             )
         _write_record(target, found)
-        part.replace(target)
+        replace(part, target)
     return target
 
 
@@ -140,7 +144,7 @@ def _record(target: Path) -> Path:
 
 def _write_record(target: Path, sha256: str) -> None:
     with replaced_file(_record(target)) as part:
-        part.write_text(f"{sha256}  {target.name}\n")
+        part.write_text(f"{sha256}  {target.name}\n", encoding="utf-8")
 
 
 def _checked_copy(remote: Remote, target: Path) -> Path:
@@ -191,7 +195,10 @@ def _alone(part: Path) -> Iterator[BinaryIO]:
 def _remove_if_empty(part: Path, file: BinaryIO) -> None:
     """Leave no part file without a byte in it; the lock is still held."""
     with suppress(OSError):
-        file.flush()
+        if fcntl is None:
+            file.close()
+        if not file.closed:
+            file.flush()
     with suppress(FileNotFoundError):
         if part.stat().st_size == 0:
             part.unlink()

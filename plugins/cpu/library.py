@@ -71,7 +71,7 @@ def units_here() -> tuple[str, ...]:
     if platform.machine() not in ("x86_64", "AMD64"):
         return ()
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("ascii", "replace").splitlines()
     except OSError:
         return ()
     flags = next((line.split() for line in lines if line.startswith("flags")), [])

@@ -74,10 +74,11 @@ def _python() -> Iterator[Finding]:
 
 def _driver() -> Iterator[Finding]:
     remedy = "install NVIDIA's driver; without one the CPU backend works"
+    name = "nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1"
     try:
-        library = ctypes.CDLL("libcuda.so.1")
+        library = ctypes.CDLL(name)
     except OSError:
-        yield Finding("driver", "missing", "no NVIDIA driver (libcuda.so.1)", remedy)
+        yield Finding("driver", "missing", f"no NVIDIA driver ({name})", remedy)
         return
     version = ctypes.c_int()
     if library.cuDriverGetVersion(ctypes.byref(version)) != 0:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from sam2rt.cli import main
+
 #: a command whose only step is a graph that never ends; loading would refuse it
 _ENDLESS = """
 import sys
@@ -125,3 +127,16 @@ def test_what_was_set_before_a_command_is_set_after_it() -> None:
     while len(os.listdir("/proc/self/fd")) > open_files and time.monotonic() < end:
         time.sleep(0.01)
     assert len(os.listdir("/proc/self/fd")) <= open_files
+
+
+def test_a_python_that_cannot_ask_for_pipes_that_do_not_wait(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That of Windows before 3.12, where every command began with it."""
+    monkeypatch.delattr(os, "set_blocking")
+    # which elsewhere insists on one
+    monkeypatch.setattr(signal, "set_wakeup_fd", lambda *_, **__: -1)
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("sam2rt, version ")

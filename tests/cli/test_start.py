@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sam2rt.cli import main
 from sam2rt.cli.group import START
 from sam2rt.cli.main import command_group
+from sam2rt.configs.bundle import Bundle
 from sam2rt.configs.errors import CheckpointError
 from sam2rt.export.checkpoint import download, transfer
 from sam2rt.export.checkpoint.official import OFFICIAL
@@ -116,3 +118,23 @@ def test_no_colours_even_on_a_terminal(variables: dict[str, str]) -> None:
         os.close(ours)
         assert b"sam2rt" in shown
         assert b"\x1b" not in shown
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437:surrogateescape"])
+def test_an_encoding_without_the_letters_of_a_path_escapes_them(
+    encoding: str, tmp_path: Path, micro_bundle: Bundle
+) -> None:
+    """As pipes on Windows have it."""
+    out = tmp_path / "gr\u00f6\u00dfe \u6a21"
+    Image.new("RGB", (64, 48)).save(tmp_path / "image.png")
+    done = subprocess.run(
+        [sys.executable, "-m", "sam2rt", "segment", str(tmp_path / "image.png"), "--bundle",
+         str(micro_bundle.path), "--point", "9,9", "-o", str(out)],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    name = out.name.encode(encoding.split(":")[0], "backslashreplace")
+    assert b"\\u6a21" in name
+    assert name in done.stdout
+    assert (out / "masks.json").is_file()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import multiprocessing
-import re
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any, Protocol
 
 from ....configs.closing import Closing
 from ....configs.errors import Sam2rtError, SessionError
+from ....configs.systems import peak_memory_bytes
 from ....runtime.arrays import Array
 
 #: in the order in which a frame passes them; a fused graph stands for the three before it
@@ -203,13 +203,6 @@ class Worker(Closing):
         return answer
 
 
-def _peak_kib() -> int:
-    """Peak resident memory of this process (getrusage would count its parent's too)."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    match = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return int(match.group(1)) if match else 0
-
-
 def _forget_peak() -> None:
     """Start peak memory anew; where the system does not allow it, it goes on."""
     with contextlib.suppress(OSError):
@@ -230,7 +223,7 @@ def _serve(pipe: Connection, target: str, work: Work, options: dict[str, Any]) -
                 made: System = getattr(importlib.import_module(module), name)(work, **options)
                 system = made
             if what == "memory":
-                answer: Any = _peak_kib()
+                answer: Any = peak_memory_bytes() // 1024
             elif what == "forget_peak":
                 _forget_peak()
                 answer = None
