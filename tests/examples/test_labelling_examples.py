@@ -16,9 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from served import serving
 
 from sam2rt import ImagePredictor, VideoPredictor
 from sam2rt.benchmarks.synthetic.clips import make_clip
+from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
+from sam2rt.serving.labelling.outlines import mask_of_polygon
+from sam2rt.serving.labelling.xanylabeling import xanylabeling_routes
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "labelling"
 FRAMES = 18
@@ -92,3 +96,24 @@ def test_label_studio(bundle: Any, tmp_path: Path) -> None:
     finally:
         process.terminate()
         process.wait()
+
+
+def test_xanylabeling(bundle: Any, tmp_path: Path) -> None:
+    clip = make_clip(5, "plain", 2)
+    Image.fromarray(clip.frames[0]).save(tmp_path / "image.png")
+    rows, columns = np.nonzero(clip.labels[0] == 2)
+    x, y = int(columns.mean()), int(rows.mean())
+    with (
+        OnnxRuntimeSession(bundle, threads=1) as session,
+        serving(session, extra=lambda _: xanylabeling_routes()) as served,
+    ):
+        server = f"http://127.0.0.1:{served.port}"
+        words = ("xanylabeling_client.py", tmp_path / "image.png", x, y, "--server", server)
+        names, first, points = run(*words).splitlines()[:3]
+        image = ImagePredictor(bundle, session=session)
+        image.set_image(clip.frames[0])
+        masks, ious, _ = image.predict([[x, y]], [1], multimask_output=False)
+    assert names == f"sam2rt {bundle.model.name}, sam2rt {bundle.model.name} video"
+    assert first.endswith(f" points, {ious[0]:.3f}")
+    pixels = mask_of_polygon(json.loads(points), masks[0].shape)
+    assert (pixels & masks[0]).sum() / (pixels | masks[0]).sum() > 0.95
