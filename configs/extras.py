@@ -32,6 +32,7 @@ EXTRAS = {
     "python_multipart": ("python-multipart", "serve"),
     "prometheus_client": ("prometheus-client", "serve"),
     "graphql": ("graphql-core", "serve"),
+    "supervision": ("supervision", "supervision"),
     "cvat_sdk": ("cvat-sdk", "cvat"),
     "transformers": ("transformers", "dev"),
     "matplotlib": ("matplotlib", "dev"),

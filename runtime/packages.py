@@ -41,6 +41,11 @@ def pillow_ops() -> Any:
     return _module("PIL.ImageOps", "turning photographs")
 
 
+def supervision() -> Any:
+    """The module ``supervision``; MissingExtraError without it."""
+    return _module("supervision", "to_supervision")
+
+
 def _module(name: str, feature: str) -> ModuleType:
     with extras_of(feature):
         try:

@@ -16,7 +16,7 @@ CONTENTS = {
     "Guides": (
         "guides/index", "guides/checkpoints", "guides/images", "guides/video", "commands",
         "guides/labelling/index", "guides/labelling/cvat", "guides/labelling/label_studio",
-        "guides/labelling/xanylabeling",
+        "guides/labelling/xanylabeling", "guides/labelling/supervision",
         "training", "benchmarks", "tensorrt", "openvino", "pycuda", "cpp",
     ),
     "Concepts": ("architecture", "concepts/proof", "concepts/trust", "accuracy", "glossary"),

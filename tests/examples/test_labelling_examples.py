@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from served import serving
 
-from sam2rt import ImagePredictor, VideoPredictor
+from sam2rt import ImagePredictor, StreamTracker, VideoPredictor
 from sam2rt.benchmarks.synthetic.clips import make_clip
 from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
 from sam2rt.serving.labelling.outlines import mask_of_polygon
@@ -117,3 +117,22 @@ def test_xanylabeling(bundle: Any, tmp_path: Path) -> None:
     assert first.endswith(f" points, {ious[0]:.3f}")
     pixels = mask_of_polygon(json.loads(points), masks[0].shape)
     assert (pixels & masks[0]).sum() / (pixels | masks[0]).sum() > 0.95
+
+
+def test_supervision(bundle: Any, tmp_path: Path) -> None:
+    clip = make_clip(5, "plain", 3)
+    (tmp_path / "frames").mkdir()
+    for t, frame in enumerate(clip.frames):
+        Image.fromarray(frame).save(tmp_path / "frames" / f"{t:03d}.png")
+    rows, columns = np.nonzero(clip.labels[0] == 2)
+    x, y = int(columns.mean()), int(rows.mean())
+    said = run("supervision_video.py", bundle.path, tmp_path / "frames", x, y, tmp_path / "out")
+    areas = [int(n) for n in re.findall(r"(\d+) pixels$", said, re.M)]
+    with StreamTracker(bundle, threads=1) as tracker:
+        tracker.add_points(1, [[x, y]], [1])
+        for t, frame in enumerate(clip.frames):
+            mask = tracker.step(frame).masks[0]
+            assert areas[t] == pytest.approx(mask.sum(), rel=1e-3)
+            drawn = np.asarray(Image.open(tmp_path / "out" / f"{t:05d}.png"))
+            changed = (drawn != frame).any(axis=-1)
+            assert changed[mask].mean() > 0.9
