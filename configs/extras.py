@@ -33,6 +33,7 @@ EXTRAS = {
     "prometheus_client": ("prometheus-client", "serve"),
     "graphql": ("graphql-core", "serve"),
     "supervision": ("supervision", "supervision"),
+    "osam": ("osam", "osam"),
     "cvat_sdk": ("cvat-sdk", "cvat"),
     "transformers": ("transformers", "dev"),
     "matplotlib": ("matplotlib", "dev"),

@@ -136,3 +136,18 @@ def test_supervision(bundle: Any, tmp_path: Path) -> None:
             drawn = np.asarray(Image.open(tmp_path / "out" / f"{t:05d}.png"))
             changed = (drawn != frame).any(axis=-1)
             assert changed[mask].mean() > 0.9
+
+
+def test_osam(bundle: Any, tmp_path: Path) -> None:
+    pytest.importorskip("osam", reason="needs osam")
+    clip = make_clip(5, "plain", 2)
+    Image.fromarray(clip.frames[0]).save(tmp_path / "image.png")
+    rows, columns = np.nonzero(clip.labels[0] == 2)
+    x, y = int(columns.mean()), int(rows.mean())
+    out = tmp_path / "mask.png"
+    said = run("osam_click.py", bundle.path, tmp_path / "image.png", x, y, out)
+    with ImagePredictor(bundle) as image:
+        image.set_image(clip.frames[0])
+        masks, ious, _ = image.predict([[x, y]], [1], multimask_output=False)
+    assert said == f"{masks[0].sum()} pixels, predicted IoU {ious[0]:.3f}\n"
+    np.testing.assert_array_equal(np.asarray(Image.open(out)) > 0, masks[0])
