@@ -6,6 +6,7 @@ import base64
 import http.client
 import io
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -312,3 +313,31 @@ def test_an_image_that_ends_early_or_is_too_large_is_one_line(served, model, cli
     pixels = clip.frames.shape[1] * clip.frames.shape[2]
     assert status == 413
     assert answer["error"]["message"] == f"a frame has {pixels} pixels, expected at most 100"
+
+
+def test_the_frames_go_when_the_session_expires(served, clip):
+    session = served.services.sessions.get(opened(served, clip.frames[:2]))
+    folder = session.medium.path
+    session.touched -= 2 * served.services.limits.idle_seconds
+    assert served.services.sessions.expire() == 1
+    assert not folder.exists()
+
+
+def test_a_client_that_hangs_up_ends_the_tracking(served, clip):
+    session = opened(served, clip.frames)
+    prompted(served, session, 0, [inside(clip.labels[0] == 2)], clip.frames.shape[1:3])
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=120)
+    body = json.dumps({"session_id": session, "model": "sam2rt_video"}).encode()
+    connection.request("POST", "/v1/video/propagate/stream", body)
+    answer = connection.getresponse()
+    assert answer.readline().startswith(b'data: {"type": "started"')
+    answer.close()
+    connection.close()
+    work = served.services.sessions.get(session)
+    until = time.monotonic() + 60
+    while work.propagating and time.monotonic() < until:
+        time.sleep(0.02)
+    assert (work.propagating, work.in_use) == (False, 0)
+    found = events(served, session_id=session, start_frame=0, end_frame=2)
+    assert list(found[-1]["results"]) == ["0", "1", "2"]
+    closed(served, session)
