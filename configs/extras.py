@@ -32,6 +32,8 @@ EXTRAS = {
     "python_multipart": ("python-multipart", "serve"),
     "prometheus_client": ("prometheus-client", "serve"),
     "graphql": ("graphql-core", "serve"),
+    "supervision": ("supervision", "supervision"),
+    "osam": ("osam", "osam"),
     "cvat_sdk": ("cvat-sdk", "cvat"),
     "ray": ("ray", "ray"),
     "transformers": ("transformers", "dev"),

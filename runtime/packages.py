@@ -36,6 +36,16 @@ def pillow_image() -> Any:
     return _module("PIL.Image", "reading and resizing frames")
 
 
+def pillow_ops() -> Any:
+    """``PIL.ImageOps``; MissingExtraError without it."""
+    return _module("PIL.ImageOps", "turning photographs")
+
+
+def supervision() -> Any:
+    """The module ``supervision``; MissingExtraError without it."""
+    return _module("supervision", "to_supervision")
+
+
 def _module(name: str, feature: str) -> ModuleType:
     with extras_of(feature):
         try:

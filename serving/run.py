@@ -11,6 +11,7 @@ from pathlib import Path
 from ..configs.bundle import Bundle
 from ..configs.errors import InputError
 from ..runtime.backends.open import open_session
+from .labelling.xanylabeling import xanylabeling_routes
 from .meta.routes import meta_routes
 from .sessions.limits import ServerLimits
 from .web.app import make_app
@@ -49,6 +50,7 @@ def serve_bundle(bundle: Bundle, options: ServerOptions, ready: Callable[[str], 
         ) as services,
     ):
         extra = meta_routes() if "meta" in options.apis else []
+        extra += xanylabeling_routes() if "xanylabeling" in options.apis else []
         server = server_for(make_app(services, access, extra), services)
         address = address_of(options.host, listener)
         run_server(server, listener, lambda: ready(address))

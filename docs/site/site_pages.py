@@ -16,6 +16,8 @@ CONTENTS = {
     "Guides": (
         "guides/index", "guides/checkpoints", "guides/images", "guides/video", "commands",
         "guides/labelling/index", "guides/labelling/cvat", "guides/labelling/label_studio",
+        "guides/labelling/xanylabeling", "guides/labelling/supervision",
+        "guides/labelling/labelme",
         "training", "benchmarks", "tensorrt", "openvino", "pycuda", "cpp",
     ),
     "Concepts": ("architecture", "concepts/proof", "concepts/trust", "accuracy", "glossary"),

@@ -22,6 +22,7 @@ from ..pixels.frame_input import FrameInput
 from ..pixels.mask_output import image_masks, repeated
 from ..pixels.upsample import upsample_bilinear
 from ..session import Session
+from ..tracking.encoded import EncodedFrame
 from ..tracking.tracker import Features
 from .image_prompts import ImagePrompts, image_prompts
 from .predictor import Predictor, one_bundle
@@ -211,6 +212,25 @@ class ImagePredictor(Predictor):
         for number, (mask, iou) in enumerate(zip(logits, ious, strict=True), 1):
             check_numbers(f"image {image_index}, object {number}", mask_logits=mask, iou=iou)
         return logits, ious
+
+    @property
+    def encoded_image(self) -> EncodedFrame:
+        """The image that is set, encoded, for :meth:`set_encoded` of another predictor."""
+        self._need_image()
+        return EncodedFrame(self._sizes[0], self._encoded[0], self.bundle)
+
+    def set_encoded(self, image: EncodedFrame) -> None:
+        """Take an image's :attr:`encoded_image` instead of :meth:`set_image`; nothing is computed.
+
+        Raises InputError for anything else, and for one of another bundle.
+        """
+        self._open_still()
+        if not isinstance(image, EncodedFrame):
+            raise InputError(f"image is {shown(image)}: expected a predictor's encoded_image")
+        image.check_bundle(self.bundle)
+        with self._using:
+            self._encoded, self._sizes, self._is_batch = [image.features], [image.size], False
+            self._owner = threading.current_thread()
 
     @_alone
     def get_image_embedding(self) -> Embedding:

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from ..arrays import Array, Logits, Mask, Scores
 from ..bank import FrameOutput
 from ..gpu.tensor import DeviceTensor
+from ..pixels.detections import detections_from_masks
 from ..pixels.mask_output import FrameLogits, frame_logits
 from ..pixels.rle import Rle, rle_from_mask
 from ..pixels.upsample import upsample_bilinear, upsampled_above, upsampled_rows
@@ -81,6 +82,15 @@ class StreamResult:
     def rles(self) -> list[Rle]:
         """The masks as COCO run lengths. MissingExtraError without pycocotools."""
         return [rle_from_mask(mask) for mask in self.each_mask()]
+
+    def to_supervision(self) -> Any:
+        """The objects that are seen, as ``supervision.Detections``.
+
+        ``tracker_id`` holds their ids, ``confidence`` the predicted quality 0..1. Masks of a video
+        or an image: :func:`~sam2rt.runtime.pixels.detections.detections_from_masks`.
+        MissingExtraError without supervision.
+        """
+        return detections_from_masks(self.masks, self.obj_ids, np.clip(self.ious, 0, 1))
 
     def bits(self) -> Array:
         """The masks as bits, uint8 [N, H, ceil(W / 8)]: ``np.unpackbits(..., axis=2, count=W)``."""

@@ -1,1 +1,1 @@
-"""Our models in labelling tools, one module a tool; imports sessions, runtime and the tool."""
+"""Our models in labelling tools, one module a tool; imports web, runtime and the tool."""

@@ -152,7 +152,7 @@ _KINDS = ("tracker", "interactor")
 
 
 def create(
-    bundle: str,
+    bundle: str = "",
     kind: str = "tracker",
     backend: str = "onnxruntime",
     device: str = "cpu",
@@ -166,6 +166,8 @@ def create(
     """
     if kind not in _KINDS:
         raise InputError(f"kind is {shown(kind)}: expected tracker or interactor")
+    if not bundle:
+        raise InputError("no bundle is named: give '-p bundle=str:FOLDER'")
     session = open_session(pretrained_bundle(bundle), backend, device, threads)
     # the agent ends with its process, and so does the session
     return CvatTracker(session, tolerance) if kind == "tracker" else CvatInteractor(session)

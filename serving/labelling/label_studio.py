@@ -6,9 +6,7 @@ Interfaces: ``label_studio_ml`` of its repository, ``label_studio_sdk``.
 
 from __future__ import annotations
 
-import importlib
 import threading
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,9 @@ from ...configs.checks import shown_line, whole_number
 from ...configs.errors import InputError, MissingToolError
 from ...runtime.arrays import Mask
 from ...runtime.backends.open import open_session
-from ...runtime.media.images import readable_image
-from ...runtime.packages import pillow_image
-from ...runtime.predictors.image import ImagePredictor
 from ...runtime.predictors.pretrained import pretrained_bundle
 from ..sessions.model import Model
+from .encoded_images import EncodedImages, upright
 from .label_studio_regions import ImagePrompt, brush_region, image_prompts
 from .label_studio_video import tracked_regions
 
@@ -34,8 +30,6 @@ except ImportError as error:
         "pip install git+https://github.com/HumanSignal/label-studio-ml-backend"
     ) from None
 
-#: images that stay encoded between clicks
-_MOST_IMAGES = 4
 #: each kind of task: the control tag of its config, and the tag of what is labelled
 _IMAGE, _VIDEO = ("BrushLabels", "Image"), ("VideoRectangle", "Video")
 
@@ -55,7 +49,7 @@ class LabelStudioModel:
         self._session = open_session(self.bundle, backend, device, threads)
         self._model: Model | None = None
         self._opening = threading.Lock()
-        self._images: OrderedDict[tuple[str, int], ImagePredictor] = OrderedDict()
+        self._images = EncodedImages(self._session)
 
     @property
     def model(self) -> Model:
@@ -69,30 +63,12 @@ class LabelStudioModel:
         """Mask [H, W] bool and predicted IoU of each prompt on an image file."""
 
         def answers() -> list[tuple[Mask, float]]:
-            image = self._encoded(path)
+            key = str(path), path.stat().st_mtime_ns
+            image = self._images.of(key, lambda: upright(path))
             made = [image.predict(**p.asked(), multimask_output=False) for p in prompts]
             return [(masks[0], float(ious[0])) for masks, ious, _ in made]
 
         return self.model.run(answers, urgent=True)
-
-    def _encoded(self, path: Path) -> ImagePredictor:
-        """The predictor of an image, which was encoded at an earlier click or is now."""
-        key = str(path), path.stat().st_mtime_ns
-        found = self._images.pop(key, None)
-        if found is None:
-            found = ImagePredictor(self.bundle, session=self._session)
-            found.set_image(upright(path))
-        self._images[key] = found
-        while len(self._images) > _MOST_IMAGES:
-            self._images.popitem(last=False)
-        return found
-
-
-def upright(path: Path) -> Any:
-    """An image file as a Pillow image, turned as browsers turn it. FrameError."""
-    with readable_image(path), pillow_image().open(path) as image:
-        turned = importlib.import_module("PIL.ImageOps").exif_transpose(image)
-        return turned.convert("RGB")
 
 
 class LabelStudioBackend(LabelStudioMLBase):  # type: ignore[misc]

@@ -22,18 +22,20 @@ def edges_of(mask: Mask) -> Edges | None:
     return float(cols[0]), float(rows[0]), float(cols[-1] + 1), float(rows[-1] + 1)
 
 
-def polygons_of(mask: Mask, tolerance: float = 0.0) -> list[Array]:
+def polygons_of(mask: Mask, tolerance: float = 0.0, share: float = 0.0) -> list[Array]:
     """Outlines [P, 2] float64 x, y of a mask's parts, the largest part first; holes are left out.
 
     Points are middles of pixels, counted as the pixels are. tolerance: pixels that an outline may
-    stray to need fewer points; with 0 :func:`mask_of_polygon` gives the parts back exactly. A part
-    of fewer than three points is left out, for tools draw no such polygon.
+    stray to need fewer points; share: the same, as a share of an outline's length. With 0 both
+    :func:`mask_of_polygon` gives the parts back exactly. A part of fewer than three points is left
+    out, for tools draw no such polygon.
     """
     cv2 = opencv("outlines of masks")
     found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     found = sorted(found, key=cv2.contourArea, reverse=True)
-    if tolerance > 0:
-        found = [cv2.approxPolyDP(part, tolerance, True) for part in found]
+    if tolerance > 0 or share > 0:
+        strays = [tolerance + share * cv2.arcLength(part, True) for part in found]
+        found = [cv2.approxPolyDP(p, s, True) for p, s in zip(found, strays, strict=True)]
     return [part.reshape(-1, 2).astype(np.float64) for part in found if len(part) >= 3]
 
 

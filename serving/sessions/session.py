@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from abc import ABC, abstractmethod
+from contextlib import ExitStack
 from typing import Any
 
 from ...configs.closing import Closing
@@ -46,6 +47,8 @@ class WorkSession(Closing, ABC):
         self.propagating = False
         self.cancelled = False
         self.closed = False
+        #: what goes with the session, such as a folder of its own frames
+        self.held = ExitStack()
         # frames are looked at while the model works on others
         self._view: FrameSource = open_frames(medium.path)
 
@@ -77,6 +80,7 @@ class WorkSession(Closing, ABC):
         self.prompts.clear()
         self.names.clear()
         self._view.close()
+        self.held.close()
 
     def close(self) -> None:
         """Free what the session holds."""

@@ -18,23 +18,26 @@ from .schemas import Schema
 _LONGEST, _PATIENCE = 8 << 20, 30.0
 
 
-async def json_body(request: Request, schema: Schema) -> dict[str, Any]:
+async def json_body(
+    request: Request, schema: Schema, longest: int = _LONGEST, seconds: float = _PATIENCE
+) -> dict[str, Any]:
     """The object of a JSON body; null stands for left out, and no body for an empty object.
 
-    Raises BadRequestError, TooLargeError, SlowError.
+    longest: bytes it may have; seconds: for all of it to come. Raises BadRequestError,
+    TooLargeError, SlowError.
     """
     content = bytearray()
-    async for part in body_parts(request, _PATIENCE):
+    async for part in body_parts(request, seconds):
         content += part
-        if len(content) > _LONGEST:
-            raise TooLargeError(f"the body has more than {_LONGEST} bytes: send less")
-    return checked_json(bytes(content) or b"{}", schema)
+        if len(content) > longest:
+            raise TooLargeError(f"the body has more than {longest} bytes: send less")
+    return checked_json(bytes(content) or b"{}", schema, longest)
 
 
-def checked_json(content: bytes, schema: Schema) -> dict[str, Any]:
+def checked_json(content: bytes, schema: Schema, longest: int = _LONGEST) -> dict[str, Any]:
     """The object of a JSON text. BadRequestError."""
     try:
-        value = strict_json(content, _LONGEST)
+        value = strict_json(content, longest)
     except ValueError as error:
         raise BadRequestError(f"the body is no JSON ({error}): see /openapi.json") from None
     if isinstance(value, dict):

@@ -16,9 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from served import serving
 
-from sam2rt import ImagePredictor, VideoPredictor
+from sam2rt import ImagePredictor, StreamTracker, VideoPredictor
 from sam2rt.benchmarks.synthetic.clips import make_clip
+from sam2rt.runtime.backends.onnxruntime_session import OnnxRuntimeSession
+from sam2rt.serving.labelling.outlines import mask_of_polygon
+from sam2rt.serving.labelling.xanylabeling import xanylabeling_routes
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "labelling"
 FRAMES = 18
@@ -92,3 +96,58 @@ def test_label_studio(bundle: Any, tmp_path: Path) -> None:
     finally:
         process.terminate()
         process.wait()
+
+
+def test_xanylabeling(bundle: Any, tmp_path: Path) -> None:
+    clip = make_clip(5, "plain", 2)
+    Image.fromarray(clip.frames[0]).save(tmp_path / "image.png")
+    rows, columns = np.nonzero(clip.labels[0] == 2)
+    x, y = int(columns.mean()), int(rows.mean())
+    with (
+        OnnxRuntimeSession(bundle, threads=1) as session,
+        serving(session, extra=lambda _: xanylabeling_routes()) as served,
+    ):
+        server = f"http://127.0.0.1:{served.port}"
+        words = ("xanylabeling_client.py", tmp_path / "image.png", x, y, "--server", server)
+        names, first, points = run(*words).splitlines()[:3]
+        image = ImagePredictor(bundle, session=session)
+        image.set_image(clip.frames[0])
+        masks, ious, _ = image.predict([[x, y]], [1], multimask_output=False)
+    assert names == f"sam2rt {bundle.model.name}, sam2rt {bundle.model.name} video"
+    assert first.endswith(f" points, {ious[0]:.3f}")
+    pixels = mask_of_polygon(json.loads(points), masks[0].shape)
+    assert (pixels & masks[0]).sum() / (pixels | masks[0]).sum() > 0.95
+
+
+def test_supervision(bundle: Any, tmp_path: Path) -> None:
+    clip = make_clip(5, "plain", 3)
+    (tmp_path / "frames").mkdir()
+    for t, frame in enumerate(clip.frames):
+        Image.fromarray(frame).save(tmp_path / "frames" / f"{t:03d}.png")
+    rows, columns = np.nonzero(clip.labels[0] == 2)
+    x, y = int(columns.mean()), int(rows.mean())
+    said = run("supervision_video.py", bundle.path, tmp_path / "frames", x, y, tmp_path / "out")
+    areas = [int(n) for n in re.findall(r"(\d+) pixels$", said, re.M)]
+    with StreamTracker(bundle, threads=1) as tracker:
+        tracker.add_points(1, [[x, y]], [1])
+        for t, frame in enumerate(clip.frames):
+            mask = tracker.step(frame).masks[0]
+            assert areas[t] == pytest.approx(mask.sum(), rel=1e-3)
+            drawn = np.asarray(Image.open(tmp_path / "out" / f"{t:05d}.png"))
+            changed = (drawn != frame).any(axis=-1)
+            assert changed[mask].mean() > 0.9
+
+
+def test_osam(bundle: Any, tmp_path: Path) -> None:
+    pytest.importorskip("osam", reason="needs osam")
+    clip = make_clip(5, "plain", 2)
+    Image.fromarray(clip.frames[0]).save(tmp_path / "image.png")
+    rows, columns = np.nonzero(clip.labels[0] == 2)
+    x, y = int(columns.mean()), int(rows.mean())
+    out = tmp_path / "mask.png"
+    said = run("osam_click.py", bundle.path, tmp_path / "image.png", x, y, out)
+    with ImagePredictor(bundle) as image:
+        image.set_image(clip.frames[0])
+        masks, ious, _ = image.predict([[x, y]], [1], multimask_output=False)
+    assert said == f"{masks[0].sum()} pixels, predicted IoU {ious[0]:.3f}\n"
+    np.testing.assert_array_equal(np.asarray(Image.open(out)) > 0, masks[0])

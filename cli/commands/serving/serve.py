@@ -51,8 +51,8 @@ _MB = 1 << 20
     "--api",
     "apis",
     multiple=True,
-    type=click.Choice(["meta"]),
-    help="An API beside our own: that of Meta's web demo.",
+    type=click.Choice(["meta", "xanylabeling"]),
+    help="An API beside our own: of Meta's web demo, or of the labelling tool X-AnyLabeling.",
 )
 @click.option(
     "--max-upload", type=click.IntRange(1), default=1024, show_default=True, help="MB of a file."

@@ -14,6 +14,10 @@ _LINES = {
         "cvat_sdk",
         "sam2rt in CVAT needs the package 'cvat-sdk': pip install 'sam2rt[cvat]'",
     ),
+    "osam_model": (
+        "osam",
+        "sam2rt in labelme needs the package 'osam': pip install 'sam2rt[osam]'",
+    ),
     "label_studio": (
         "label_studio_ml",
         "sam2rt in Label Studio needs its ML backend of 2024 or later (",

@@ -236,5 +236,7 @@ def test_the_server_is_told_what_the_functions_take(tracker, interactor):
 def test_wrong_parameters_are_one_line(built_in, tmp_path):
     with pytest.raises(InputError, match="kind is 'x': expected tracker or interactor"):
         cvat.create(str(built_in.path), kind="x")
+    with pytest.raises(InputError, match="no bundle is named: give '-p bundle=str:FOLDER'"):
+        FunctionLoader(MODULE, None, {}).load()
     with pytest.raises(InputError, match=r"tolerance is -1: expected"):
         cvat.create(str(built_in.path), tolerance=-1)
