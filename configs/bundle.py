@@ -34,6 +34,8 @@ from .staging import replaced_folder
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Half = Literal["fp16", "bf16"]
 HALF_PRECISIONS: tuple[Half, ...] = get_args(Half)
+#: of bundles that may hold variants for CPUs with bfloat16 units
+CPU_PRECISIONS: tuple[Precision, ...] = ("bf16", "int8")
 #: a temporary folder of a build that was killed, and where its content would be
 _LEFT_BY_BUILDS = re.compile(r"engines/\.([^/]+)\.\w{8}\.(?:part|old)(?:/\1(?=/|$))?")
 #: files that may lie in a bundle's folder beside those its manifest lists

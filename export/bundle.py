@@ -16,6 +16,7 @@ import onnx
 import torch
 
 from ..configs.bundle import (
+    CPU_PRECISIONS,
     Bundle,
     GraphEntry,
     Precision,
@@ -66,9 +67,9 @@ def export_bundle(
     that later proofs need, and the outcome of the proof on ONNX Runtime's CPU backend with
     `threads` threads. `image_size` in pixels replaces the model's; `seed` fixes the proof's
     inputs, fresh ones otherwise; `variant` chooses between equal graphs; `engine_variants` adds
-    those that ``sam2rt build`` chooses from, and `cpu_variants` to a bf16 bundle those that ONNX
-    Runtime runs on processors with bfloat16 units (``sam2rt plugins --cpu``). Where they run, the
-    proof is of them too. `progress` gets what is being done, how many steps
+    those that ``sam2rt build`` chooses from, and `cpu_variants` to a bf16 or int8 bundle those that
+    ONNX Runtime runs on processors with bfloat16 units (``sam2rt plugins --cpu``). Where they run,
+    the proof is of them too. `progress` gets what is being done, how many steps
     of it are done, and of how many.
 
     Raises ProofError when the graphs do not equal the reference within the precision's bounds,
@@ -115,9 +116,11 @@ def check_export(
         raise InputError(f"unknown precision '{precision}': expected one of {known}")
     if precision == "int8" and engine_variants:
         raise InputError("int8 is for CPUs: export fp32, fp16 or bf16 for engines")
-    if precision != "bf16" and cpu_variants:
+    if precision not in CPU_PRECISIONS and cpu_variants:
+        known = " and ".join(CPU_PRECISIONS)
         raise InputError(
-            f"variants for CPUs are of bf16 bundles, this one is {precision}: use --precision bf16"
+            f"variants for CPUs are of {known} bundles, this one is {precision}: use --precision "
+            f"{CPU_PRECISIONS[0]}"
         )
     check_opset(DEFAULT_OPSET if opset is None else opset)
     if importlib.util.find_spec("onnxruntime") is None:

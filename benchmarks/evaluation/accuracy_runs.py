@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
-from ...configs.bundle import HALF_PRECISIONS, Bundle, Half, Precision
+from ...configs.bundle import CPU_PRECISIONS, HALF_PRECISIONS, Bundle, Half, Precision
 from ...configs.errors import BundleError, MissingExtraError
 from ...configs.progress import Progress, silent
 from ...configs.staging import replaced_folder
@@ -215,13 +215,14 @@ def _variants(
 def _on_units(
     plan: AccuracyPlan, checkpoint: Checkpoint, size: int, progress: Progress
 ) -> list[Variant]:
-    """bf16 as this processor's units compute it, with each backend that has code for them."""
+    """bf16, and int8 with bf16, as this processor's units compute it, on each backend that can."""
     found = []
     if not library.lacking():
-        bundle = _exported(plan, checkpoint, size, "bf16", progress, cpu_variants=True)
         units = library.UNITS[library.load().units]
-        opener = BundleOpener(bundle, threads=plan.threads())
-        found.append(Variant(f"ONNX Runtime, {units}", "bf16", size, opener))
+        for precision in CPU_PRECISIONS:
+            bundle = _exported(plan, checkpoint, size, precision, progress, cpu_variants=True)
+            opener = BundleOpener(bundle, threads=plan.threads())
+            found.append(Variant(f"ONNX Runtime, {units}", precision, size, opener))
     if _openvino_has_bfloat16():
         bundle = _exported(plan, checkpoint, size, "bf16", progress)
         opener = BundleOpener(bundle, "openvino", threads=plan.threads())

@@ -41,7 +41,7 @@ from ..options import THREADS, console_options
 @click.option(
     "--cpu-variants",
     is_flag=True,
-    help="With bf16, add what ONNX Runtime runs on CPUs with bfloat16 units.",
+    help="With bf16 or int8, add what ONNX Runtime runs on CPUs with bfloat16 units.",
 )
 @click.option("--threads", type=THREADS, help="CPU threads of the proof.")
 @click.option("--seed", type=click.IntRange(0), help="Fixes the proof's inputs.  [default: fresh]")

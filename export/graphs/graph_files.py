@@ -40,7 +40,7 @@ class GraphOptions:
     """How a model is exported.
 
     `engine_variants` adds what ``sam2rt build`` chooses from, `cpu_variants` what ONNX Runtime
-    runs of a bf16 bundle on processors with units for it.
+    runs of a bf16 or int8 bundle on processors with bfloat16 units.
     """
 
     opset: int = DEFAULT_OPSET
@@ -84,7 +84,7 @@ def made_graphs(
             check_importable(graph, name, OPERATOR_RELEASE if newer else OLDEST)
             yield MadeGraph(name, specs[contract], graph)
     if options.cpu_variants:
-        for name, contract, graph in cpu_variant_models(model, options.opset):
+        for name, contract, graph in cpu_variant_models(model, options.opset, options.precision):
             yield MadeGraph(name, specs[contract], graph)
 
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime on processors with bfloat16 units: a bf16 bundle's variants for CPUs.
+"""ONNX Runtime on processors with bfloat16 units: a bf16 or int8 bundle's variants for CPUs.
 
 ONNX Runtime has no bfloat16 kernels for x86. The variants are float32 graphs whose heavy products
 are operators of ours (plugins/cpu), a library that is compiled on the machine. Where it or the
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...configs.bundle import Bundle
+from ...configs.bundle import CPU_PRECISIONS, Bundle
 from ...configs.errors import InputError, SessionError
 from ...configs.graphs import CPU, engine_specs, variant_name
 from ...plugins.cpu import library
@@ -26,7 +26,7 @@ ATTENTION = "memory_attention"
 def has_cpu_variants(bundle: Bundle) -> bool:
     """Whether a bundle carries the graphs that :class:`Bfloat16Session` runs."""
     names = (variant_name(graph, CPU) for graph in engine_specs(bundle.model))
-    return bundle.precision == "bf16" and all(name in bundle.graphs for name in names)
+    return bundle.precision in CPU_PRECISIONS and all(name in bundle.graphs for name in names)
 
 
 def runs_bfloat16(bundle: Bundle) -> bool:
@@ -35,7 +35,7 @@ def runs_bfloat16(bundle: Bundle) -> bool:
 
 
 class Bfloat16Session(OnnxRuntimeSession):
-    """Runs the variants for CPUs of a bf16 bundle, in three calls a frame.
+    """Runs the variants for CPUs of a bf16 or int8 bundle, in three calls a frame.
 
     Objects pass memory attention one after another, in the memory of one.
     """
@@ -46,8 +46,8 @@ class Bfloat16Session(OnnxRuntimeSession):
         if missing := library.lacking():
             why, _, remedy = missing.rpartition(": ")
             raise SessionError(
-                f"onnxruntime {ort.__version__} cannot run the bf16 bundle {self.bundle.path} on "
-                f"the CPU ({why}): {remedy}"
+                f"onnxruntime {ort.__version__} cannot run the {self.bundle.precision} bundle "
+                f"{self.bundle.path} on the CPU ({why}): {remedy}"
             )
 
     def run(

@@ -66,10 +66,16 @@ def _replay(kind: str, bundle: Bundle, cases: list[Path], threads: int = 1) -> N
 
 
 @pytest.mark.parametrize("kind", ["release", "asan"])
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_it_has_the_bits_of_python(
-    kind: str, compiled: operators.CpuLibrary, variants: Bundle, tmp_path: Path
+    kind: str,
+    precision: str,
+    compiled: operators.CpuLibrary,
+    shared_bundles: SharedBundles,
+    tmp_path: Path,
 ) -> None:
     """Memories grow from none to all of them, of two objects; forward, in reverse, and live."""
+    variants = shared_bundles.built_in(precision=precision, seed=1, cpu_variants=True)
     frames = _clip(12)
     with open_session(variants, threads=1) as session:
         assert isinstance(session, Bfloat16Session)
@@ -128,6 +134,18 @@ def test_weights_in_a_store_are_handed_over(
             tmp_path / "stream", session, _clip(3), PROMPTS, fill_hole_area=0
         )
     _replay("release", Bundle.load(linked), [case])
+
+
+def test_int8_is_refused_in_pythons_words(
+    library: Library,
+    compiled: operators.CpuLibrary,
+    shared_bundles: SharedBundles,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mixed = shared_bundles.built_in(precision="int8", seed=1, cpu_variants=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert f"cannot run the int8 bundle {mixed.path} on the CPU" in _refused(library, mixed)
 
 
 def _refused(library: Library, bundle: Bundle) -> str:

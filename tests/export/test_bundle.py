@@ -284,7 +284,7 @@ def test_older_opsets(tmp_path: Path, opset: int) -> None:
         ({"opset": 11}, "opset 11 is not supported"),
         (
             {"precision": "fp16", "cpu_variants": True},
-            "variants for CPUs are of bf16 bundles, this one is fp16: use --precision bf16",
+            "variants for CPUs are of bf16 and int8 bundles, this one is fp16: use --precision",
         ),
     ],
 )

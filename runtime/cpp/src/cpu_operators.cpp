@@ -158,7 +158,7 @@ const GraphEntry* cpu_variant(const Bundle& bundle, Graph graph) noexcept {
 }
 
 bool has_cpu_variants(const Bundle& bundle) noexcept {
-  if (bundle.precision() != "bf16") return false;
+  if (bundle.precision() != "bf16" && bundle.precision() != "int8") return false;
   for (int i = 0; i < graph_count; ++i) {
     if (cpu_variant(bundle, static_cast<Graph>(i)) == nullptr) return false;
   }
@@ -169,7 +169,7 @@ fs::path cpu_operators(const Bundle& bundle, const std::string& version) {
   const std::string missing = lacking();
   if (missing.empty()) return library_path();
   const auto colon = missing.rfind(": ");
-  throw SessionError(text("onnxruntime ", version, " cannot run the bf16 bundle ",
+  throw SessionError(text("onnxruntime ", version, " cannot run the ", bundle.precision(), " bundle ",
                           bundle.path().u8string(), " on the CPU (", missing.substr(0, colon),
                           "): ", missing.substr(colon + 2)));
 }

@@ -11,7 +11,7 @@ namespace sam2rt {
 /// The variant for CPUs of a separate graph, which runs in bfloat16; null where the bundle has none.
 const GraphEntry* cpu_variant(const Bundle& bundle, Graph graph) noexcept;
 
-/// Whether a bf16 bundle carries those variants of all separate graphs.
+/// Whether a bf16 or int8 bundle carries those variants of all separate graphs.
 bool has_cpu_variants(const Bundle& bundle) noexcept;
 
 /// The library of operators that the variants need, which `sam2rt plugins --cpu` compiles into the

@@ -31,7 +31,7 @@ std::size_t element_size(DType dtype) noexcept {
 constexpr std::size_t most_tensors = 8;
 
 /// Runs a bundle's graphs with ONNX Runtime: CPU, or its CUDA and TensorRT execution providers. Of a
-/// bf16 bundle with variants for CPUs it runs those on the CPU, in three calls a frame.
+/// bf16 or int8 bundle with variants for CPUs it runs those on the CPU, in three calls a frame.
 class OnnxRuntimeSession final : public Session {
  public:
   OnnxRuntimeSession(const Bundle& bundle, const SessionOptions& options)

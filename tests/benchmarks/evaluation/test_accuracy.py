@@ -143,11 +143,9 @@ def test_real_bfloat16_has_rows_where_it_runs(
     ours: bool, openvino: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each with the bundle that its backend runs, and the units in its name."""
-    asked: list[bool] = []
 
     def exported(*given: Any, cpu_variants: bool = False) -> Path:
-        asked.append(cpu_variants)
-        return tmp_path / ("variants" if cpu_variants else "plain")
+        return tmp_path / f"{given[3]}_{'variants' if cpu_variants else 'plain'}"
 
     loaded = library.CpuLibrary(tmp_path, "0" * 64, "avx512_bf16")
     monkeypatch.setattr(accuracy_runs, "_exported", exported)
@@ -158,12 +156,16 @@ def test_real_bfloat16_has_rows_where_it_runs(
     made = accuracy_runs._on_units(plan, None, 256, lambda *_: None)  # type: ignore[arg-type]
     wanted = []
     if ours:
-        wanted.append(("ONNX Runtime, AVX-512 BF16", "onnxruntime", "variants"))
+        units = "ONNX Runtime, AVX-512 BF16"
+        wanted.append((units, "bf16", "onnxruntime", "bf16_variants"))
+        wanted.append((units, "int8", "onnxruntime", "int8_variants"))
     if openvino:
-        wanted.append(("OpenVINO, 16-bit units", "openvino", "plain"))
-    found = [(v.runtime, v.opener.backend, v.opener.path.name) for v in made]  # type: ignore[attr-defined]
+        wanted.append(("OpenVINO, 16-bit units", "bf16", "openvino", "bf16_plain"))
+    openers: list[Any] = [v.opener for v in made]
+    found = [
+        (v.runtime, v.precision, o.backend, o.path.name) for v, o in zip(made, openers, strict=True)
+    ]
     assert found == wanted
-    assert {v.precision for v in made} <= {"bf16"}
 
 
 @pytest.mark.slow
@@ -185,8 +187,9 @@ def test_the_whole_run(tmp_path: Path) -> None:
         "PyTorch 256 fp32",
         *(f"ONNX Runtime 256 {p}" for p in ("fp32", "fp16", "bf16", "int8")),
         *(
-            [f"ONNX Runtime, {library.UNITS[library.load().units]} 256 bf16"]
-            * (not library.lacking())
+            f"ONNX Runtime, {library.UNITS[library.load().units]} 256 {p}"
+            for p in ("bf16", "int8")
+            if not library.lacking()
         ),
         *(["OpenVINO, 16-bit units 256 bf16"] * accuracy_runs._openvino_has_bfloat16()),
     ]

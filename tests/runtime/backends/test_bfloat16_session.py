@@ -73,6 +73,51 @@ def test_it_answers_in_bfloat16(
         assert 2e-6 * scale < np.abs(found[name] - array).mean() < 5e-3 * scale, name
 
 
+def test_int8_has_an_encoder_of_its_own(
+    compiled: library.CpuLibrary, variants: Bundle, shared_bundles: SharedBundles
+) -> None:
+    """Its dense layers are int8, attentions bfloat16; every other graph has the bits of bf16's."""
+    mixed = shared_bundles.built_in(precision="int8", seed=1, cpu_variants=True)
+    plain = shared_bundles.built_in(precision="int8", seed=1)
+    exact = shared_bundles.built_in(precision="fp32", seed=0)
+    with (
+        open_session(variants, threads=1) as bf16,
+        open_session(mixed, threads=1) as session,
+        open_session(plain, threads=1) as int8,
+        open_session(exact, threads=1) as fp32,
+    ):
+        assert isinstance(session, Bfloat16Session)
+        assert not isinstance(int8, Bfloat16Session)
+        for graph in ("memory_attention", "memory_encoder", "mask_decoder", "mask_prompt"):
+            inputs = _inputs(variants, graph)
+            one, two = bf16.run(graph, inputs), session.run(graph, inputs)
+            assert all(np.array_equal(one[name], two[name]) for name in one), graph
+        inputs = _inputs(variants, "image_encoder")
+        of_int8, of_both, of_bf16, of_fp32 = (
+            s.run("image_encoder", inputs)["image_embed"] for s in (int8, session, bf16, fp32)
+        )
+
+    def mean(array: Any) -> float:
+        return float(np.abs(array - of_fp32).mean() / np.abs(of_fp32).max())
+
+    # rounding attentions changes bits, and adds little to what eight bits lose
+    assert not np.array_equal(of_both, of_int8)
+    assert mean(of_bf16) < 0.5 * mean(of_int8)
+    assert 0.5 * mean(of_int8) < mean(of_both) < 2 * mean(of_int8)
+
+
+def test_int8_is_proved_on_the_arithmetic_that_runs(
+    compiled: library.CpuLibrary, shared_bundles: SharedBundles
+) -> None:
+    mixed = shared_bundles.built_in(precision="int8", seed=1, cpu_variants=True)
+    plain = shared_bundles.built_in(precision="int8", seed=1)
+    # at export, what other machines run; here, the variants
+    assert mixed.proof["outputs"] == plain.proof["outputs"]
+    outcome = verify_bundle(mixed.path, threads=1)
+    assert outcome["emulated"] is False
+    assert outcome["outputs"] != mixed.proof["outputs"]
+
+
 def test_objects_of_a_call_have_the_bits_they_have_alone(
     compiled: library.CpuLibrary, variants: Bundle
 ) -> None:
