@@ -10,7 +10,7 @@ from typing import Any
 
 from ..sessions.limits import StoppingError, TooManyError
 from .clip import tracked_clip
-from .model import ServedModel
+from .model import Gauges, ServedModel
 from .prompts import read_prompts
 from .settings import CLIPS, WAITING
 from .tensors import VIDEO_INPUTS, stream_outputs, text_of
@@ -24,8 +24,16 @@ class ServedVideoModel(ServedModel):
     def opened(self, stack: ExitStack, arguments: Mapping[str, str]) -> None:
         self._stopping = threading.Event()
         self._changing = threading.Lock()
-        #: clips in work or waiting
-        self.clips = 0
+        #: clips in work or waiting, and frames sent since the start
+        self.clips, self.frames = 0, 0
+        self._gauges = Gauges(
+            self.server,
+            {"model": self.name, "instance": arguments.get("model_instance_name", "")},
+            {
+                "sam2rt_triton_clips": ("Clips in work or waiting.", lambda: self.clips),
+                "sam2rt_triton_clip_frames": ("Frames of clips sent.", lambda: self.frames),
+            },
+        )
         self._pool = stack.enter_context(ThreadPoolExecutor(CLIPS, "sam2rt-clip"))
         stack.callback(self._stopping.set)
 
@@ -48,6 +56,7 @@ class ServedVideoModel(ServedModel):
             if self.clips >= CLIPS + WAITING:
                 raise TooManyError(f"{self.clips} clips at once, the most: try again later")
             self.clips += 1
+            self._gauges.update()
 
     def _work(self, sender: Any, clip: bytes, prompts: bytes | None) -> None:
         failed = None
@@ -60,6 +69,7 @@ class ServedVideoModel(ServedModel):
         finally:
             with self._changing:
                 self.clips -= 1
+                self._gauges.update()
             self._end(sender, failed)
 
     def _track(self, sender: Any, clip: bytes, prompts: bytes | None) -> None:
@@ -72,6 +82,8 @@ class ServedVideoModel(ServedModel):
         with closing(tracked_clip(self.model, clip, asked, limits, stopped)) as steps:
             for index, result in steps:
                 sender.send(self.response(stream_outputs(result, index)))
+                with self._changing:
+                    self.frames += 1
 
     def _end(self, sender: Any, failed: Any) -> None:
         final = self.server.TRITONSERVER_RESPONSE_COMPLETE_FINAL
