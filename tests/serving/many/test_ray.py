@@ -125,6 +125,29 @@ def test_the_example_gives_what_the_command_gives(bundle: Bundle, tmp_path: Path
 
 
 @needs_ray
+@pytest.mark.slow
+def test_an_evaluation_has_equal_figures(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "sam2rt", "eval", "synthetic", "--clips", "3", "--frames", "4"]
+    found = []
+    for more in ("--processes=1", "--ray=local"):
+        done = subprocess.run(
+            [*words, "--threads=1", more, "--json"], capture_output=True, cwd=tmp_path, timeout=240
+        )
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        found.append((report["J&F"], _without_seconds(report)))
+    assert found[0][0] > 0.5
+    assert found[0] == found[1]
+
+
+def _without_seconds(data: Any) -> Any:
+    """What an evaluation found, and not how long it took."""
+    if isinstance(data, dict):
+        return {k: _without_seconds(v) for k, v in data.items() if k not in ("seconds", "fps")}
+    return [_without_seconds(v) for v in data] if isinstance(data, list) else data
+
+
+@needs_ray
 def test_an_address_where_nobody_answers_is_refused_at_once() -> None:
     with pytest.raises(SessionError, match=r"^no cluster of Ray at 127\.0\.0\.1:1 \(Connection"):
         joined_cluster("127.0.0.1:1", None, None, "cpu")
