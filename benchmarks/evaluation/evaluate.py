@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,24 @@ from .job import Job, digest
 from .report import report
 from .workers import FinishedVideos, in_processes
 
+#: does the videos of these indices
+SpreadVideos = Callable[[list[int]], FinishedVideos]
+
 
 def evaluate(
-    job: Job, *, processes: int = 1, parts: Path | None = None, progress: Progress = silent
+    job: Job,
+    *,
+    processes: int = 1,
+    parts: Path | None = None,
+    progress: Progress = silent,
+    spread: SpreadVideos | None = None,
 ) -> dict[str, Any]:
     """Evaluate all videos; the report as JSON data, its mean under "J&F".
 
     processes: videos worked on at a time, each in a process with a session of its own; 1 works
     in this one. parts: folder for the records of finished videos, and where earlier ones are
-    looked for. Raises what datasets and predictors raise, SessionError when a process dies;
+    looked for. spread: does the videos of these indices elsewhere, such as on a cluster, instead of
+    processes. Raises what datasets and predictors raise, SessionError when a process dies;
     records of finished videos are kept.
     """
     model = job.opener.describe()
@@ -38,7 +47,7 @@ def evaluate(
     keys = [job.key(i, model) for i in range(count)]
     records = _kept(job, keys, parts)
     todo = [i for i in range(count) if i not in records]
-    with closing(_made(job, todo, processes, progress, count)) as made:
+    with closing(_made(job, todo, processes, progress, count, spread)) as made:
         for index, record in made:
             records[index] = record
             if parts is not None:
@@ -52,7 +61,12 @@ def evaluate(
 
 
 def evaluate_to_file(
-    job: Job, path: Path, *, processes: int = 1, progress: Progress = silent
+    job: Job,
+    path: Path,
+    *,
+    processes: int = 1,
+    progress: Progress = silent,
+    spread: SpreadVideos | None = None,
 ) -> dict[str, Any]:
     """:func:`evaluate`, kept in ``PATH.videos`` until the report is written to `path`.
 
@@ -62,7 +76,7 @@ def evaluate_to_file(
     check_file_target(path)
     parts = parts_folder(path)
     _check_parts(parts, job)
-    data = evaluate(job, processes=processes, parts=parts, progress=progress)
+    data = evaluate(job, processes=processes, parts=parts, progress=progress, spread=spread)
     with replaced_file(path) as part:
         part.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     _remove_records(parts, job)
@@ -114,19 +128,25 @@ def _remove_records(parts: Path, job: Job) -> None:
 
 
 def _made(
-    job: Job, todo: list[int], processes: int, progress: Progress, count: int
+    job: Job,
+    todo: list[int],
+    processes: int,
+    progress: Progress,
+    count: int,
+    spread: SpreadVideos | None,
 ) -> FinishedVideos:
     """Records of the videos to do, as they are finished."""
     if not todo:
         return
     progress("opening the model")
-    if processes > 1 and len(todo) > 1:
+    if spread is not None or (processes > 1 and len(todo) > 1):
         done = count - len(todo)
 
         def moved(under_way: float) -> None:
             progress(f"{done} of {count} videos", int(100 * (done + under_way)), 100 * count)
 
-        for index, record in in_processes(job, todo, processes, moved):
+        made = spread(todo) if spread else in_processes(job, todo, processes, moved)
+        for index, record in made:
             yield index, record
             done += 1
             # of one whole with the parts above, so that the time left goes by both

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from ...benchmarks.evaluation.datasets import LAYOUTS, Dataset, Layout, check_ids, open_dataset
-from ...benchmarks.evaluation.evaluate import evaluate, evaluate_to_file, parts_folder
+from ...benchmarks.evaluation.evaluate import SpreadVideos, evaluate, evaluate_to_file, parts_folder
 from ...benchmarks.evaluation.job import BundleOpener, Job, ProtocolName, Settings
 from ...benchmarks.evaluation.protocols import PromptKind
 from ...benchmarks.evaluation.report import table
@@ -110,6 +110,11 @@ _MOST_PROCESSES = 8
     type=click.IntRange(1),
     help="Videos worked on at a time.  [default: one a core on the CPU, else 1]",
 )
+@click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Evaluate on this cluster of Ray: host:port, auto, or local for one on this machine.",
+)
 @session_options
 @report_options
 def eval_command(
@@ -121,6 +126,7 @@ def eval_command(
     rounds: int,
     masks_folder: Path | None,
     processes: int | None,
+    ray: str | None,
     backend: str,
     device: str,
     threads: int | None,
@@ -146,8 +152,10 @@ def eval_command(
         progress("loading the bundle")
         bundle = Bundle.load(path) if path else pretrained_bundle(BUILT_IN)
         count, share = _processes(processes, device, len(data.videos))
-        opener = BundleOpener(bundle.path, backend, device, threads or share)
-        found = _evaluated(Job(data, opener, settings), report, count, progress)
+        opener = BundleOpener(bundle.path, backend, device, threads or (1 if ray else share))
+        job = Job(data, opener, settings)
+        spread = _on_ray(job, ray, processes, threads, device)
+        found = _evaluated(job, report, count, progress, spread)
     console.answer([table(found)], found)
     if report is not None:
         console.note(f"written to {report}")
@@ -175,15 +183,32 @@ def _dataset(
 
 
 def _evaluated(
-    job: Job, json_path: Path | None, processes: int, progress: Progress
+    job: Job,
+    json_path: Path | None,
+    processes: int,
+    progress: Progress,
+    spread: SpreadVideos | None,
 ) -> dict[str, Any]:
     try:
         if json_path is None:
-            return evaluate(job, processes=processes, progress=progress)
-        return evaluate_to_file(job, json_path, processes=processes, progress=progress)
+            return evaluate(job, processes=processes, progress=progress, spread=spread)
+        return evaluate_to_file(
+            job, json_path, processes=processes, progress=progress, spread=spread
+        )
     except KeyboardInterrupt:
         _say_what_is_kept(json_path, len(job.dataset.videos))
         raise
+
+
+def _on_ray(
+    job: Job, address: str | None, workers: int | None, threads: int | None, device: str
+) -> SpreadVideos | None:
+    """Evaluates videos on the cluster of that address; None where none is named."""
+    if address is None:
+        return None
+    from ...benchmarks.evaluation.cluster import on_cluster
+
+    return lambda todo: on_cluster(job, todo, address, workers, threads or 1, device)
 
 
 def _refuse_idle_options(ctx: click.Context, synthetic: bool, protocol: ProtocolName) -> None:

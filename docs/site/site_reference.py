@@ -28,6 +28,12 @@ _FURTHER = {
         "sam2rt.runtime.tasks.segment.segment_image",
         "sam2rt.runtime.tasks.track.track_video",
     ),
+    "Many clips": (
+        "sam2rt.serving.many.run.track_many",
+        "sam2rt.serving.many.run.Spreading",
+        "sam2rt.serving.many.clips.ClipOptions",
+        "sam2rt.serving.many.ray.ClipTracker",
+    ),
     "Results of a stream": ("sam2rt.runtime.predictors.stream_result.StreamResult",),
     "A backend of your own": ("sam2rt.runtime.session.Session",),
 }
@@ -35,7 +41,8 @@ _FURTHER = {
 
 def write_python(page: Path) -> None:
     """One entry for each public name of ``sam2rt``, and for what the guides name."""
-    names = [name for name in sam2rt.__all__ if not name.startswith("__")]
+    # the module of pipelines has an entry below
+    names = [name for name in sam2rt.__all__ if not name.startswith("__") and name != "ray"]
     plain = [f"{getattr(sam2rt, n).__module__}.{n}" for n in names if not n.endswith("Error")]
     parts = ["# Python", "Everything here works without torch, but for what exports.", "## sam2rt"]
     parts += [_entry(name) for name in plain]

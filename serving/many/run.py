@@ -67,14 +67,16 @@ def track_many(
     place = Path(os.path.realpath(out))
     check_results(place)
     plan = plan or planned(clips, bundle, options, place, progress)
-    place.mkdir(parents=True, exist_ok=True)
     run = _Run(bundle, options, place, plan, first_records(clips))
     run.note_known()
     todo = run.todo()
+    # a cluster that is not there is no reason to leave anything
+    team = _team(run, len(todo), spreading) if todo else None
+    place.mkdir(parents=True, exist_ok=True)
     run.write()
     try:
-        if todo:
-            _spread(run, todo, spreading, progress)
+        if team:
+            _spread(run, todo, team, spreading.retries, progress)
     finally:
         run.write()
     return run.summary()
@@ -127,10 +129,15 @@ class _Run:
         write_summary(self.out, self.summary().document(self.bundle, self.options))
 
 
-def _spread(run: _Run, todo: list[ClipTask], spreading: Spreading, progress: Progress) -> None:
-    team, workers = _team(run, len(todo), spreading)
+def _spread(
+    run: _Run,
+    todo: list[ClipTask],
+    team: tuple[Team, int],
+    retries: int,
+    progress: Progress,
+) -> None:
     line = _Line(progress, len(todo))
-    outcomes = spread(team, todo, workers, retries=spreading.retries, moved=line.moved)
+    outcomes = spread(team[0], todo, team[1], retries=retries, moved=line.moved)
     try:
         with closing(outcomes):
             for outcome in outcomes:

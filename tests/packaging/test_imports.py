@@ -164,6 +164,8 @@ def test_import_contracts_hold(package_copy: Path) -> None:
         ("export/planted.py", "from ..serving import sessions\n", "data flows one way"),
         ("serving/planted.py", "from ..export import bundle\n", "data flows one way"),
         ("serving/sessions/planted.py", "from ..web import app\n", "rooms of the serving"),
+        ("serving/sessions/planted.py", "def f():\n    import ray\n", "Ray is known to the room"),
+        ("serving/many/clips.py", "from . import plan\n", "rooms of many clips"),
         ("serving/web/planted.py", "def f():\n    import torch\n", "serving reaches neither"),
     ],
 )

@@ -152,6 +152,7 @@ def files(shared_bundles: SharedBundles, tmp_path_factory: pytest.TempPathFactor
 
 _BENCH = ("bench", "bundle", "--frames", "1", "--memories", "1", "--pointers", "1")
 _POINT = ("--point", "30,30")
+_CLIP = "davis/JPEGImages/480p/a"
 #: a command line that is right, by the command's name, and the top-level modules that it needs
 _MEDIA, _RUN = {"click", "cv2", "PIL"}, {"click", "onnxruntime", "cv2", "PIL", "pycocotools"}
 _EXPORT = {"click", "torch", "onnx", "onnx_ir", "onnxscript", "ml_dtypes", "safetensors"}
@@ -166,6 +167,8 @@ _RIGHT: tuple[tuple[tuple[str, ...], set[str]], ...] = (
     (("segment", "p.png", "--bundle", "bundle", *_POINT, "-o", "s"), _RUN),
     (("masks", "p.png", "--bundle", "bundle", "-o", "m", "--points-per-side", "2"), _RUN),
     (("track", "davis/JPEGImages/480p/a", "--bundle", "bundle", *_POINT, "-o", "t"), _RUN),
+    (("track-many", _CLIP, "--bundle", "bundle", *_POINT, "-o", "tm"), _RUN),
+    (("track-many", _CLIP, "--bundle", "bundle", *_POINT, "-o", "r", "--ray", "local"), {"ray"}),
     (("serve", "bundle", "--port", "0"), _SERVE),
     (("train", "trained", "--steps", "1", "--images", "1"), {"torch", "safetensors", "cv2"}),
     (("eval", "davis", "--bundle", "bundle", "--prompt", "click"), {"click", "onnxruntime", "PIL"}),
