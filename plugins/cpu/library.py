@@ -55,8 +55,8 @@ class CpuLibrary:
 
 
 def identity() -> str:
-    """sha256 over the sources and how they are compiled."""
-    made = hashlib.sha256(repr((_COMMON, sorted(_FLAGS.items()))).encode())
+    """sha256 over the sources, how they are compiled, and how the library ends."""
+    made = hashlib.sha256(repr((_COMMON, sorted(_FLAGS.items()), _SEAL)).encode())
     for file in _sources():
         made.update(file.name.encode() + b"\0" + file.read_bytes())
     return made.hexdigest()
