@@ -107,7 +107,7 @@ class ServedModel:
 def check_arrays(server: Any) -> None:
     """StateError where arrays come out of the server's tensors as others.
 
-    Servers before 2.53 are built for NumPy 1: with NumPy 2 all outputs have no bytes, without a
+    Servers such as 2.51 are built for NumPy 1: with NumPy 2 all outputs have no bytes, without a
     word. Copied through DLPack, such arrays differ.
     """
     sent = np.arange(1, 8, dtype=np.int32)
