@@ -40,7 +40,7 @@ def test_blocks_run_in_order(page: str, folder: Path) -> None:
     assert [name for name in made if not (folder / name).is_file()] == []
 
 
-@pytest.mark.parametrize("page", [*PAGES, "docs/models.md"])
+@pytest.mark.parametrize("page", [*PAGES, "docs/models.md", "docs/guides/many_clips.md"])
 def test_blocks_that_do_not_run_use_real_options(page: str) -> None:
     assert blocks_of(page)
     check_lines_can_be_typed(page)
