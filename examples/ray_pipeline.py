@@ -15,7 +15,7 @@ import sam2rt
 def main(bundle: str, manifest: str, out: str) -> None:
     ray.init(include_dashboard=False, log_to_driver=False)
     folder = Path(manifest).resolve().parent
-    lines = [json.loads(line) for line in Path(manifest).read_text().splitlines()]
+    lines = [json.loads(line) for line in Path(manifest).read_text(encoding="utf-8").splitlines()]
     # prompts as text: a column of Ray has one type, and prompts have many forms
     rows = [
         {"clip": str(folder / line["clip"]), "prompts": json.dumps(line["prompts"])}

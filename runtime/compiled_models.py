@@ -17,9 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..configs.caches import keep_within, private_folder, read_own
 from ..configs.errors import Sam2rtError
 from ..configs.staging import replaced_file
+from .caches import keep_within, private_folder, read_own
 
 #: folder of the user's cache
 FOLDER = "openvino"

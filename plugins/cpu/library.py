@@ -128,7 +128,7 @@ def _refusal(path: Path) -> str:
     """
     for place in (path.parent, path):
         found = place.stat()
-        if found.st_uid not in (0, os.geteuid()):
+        if hasattr(os, "geteuid") and found.st_uid not in (0, os.geteuid()):
             return f"{place} belongs to another user"
         if found.st_mode & stat.S_IWOTH:
             return f"everybody may write to {place}: take that right away"

@@ -100,7 +100,7 @@ def test_commands_on_every_page_can_be_typed(
     from sam2rt.cli.main import command_group
 
     monkeypatch.chdir(tmp_path)
-    for bundle in ("TINY", "TRAINED", "TRAINED_INT8"):
+    for bundle in ("TINY", "TRAINED", "TRAINED_INT8", "FP32", "BF16", "INT8"):
         (tmp_path / bundle).mkdir()
     group = command_group()
     for block in re.findall(r"```(?:sh|text)?[^\n]*\n(.*?)```", page.read_text(), re.S):

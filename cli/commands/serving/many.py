@@ -112,7 +112,7 @@ def track_many(
     console: Console,
     **_: object,
 ) -> None:
-    """Track objects through many clips, each into a folder of its own.
+    """Track objects through many clips, a folder for each.
 
     CLIPS are files or folders of images. --manifest lists clips with the prompts of each,
     --first-masks finds a mask for each; prompts given here hold for every clip. A folder is named

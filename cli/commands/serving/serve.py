@@ -114,7 +114,7 @@ def serve(
     threads: int | None,
     console: Console,
 ) -> None:
-    """Serve a page to click on, and an API for programs, until Ctrl-C.
+    """Serve a page to click on and an API, until Ctrl-C.
 
     Without --host only this machine can ask. Beyond it, a token is needed: choose a long one, and
     put a server with TLS in front.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sam2rt.configs.caches import cache_root, keep_within, private_folder, read_own
+from sam2rt.runtime.caches import cache_root, keep_within, private_folder, read_own
 
 posix = pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX's")
 as_root = pytest.mark.skipif(
