@@ -6,7 +6,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,10 @@ _OTHER_SUFFIXES = {
 LARGEST_PIXELS = 100_000_000
 #: larger images leave Pillow in strips: the whole at once would be there four times
 _STRIP_PIXELS = 1 << 22
+#: what images begin with, and where; a stream of JPEGs has a name that says so
+_MARKS = (
+    (0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff"), (8, b"WEBP"), (0, b"II*\0"), (0, b"MM\0*"),
+)  # fmt: skip
 #: formats whose further images are pages, not previews as in a JPEG of a camera (MPO)
 _PAGED = {"AVIF", "GIF", "PNG", "TIFF", "WEBP"}
 #: what Pillow's readers meet in damaged files
@@ -47,6 +51,16 @@ _SUBFILE, _REDUCED = 254, 1
 def is_image_name(path: Path) -> bool:
     """Whether the name is that of an image, readable here or not."""
     return path.suffix.lower() in IMAGE_SUFFIXES | _OTHER_SUFFIXES
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is that of an image: by its name or, where that ends in nothing, its start."""
+    if path.suffix:
+        return is_image_name(path)
+    with suppress(OSError), path.open("rb") as file:
+        start = file.read(16)
+        return any(start[at:].startswith(mark) for at, mark in _MARKS)
+    return False
 
 
 def image_files(folder: Path) -> list[Path]:

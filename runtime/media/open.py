@@ -11,7 +11,7 @@ import numpy as np
 
 from ...configs.errors import FrameError
 from ..frames import FrameSource, OnError
-from .images import IMAGE_SUFFIXES, count_pages, image_files, is_image_name
+from .images import IMAGE_SUFFIXES, count_pages, image_files, is_image
 from .pages import PagedImage
 from .sequences import SequenceFrames, SpooledFrames
 from .video.container import is_address
@@ -84,7 +84,7 @@ def _from_path(name: str, on_error: OnError) -> FrameSource:
         place, remove = copied(path)
         return _closing_on_failure(place, name, on_error, remove)
     # FFmpeg plays a GIF as it plays a video
-    if is_image_name(path) and path.suffix.lower() != ".gif":
+    if is_image(path) and path.suffix.lower() != ".gif":
         paged = count_pages(path) > 1
         return PagedImage(path, on_error) if paged else SequenceFrames([path], on_error)
     return VideoFile(name, on_error)

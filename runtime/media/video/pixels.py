@@ -73,9 +73,17 @@ class UprightPixels:
         return graph
 
 
+#: by right angles anticlockwise
+_ROTATIONS = ((), ("transpose=cclock",), ("hflip", "vflip"), ("transpose=clock",))
+
+
 def _turns(frame: Any) -> tuple[str, ...]:
     """The filters that set a frame upright: its display matrix, to the nearest right angle."""
-    matrix = next((d for d in frame.side_data if d.type.name == "DISPLAYMATRIX"), None)
+    try:
+        matrix = next((d for d in frame.side_data if d.type.name == "DISPLAYMATRIX"), None)
+    except ValueError:
+        # PyAV lists nothing where it does not know a kind, such as Exif; then mirrors are not told
+        return _ROTATIONS[round(frame.rotation / 90) % 4]
     if matrix is None:
         return ()
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
