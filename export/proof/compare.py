@@ -42,14 +42,16 @@ def compare(
         advance()
     clip = make_clip(config, expected.frames, expected.seed)
     dropped: set[int] = set()
+    #: objects that may go another way than the reference's
+    free: set[int] = set()
     try:
         results = zip(expected.loop, closed_loop(Listener(session), clip), strict=True)
         for t, (wanted, result) in enumerate(results):
-            _compare_frame(report, wanted, result, bounds, dropped)
+            _compare_frame(report, wanted, result, bounds, dropped, free)
             if t in CLICKED and _edge_moved(
                 wanted.logits[t], result.logits[t], config.image_size, bounds.edge
             ):
-                dropped.add(t)
+                free.add(t)
             advance()
     except NotFiniteError as error:
         # which output it comes from stands in the single calls, where it was not fed back
@@ -154,19 +156,33 @@ def _decided_alike(
 
 
 def _compare_frame(
-    report: ProofReport, wanted: LoopFrame, found: LoopFrame, bounds: Bounds, dropped: set[int]
+    report: ProofReport,
+    wanted: LoopFrame,
+    found: LoopFrame,
+    bounds: Bounds,
+    dropped: set[int],
+    free: set[int],
 ) -> None:
     report.results += len(wanted.scores)
     report.present += int((wanted.scores > 0).sum())
     pairs = zip(_loop_decisions(wanted), _loop_decisions(found), strict=True)
     for i, (before, after) in enumerate(pairs):
-        if i in dropped or not _decided_alike(report, bounds, before, after):
-            dropped.add(i)
+        if i in dropped:
             continue
-        report.compared += 1
         a, b = wanted.logits[i], found.logits[i]
-        report.loop_max = max(report.loop_max, float(np.abs(a - b).max()))
-        report.lowest_iou = min(report.lowest_iou, mask_iou(a, b, bounds.near, spare=1))
+        iou = mask_iou(a, b, bounds.near, spare=1)
+        if i in free and (
+            not iou >= bounds.iou
+            or (before.choice, before.score > 0) != (after.choice, after.score > 0)
+        ):
+            report.flips += 1
+            dropped.add(i)
+        elif not _decided_alike(report, bounds, before, after):
+            dropped.add(i)
+        else:
+            report.compared += 1
+            report.loop_max = max(report.loop_max, float(np.abs(a - b).max()))
+            report.lowest_iou = min(report.lowest_iou, iou)
 
 
 def _edge_moved(expected: Array, found: Array, image_size: int, edge: float) -> bool:

@@ -25,8 +25,8 @@ class Bounds:
     and a small mask has few pixels. tie: two predicted IoUs this close may be ordered differently;
     presence: an object score this close to 0 may have the other sign. edge: the memory of a clicked
     frame is made of pixels above 0 and below; one within this share of the largest logit may fall
-    to either side. Results of another choice, and those after another such memory, cannot be
-    compared; in the loop the object drops out from there.
+    to either side, and what is tracked with another memory may leave the other bounds of the loop.
+    Results of another choice or memory cannot be compared; the object drops out from there.
     """
 
     relative: float

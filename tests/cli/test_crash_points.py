@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 #: commands whose run takes half a second are cut off at every point
 QUICK = (
     "segment", "masks", "track", "eval", "build", "download", "download of weights",
-    "download of an official checkpoint",
+    "download of an official checkpoint", "triton",
 )  # fmt: skip
 #: others run once, and the folder is kept before each step that changes what can be found in it;
 #: the command runs again on every so many of these

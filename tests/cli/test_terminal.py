@@ -64,6 +64,8 @@ QUICK: dict[str, tuple[str, int]] = {
     "segment": ("CLIP/0.png --bundle BUNDLE --point 20,20 --threads 1 -o OUT/s.png", 0),
     "serve": ("OUT/none", 1),
     "track": ("CLIP --bundle BUNDLE --point 20,20 --threads 1 -o OUT/t", 0),
+    "track-many": ("CLIP --bundle BUNDLE --point 20,20 --processes 1 -o OUT/n", 0),
+    "triton": ("OUT/none -o OUT/r", 1),
     "train": ("OUT/run --from OUT/none.pt", 1),
     "verify": ("OUT/none", 1),
 }

@@ -350,11 +350,16 @@ def _plugins(at: _Place) -> Scene:
     return at.scene(["plugins", "--cpu", "-q"], None, look)
 
 
+def _triton(at: _Place) -> Scene:
+    line: list[str | Path] = ["triton", at.bundle.path, "-o", at.results / "r", "-q"]
+    return at.scene(line, [*line, "--task", "image"])
+
+
 _SCENES: dict[str, Callable[[_Place], Scene]] = {
     "segment": _segment, "masks": _masks, "track": _track, "export": _export, "eval": _eval,
     "build": _build, "download": _download, "download of weights": _download_checkpoint,
     "download of an official checkpoint": _download_official, "train": _train, "bench": _bench,
-    "accuracy": _accuracy, "demo": _demo, "plugins": _plugins,
+    "accuracy": _accuracy, "demo": _demo, "plugins": _plugins, "triton": _triton,
 }  # fmt: skip
 #: names of all scenes
 SCENES = tuple(_SCENES)
