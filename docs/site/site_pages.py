@@ -17,7 +17,7 @@ CONTENTS = {
         "guides/index", "guides/checkpoints", "guides/images", "guides/video", "commands",
         "guides/labelling/index", "guides/labelling/cvat", "guides/labelling/label_studio",
         "guides/labelling/xanylabeling", "guides/labelling/supervision",
-        "guides/labelling/labelme",
+        "guides/labelling/labelme", "guides/labelling/fiftyone",
         "training", "benchmarks", "tensorrt", "openvino", "pycuda", "cpp",
     ),
     "Concepts": ("architecture", "concepts/proof", "concepts/trust", "accuracy", "glossary"),

@@ -151,3 +151,18 @@ def test_osam(bundle: Any, tmp_path: Path) -> None:
         masks, ious, _ = image.predict([[x, y]], [1], multimask_output=False)
     assert said == f"{masks[0].sum()} pixels, predicted IoU {ious[0]:.3f}\n"
     np.testing.assert_array_equal(np.asarray(Image.open(out)) > 0, masks[0])
+
+
+def test_fiftyone(bundle: Any, tmp_path: Path) -> None:
+    pytest.importorskip(
+        "fiftyone.core.labels", reason="needs FiftyOne, which wants an older OpenCV"
+    )
+    clip = make_clip(5, "plain", 2)
+    Image.fromarray(clip.frames[0]).save(tmp_path / "image.png")
+    box, out = [40.0, 30.0, 150.0, 140.0], tmp_path / "mask.png"
+    said = run("fiftyone_masks.py", bundle.path, tmp_path / "image.png", *box, out)
+    with ImagePredictor(bundle) as image:
+        image.set_image(clip.frames[0])
+        masks, ious, _ = image.predict(box=box, multimask_output=False)
+    assert said.endswith(f"{masks[0].sum()} pixels, predicted IoU {ious[0]:.3f}\n")
+    np.testing.assert_array_equal(np.asarray(Image.open(out)) > 0, masks[0])

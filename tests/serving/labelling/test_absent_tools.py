@@ -18,6 +18,10 @@ _LINES = {
         "osam",
         "sam2rt in labelme needs the package 'osam': pip install 'sam2rt[osam]'",
     ),
+    "fiftyone_model": (
+        "fiftyone",
+        "sam2rt in FiftyOne needs its package (",
+    ),
     "label_studio": (
         "label_studio_ml",
         "sam2rt in Label Studio needs its ML backend of 2024 or later (",
