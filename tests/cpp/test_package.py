@@ -191,7 +191,8 @@ def _configure(source: Path, build: Path, *options: str) -> subprocess.Completed
 def _versioned_copy(folder: Path, line: str | None) -> Path:
     """The C++ tree beside a configs/version.py of that line; None: without the file."""
     shutil.copytree(SOURCE, folder / "runtime" / "cpp")
-    shutil.copytree(ROOT / "configs" / "formats", folder / "configs" / "formats")
+    for room in ("configs/formats", "plugins/cpu"):
+        shutil.copytree(ROOT / room, folder / room)
     if line is not None:
         (folder / "configs" / "version.py").write_text(f'"""A docstring."""\n\n{line}\n')
     return folder / "runtime" / "cpp"
