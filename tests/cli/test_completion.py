@@ -45,7 +45,7 @@ def offered(
     ("line", "expected"),
     [
         ("sam2rt seg", ["plain,segment"]),
-        ("sam2rt tra", ["plain,track", "plain,train"]),
+        ("sam2rt tra", ["plain,track", "plain,track-many", "plain,train"]),
         ("sam2rt export --prec", ["plain,--precision"]),
         ("sam2rt export --precision ", ["plain,fp32", "plain,fp16", "plain,bf16", "plain,int8"]),
         ("sam2rt export --model micro", ["plain,micro", "plain,micro20"]),
