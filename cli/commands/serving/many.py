@@ -163,6 +163,8 @@ def _listed(
         return load_clips(manifest)
     if not clips:
         context.fail("no clip: name files or folders of images, or a list of them with --manifest")
+    if lists := [name for name in clips if Path(name).suffix.lower() in (".jsonl", ".csv")]:
+        context.fail(f"{lists[0]!r} is a list of clips: give it as --manifest {lists[0]}")
     if first_masks is not None:
         return clips_with_masks(clips, first_masks)
     return clips_of(clips, ordered_prompts(context))

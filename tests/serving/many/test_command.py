@@ -144,6 +144,20 @@ def test_wrong_clips_are_a_line_each_and_nothing_starts(
     assert said.err.splitlines()[-1].startswith("sam2rt: 3 clips of 4 failed, see ")
 
 
+@pytest.mark.parametrize("name", ["list.jsonl", "LIST.CSV"])
+def test_a_list_in_the_place_of_a_clip_is_told_its_option(
+    name: str, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "o"
+    for prompt in ((), ("--point", "20,42")):
+        assert _run("track-many", name, "--bundle", bundle.path, *prompt, "-o", out) == 2
+        assert capsys.readouterr().err.splitlines()[-1] == (
+            f"sam2rt: '{name}' is a list of clips: give it as --manifest {name} "
+            "(see 'sam2rt track-many --help')"
+        )
+    assert not out.exists()
+
+
 def test_no_cluster_leaves_nothing(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
