@@ -49,6 +49,13 @@ def session_options(command: F) -> F:
     return command
 
 
+def limit_option(name: str, default: int, help_text: str) -> Callable[[F], F]:
+    """An option of a whole number from 1, whose default stands in the help."""
+    return click.option(
+        name, type=click.IntRange(1), default=default, show_default=True, help=help_text
+    )
+
+
 def console_options(command: F) -> F:
     """Adds --json and -q; the command gets its :class:`Console` as `console`."""
 

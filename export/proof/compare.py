@@ -190,6 +190,8 @@ def _edge_moved(expected: Array, found: Array, image_size: int, edge: float) -> 
 
     Only pixels within `edge` of the largest logit from 0 excuse that, and each of them must be.
     """
+    if not edge:
+        return False
     size = (image_size, image_size)
     a, b = upsample_bilinear(expected, size), upsample_bilinear(found, size)
     moved = (a > 0) != (b > 0)

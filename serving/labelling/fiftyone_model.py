@@ -6,7 +6,8 @@ them. Interfaces: ``fiftyone.core.models.Model``, ``SamplesMixin``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -166,9 +167,7 @@ class FiftyOneVideos(_Model):
         objects: dict[int, tuple[str, int]] = {}
         ids: dict[int, int] = {}
         taken = {p.index for prompts in asked.values() for p in prompts if p.index is not None}
-        free = (
-            n for n in range(1, len(taken) + 2 + sum(map(len, asked.values()))) if n not in taken
-        )
+        free = (number for number in itertools.count(1) if number not in taken)
         for number, prompts in asked.items():
             for prompt in prompts:
                 index = next(free) if prompt.index is None else prompt.index
@@ -240,8 +239,7 @@ def model(
     bundle: folder of a bundle, or a model's name. media_type: image or video. Others as for
     predictors. Raises InputError for another media type, and as predictors do.
     """
-    kinds: Sequence[str] = ("image", "video")
-    if media_type not in kinds:
+    if media_type not in ("image", "video"):
         raise InputError(f"media_type is {shown(media_type)}: expected image or video")
     session = open_session(pretrained_bundle(bundle), backend, device, threads)
     # FiftyOne keeps a model as long as its process lives, and so does the session

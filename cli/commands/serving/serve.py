@@ -10,7 +10,7 @@ from ....configs.bundle import Bundle
 from ....configs.extras import extras_of
 from ...completion import bundles
 from ...console import Console
-from ...options import PORT, console_options, session_options
+from ...options import PORT, console_options, limit_option, session_options
 
 #: megabytes as options count them
 _MB = 1 << 20
@@ -54,44 +54,12 @@ _MB = 1 << 20
     type=click.Choice(["meta", "xanylabeling"]),
     help="An API beside our own: of Meta's web demo, or of the labelling tool X-AnyLabeling.",
 )
-@click.option(
-    "--max-upload", type=click.IntRange(1), default=1024, show_default=True, help="MB of a file."
-)
-@click.option(
-    "--max-frames",
-    type=click.IntRange(1),
-    default=20_000,
-    show_default=True,
-    help="Frames of a video.",
-)
-@click.option(
-    "--max-objects",
-    type=click.IntRange(1),
-    default=32,
-    show_default=True,
-    help="Objects of a session.",
-)
-@click.option(
-    "--max-sessions",
-    type=click.IntRange(1),
-    default=32,
-    show_default=True,
-    help="Sessions and streams at once.",
-)
-@click.option(
-    "--max-state",
-    type=click.IntRange(1),
-    default=8192,
-    show_default=True,
-    help="MB that one session may remember.",
-)
-@click.option(
-    "--idle",
-    type=click.IntRange(1),
-    default=1800,
-    show_default=True,
-    help="Seconds after which a session that nobody asks for ends.",
-)
+@limit_option("--max-upload", 1024, "MB of a file.")
+@limit_option("--max-frames", 20_000, "Frames of a video.")
+@limit_option("--max-objects", 32, "Objects of a session.")
+@limit_option("--max-sessions", 32, "Sessions and streams at once.")
+@limit_option("--max-state", 8192, "MB that one session may remember.")
+@limit_option("--idle", 1800, "Seconds after which a session that nobody asks for ends.")
 @session_options
 @console_options
 def serve(

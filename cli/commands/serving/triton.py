@@ -11,7 +11,7 @@ from ....configs.bundle import Bundle
 from ....configs.extras import extras_of
 from ...completion import bundles
 from ...console import Console
-from ...options import console_options, output_option, session_options
+from ...options import console_options, limit_option, output_option, session_options
 
 #: megabytes as options count them
 _MB = 1 << 20
@@ -39,37 +39,11 @@ _MB = 1 << 20
     type=click.IntRange(0),
     help="Number of a GPU for an instance; may be given again.  [default: all]",
 )
-@click.option(
-    "--max-sessions",
-    type=click.IntRange(1),
-    default=64,
-    show_default=True,
-    help="Streams at once, an instance.",
-)
-@click.option(
-    "--max-objects",
-    type=click.IntRange(1),
-    default=32,
-    show_default=True,
-    help="Objects of a stream, clip or image.",
-)
-@click.option(
-    "--max-frames",
-    type=click.IntRange(1),
-    default=20_000,
-    show_default=True,
-    help="Frames of a clip.",
-)
-@click.option(
-    "--max-upload", type=click.IntRange(1), default=1024, show_default=True, help="MB of a clip."
-)
-@click.option(
-    "--idle",
-    type=click.IntRange(1),
-    default=300,
-    show_default=True,
-    help="Seconds after which a stream without a frame ends.",
-)
+@limit_option("--max-sessions", 64, "Streams at once, an instance.")
+@limit_option("--max-objects", 32, "Objects of a stream, clip or image.")
+@limit_option("--max-frames", 20_000, "Frames of a clip.")
+@limit_option("--max-upload", 1024, "MB of a clip.")
+@limit_option("--idle", 300, "Seconds after which a stream without a frame ends.")
 @session_options
 @console_options
 def triton(

@@ -386,7 +386,7 @@ def test_fingers_draw_boxes_zoom_and_move(open_page: OpenPage) -> None:
         fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
     def choose(tool: str) -> None:
-        """As a person does: a tap that a busy machine took for a long press is made again."""
+        """As a person does: a tap that is lost, which a busy machine did once, is made again."""
         chosen = page.page.locator(f"[data-tool='{tool}'][aria-checked='true']")
         for attempt in range(40):
             if attempt % 8 == 0:
