@@ -1,12 +1,12 @@
 #include "cpu_operators.hpp"
 
 #include <algorithm>
-#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <string_view>
 
 #include "cpu_operators_identity.hpp"
+#include "platform.hpp"
 #include "sam2rt/error.hpp"
 #include "sha256.hpp"
 #include "text.hpp"
@@ -44,13 +44,8 @@ bool has_units() {
 }
 
 fs::path library_path() {
-  const char* cache = std::getenv("XDG_CACHE_HOME");
-  const char* home = std::getenv("HOME");
-  const fs::path root = cache != nullptr && *cache != '\0'
-                            ? fs::path(cache)
-                            : fs::path(home != nullptr ? home : ".") / ".cache";
   const auto folder = std::string_view(cpu_operators_identity).substr(0, 16);
-  return root / "sam2rt" / "cpu-operators" / folder / "libsam2rt_cpu.so";
+  return user_cache() / "sam2rt" / "cpu-operators" / folder / "libsam2rt_cpu.so";
 }
 
 /// What the system said of a library that was not loaded, as one line.
